@@ -1,0 +1,310 @@
+"""The commands of the replicated state machine and what each one answers: frozen data, no logic.
+
+A command is wrapped in a `SessionCommand`, which makes it happen at most once however often it is
+sent (Raft thesis, 6.3). Every choice that is not a function of the state (which node answers, what
+the time is, a model's text) is inside the command, so that applying it is deterministic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """What a query asks of its models; None leaves it to the model's own configuration."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    system: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCandidate:
+    """Candidate ``number`` (>= 1, unique in its turn) is to be answered by ``node``'s ``model``.
+
+    An empty ``model`` is the node's default model.
+    """
+
+    number: int
+    node: int
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a call used, as the provider counted them; None where it does not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+# Conversations --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Make the session known. Commands of a session that is not known are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateConversation:
+    """Refused with EXISTS where the id is taken. Answers Done."""
+
+    conversation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitQuery:
+    """Open a turn that asks ``question`` of every planned candidate. Answers TurnOpened.
+
+    ``close_after`` answers close the turn (0: all of them); ``deadline_ms`` after the batch's time
+    it is closed whatever is missing. The turn records which earlier turns' choices are its context,
+    so that every node, and every later attempt, builds the same prompt.
+    """
+
+    conversation: str
+    question: str
+    plan: tuple[PlannedCandidate, ...]
+    close_after: int = 0
+    deadline_ms: int = 120_000
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryTurn:
+    """Add candidates to a turn that has no choice yet and open it again; nothing is overwritten.
+
+    ``turn`` 0 is the latest. The numbers in ``plan`` are offsets: the machine numbers the new
+    candidates on from the highest that the turn has. Answers TurnOpened.
+    """
+
+    conversation: str
+    turn: int
+    plan: tuple[PlannedCandidate, ...]
+    deadline_ms: int = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCheckpoint:
+    """The text that ``attempt`` has produced so far. STALE where another attempt holds the slot."""
+
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCandidate:
+    """The end of a candidate: an answer, or an ``error`` (non-empty) in its place.
+
+    The first one of the current attempt is kept; any other is refused with STALE.
+    """
+
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    text: str
+    model: str
+    finish_reason: str
+    usage: Usage = field(default_factory=Usage)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReassignCandidate:
+    """Give an open candidate to ``node`` under ``attempt``, one above the current; fences the old.
+
+    STALE where the attempt is not the next one or the candidate has ended.
+    """
+
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTurn:
+    """End the turn: candidates that are still open get ``reason`` as their error."""
+
+    conversation: str
+    turn: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Compare-and-set of the turn's choice from none to ``candidate``; ``turn`` 0 is the latest.
+
+    Refused with CONFLICT (and the winner) where a choice stands, NOT_ANSWERED where the candidate
+    is open or failed, NOT_FOUND where there is none such. Answers Chosen.
+    """
+
+    conversation: str
+    turn: int
+    candidate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Copy ``source`` up to and including turn ``at_turn`` (0: all of it) to the new ``target``."""
+
+    source: str
+    target: str
+    at_turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    conversation: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    conversation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedCandidate:
+    number: int
+    node: int
+    model: str
+    text: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportTurn:
+    """Append a turn that was answered elsewhere, closed; ``choice`` 0 is none. Answers TurnOpened.
+
+    An import is made under a temporary id and renamed at its end, so it is seen whole or not.
+    """
+
+    conversation: str
+    question: str
+    candidates: tuple[ImportedCandidate, ...]
+    choice: int = 0
+
+
+# Plain keys -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Set ``key`` (1 to 512 characters). Answers Done."""
+
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAndSwap:
+    """Set ``key`` to ``new`` where it holds ``expected`` (None: where it is absent); a ``new`` of
+    None deletes it. Refused with CONFLICT and the value that stands there. Answers Done."""
+
+    key: str
+    expected: bytes | None
+    new: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteKey:
+    """NOT_FOUND where it is absent. Answers Done."""
+
+    key: str
+
+
+Operation: TypeAlias = (
+    OpenSession
+    | CreateConversation
+    | SubmitQuery
+    | RetryTurn
+    | RecordCheckpoint
+    | RecordCandidate
+    | ReassignCandidate
+    | CloseTurn
+    | Choose
+    | Fork
+    | Rename
+    | Delete
+    | ImportTurn
+    | Put
+    | CompareAndSwap
+    | DeleteKey
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCommand:
+    """``operation`` as number ``sequence`` (>= 1) of ``session`` (16 bytes, chosen at random).
+
+    Numbers below ``acknowledged`` are finished for the client: their replies may be forgotten, and
+    they will not be sent again. OpenSession has sequence 0.
+    """
+
+    session: bytes
+    sequence: int
+    acknowledged: int
+    operation: Operation
+
+
+# Replies --------------------------------------------------------------------------------------
+
+
+class Code(Enum):
+    """Why a command was refused by the state machine. A refusal changes nothing but the session."""
+
+    INVALID = "invalid"
+    EXISTS = "exists"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    NOT_ANSWERED = "not_answered"
+    STALE = "stale"
+    TOO_LARGE = "too_large"
+    SESSION_EXPIRED = "session_expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnOpened:
+    """Turn number ``turn`` (>= 1), with the numbers of the candidates that this command opened."""
+
+    turn: int
+    candidates: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    turn: int
+    candidate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """``message`` is one line for a person and says what to do.
+
+    With CONFLICT, ``winner`` is the candidate that stands chosen and ``turn`` its turn; for keys,
+    ``current`` is the value that stands (None: absent).
+    """
+
+    code: Code
+    message: str
+    turn: int = 0
+    winner: int = 0
+    current: bytes | None = None
+
+
+Reply: TypeAlias = Done | TurnOpened | Chosen | Refused

@@ -1,0 +1,102 @@
+"""The port that every provider implements, and the small tree of errors that it may raise.
+
+A provider turns a request into a stream of text. It knows nothing of consensus, retries or
+recording: those belong to the answerer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of the prompt."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What to ask. ``turns`` ends with the user's question.
+
+    ``temperature`` 0.0 to 2.0, ``max_tokens`` >= 1; None leaves it to the model.
+    """
+
+    turns: tuple[Turn, ...]
+    model: str
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the answer. The last chunk has a ``finish_reason`` and the usage, where known.
+
+    ``text`` may be empty. ``model`` is the model that really answered, as the provider names it.
+    """
+
+    text: str = ""
+    finish_reason: Literal["", "stop", "length", "filtered"] = ""
+    model: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class ProviderError(Exception):
+    """A call failed. The message is one line, names the provider, and holds no key."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(ProviderError):
+    """No connection, a 5xx, or a stream that was cut: another try may succeed."""
+
+    retryable = True
+
+
+class RateLimited(ProviderError):
+    """429: another try may succeed after ``retry_after_s``, where the provider said it."""
+
+    retryable = True
+
+
+class TimedOut(ProviderError):
+    """Nothing came within the time allowed."""
+
+    retryable = True
+
+
+class Rejected(ProviderError):
+    """A 4xx, a missing model or key, a refused prompt: the same request will fail again."""
+
+
+class Malformed(ProviderError):
+    """The provider's answer does not follow its own protocol, or is over a bound."""
+
+
+class Provider(Protocol):
+    """One backend, configured. Safe for concurrent calls; closing it ends calls under way."""
+
+    name: str
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+        """Stream the answer. Ends with a chunk that has a finish reason, or raises ProviderError;
+        a stream that merely stops is an error, never a short answer. Closing the iterator ends the
+        call at the provider."""
+        ...
+
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that can be asked for, by a free request. Raises ProviderError."""
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,106 @@
+"""What goes into the core and what comes out of it, and in which order it must be acted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .ballot import BOTTOM, Ballot
+from .batch import Batch
+from .messages import Entry, Incarnations, Message
+
+
+class Role(Enum):
+    """What a replica is doing. LEARNING: it lost its disk and may not vote yet."""
+
+    LEARNING = "learning"
+    FOLLOWING = "following"
+    PREPARING = "preparing"
+    LEADING = "leading"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What storage gives back at a start.
+
+    ``voting`` is False for a replica that lost its disk and must not vote under its old identity.
+    ``snapshot_slot`` is 0 where there is none; ``entries`` are in slot order, all above
+    ``compacted_through``; ``chosen_through`` may lag behind what was really chosen, never lead.
+    """
+
+    incarnation: int
+    voting: bool
+    promised: Ballot = BOTTOM
+    incarnations: Incarnations = ()
+    entries: tuple[Entry, ...] = ()
+    chosen_through: int = 0
+    compacted_through: int = 0
+    snapshot_slot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """One batch of changes to the acceptor's durable state, all or nothing.
+
+    ``None`` and ``()`` mean unchanged. An entry replaces what its slot held. ``compact_through``
+    drops every entry up to that slot; a durable snapshot must cover them.
+    """
+
+    promised: Ballot | None = None
+    incarnations: Incarnations | None = None
+    entries: tuple[Entry, ...] = ()
+    chosen_through: int | None = None
+    compact_through: int | None = None
+    incarnation: int | None = None
+    voting: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRead:
+    """Peer ``to`` asks for the snapshot of ``slot`` (0: the newest) from ``offset`` on."""
+
+    to: int
+    slot: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """A chunk of a peer's snapshot, to be staged; with ``last`` the whole is there.
+
+    The owner then verifies ``digest``, replaces state and snapshot in one step, and calls
+    ``PaxosNode.snapshot_installed(slot)``, or ``snapshot_rejected(slot)`` when it does not verify.
+    """
+
+    slot: int
+    offset: int
+    size_bytes: int
+    digest: bytes
+    data: bytes
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the owner must now do. The order of the fields is the order of the obligations.
+
+    * ``persist`` must be durable before ``PaxosNode.persisted(batch)`` is called. Batches are
+      numbered without a gap and may be merged into one disk write, in order. None: nothing to do.
+    * ``send`` may go at once: messages that reveal a vote or a promise are held inside the core
+      until the batch that makes it durable has been reported (Raft thesis, 3.8).
+    * ``chosen`` is contiguous: ``(slot, batch)`` to apply in order, then ``applied(slot)``.
+    * ``reads``: barriers that were confirmed, as ``(token, slot)``: serve once slot is applied.
+      ``failed_reads``: leadership was lost before it was confirmed; ask again elsewhere.
+    * ``role`` is the role now, ``leader`` whom this node believes to lead (None: nobody).
+    """
+
+    batch: int
+    persist: Persist | None
+    send: tuple[tuple[int, Message], ...]
+    chosen: tuple[tuple[int, Batch], ...]
+    reads: tuple[tuple[int, int], ...]
+    failed_reads: tuple[int, ...]
+    role: Role
+    leader: int | None
+    install: tuple[Install, ...] = ()
+    snapshot_reads: tuple[SnapshotRead, ...] = ()

@@ -1,0 +1,45 @@
+"""The port between a replica and the network, the same for direct links and the orchestrator.
+
+A transport moves opaque envelopes. It may lose, delay, repeat and reorder them; it never blocks the
+caller, and it drops (and counts) what a peer does not take, so that one slow peer costs the others
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """``body`` from ``src`` to ``dst``; ``kind`` names the message for faults and traces."""
+
+    src: int
+    dst: int
+    kind: str
+    body: bytes
+
+
+Receiver = Callable[[Envelope], None]
+"""Called on the event loop for each envelope that arrives; must not block."""
+
+
+class Transport(Protocol):
+    """Moves envelopes between this node and its peers."""
+
+    async def start(self, receiver: Receiver) -> None:
+        """Begin to connect and to deliver; returns without waiting for any peer."""
+        ...
+
+    def send(self, dst: int, kind: str, body: bytes) -> None:
+        """Queue one envelope. Everything queued within a turn of the loop travels together."""
+        ...
+
+    def connected(self) -> frozenset[int]:
+        """Peers that can be reached as far as the transport knows (a relay reports attached ones,
+        or all peers where it cannot tell)."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""The codec between our dataclasses and protobuf, and the generated protobuf code."""

@@ -1,0 +1,1 @@
+"""Generated from protos/ by `python -m consensusllm.wire.generate`; never edited."""

@@ -1,0 +1,676 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Requests(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[Request]
+    def __init__(self, requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ...) -> None: ...
+
+class Responses(_message.Message):
+    __slots__ = ("responses",)
+    RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    responses: _containers.RepeatedCompositeFieldContainer[Response]
+    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ...) -> None: ...
+
+class Request(_message.Message):
+    __slots__ = ("id", "timeout_ms", "command", "ask", "read")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    timeout_ms: int
+    command: bytes
+    ask: Ask
+    read: Read
+    def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., command: _Optional[bytes] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ...) -> None: ...
+
+class Ask(_message.Message):
+    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    sequence: int
+    acknowledged: int
+    conversation: str
+    question: str
+    retry: bool
+    turn: int
+    close_after: int
+    deadline_ms: int
+    options: GenerationOptions
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
+
+class Read(_message.Message):
+    __slots__ = ("stale", "key", "conversation", "list", "keys")
+    STALE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    stale: bool
+    key: str
+    conversation: str
+    list: ListConversations
+    keys: ListKeys
+    def __init__(self, stale: _Optional[bool] = ..., key: _Optional[str] = ..., conversation: _Optional[str] = ..., list: _Optional[_Union[ListConversations, _Mapping]] = ..., keys: _Optional[_Union[ListKeys, _Mapping]] = ...) -> None: ...
+
+class ListConversations(_message.Message):
+    __slots__ = ("after", "limit")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    after: str
+    limit: int
+    def __init__(self, after: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ListKeys(_message.Message):
+    __slots__ = ("prefix", "after", "limit")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    after: str
+    limit: int
+    def __init__(self, prefix: _Optional[str] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class Response(_message.Message):
+    __slots__ = ("id", "reply", "read", "failure")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    reply: Reply
+    read: ReadReply
+    failure: Failure
+    def __init__(self, id: _Optional[int] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("kind", "message", "leader", "leader_address", "retry_after_ms")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNSPECIFIED: _ClassVar[Failure.Kind]
+        NOT_LEADER: _ClassVar[Failure.Kind]
+        OVERLOADED: _ClassVar[Failure.Kind]
+        NO_QUORUM: _ClassVar[Failure.Kind]
+        UNKNOWN: _ClassVar[Failure.Kind]
+        INVALID: _ClassVar[Failure.Kind]
+    UNSPECIFIED: Failure.Kind
+    NOT_LEADER: Failure.Kind
+    OVERLOADED: Failure.Kind
+    NO_QUORUM: Failure.Kind
+    UNKNOWN: Failure.Kind
+    INVALID: Failure.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    kind: Failure.Kind
+    message: str
+    leader: int
+    leader_address: str
+    retry_after_ms: int
+    def __init__(self, kind: _Optional[_Union[Failure.Kind, str]] = ..., message: _Optional[str] = ..., leader: _Optional[int] = ..., leader_address: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+
+class ReadReply(_message.Message):
+    __slots__ = ("applied_slot", "key_value", "conversation", "list", "keys", "not_found")
+    APPLIED_SLOT_FIELD_NUMBER: _ClassVar[int]
+    KEY_VALUE_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    LIST_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    NOT_FOUND_FIELD_NUMBER: _ClassVar[int]
+    applied_slot: int
+    key_value: KeyValue
+    conversation: Conversation
+    list: ConversationList
+    keys: KeyList
+    not_found: bool
+    def __init__(self, applied_slot: _Optional[int] = ..., key_value: _Optional[_Union[KeyValue, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., list: _Optional[_Union[ConversationList, _Mapping]] = ..., keys: _Optional[_Union[KeyList, _Mapping]] = ..., not_found: _Optional[bool] = ...) -> None: ...
+
+class KeyValue(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: bytes
+    def __init__(self, value: _Optional[bytes] = ...) -> None: ...
+
+class KeyList(_message.Message):
+    __slots__ = ("keys", "more")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedScalarFieldContainer[str]
+    more: bool
+    def __init__(self, keys: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class ConversationSummary(_message.Message):
+    __slots__ = ("conversation", "turns", "open_turns", "last_question", "updated_ms")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_TURNS_FIELD_NUMBER: _ClassVar[int]
+    LAST_QUESTION_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_MS_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turns: int
+    open_turns: int
+    last_question: str
+    updated_ms: int
+    def __init__(self, conversation: _Optional[str] = ..., turns: _Optional[int] = ..., open_turns: _Optional[int] = ..., last_question: _Optional[str] = ..., updated_ms: _Optional[int] = ...) -> None: ...
+
+class ConversationList(_message.Message):
+    __slots__ = ("conversations", "more")
+    CONVERSATIONS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    conversations: _containers.RepeatedCompositeFieldContainer[ConversationSummary]
+    more: bool
+    def __init__(self, conversations: _Optional[_Iterable[_Union[ConversationSummary, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class Conversation(_message.Message):
+    __slots__ = ("conversation", "revision", "turns", "created_ms", "updated_ms")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_MS_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    revision: int
+    turns: _containers.RepeatedCompositeFieldContainer[Turn]
+    created_ms: int
+    updated_ms: int
+    def __init__(self, conversation: _Optional[str] = ..., revision: _Optional[int] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ...) -> None: ...
+
+class Turn(_message.Message):
+    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    OPENED_MS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    question: str
+    candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
+    choice: int
+    closed: bool
+    opened_ms: int
+    deadline_ms: int
+    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    node: int
+    model: str
+    attempt: int
+    ended: bool
+    text: str
+    error: str
+    finish_reason: str
+    usage: Usage
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+
+class Usage(_message.Message):
+    __slots__ = ("prompt_tokens", "completion_tokens")
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    prompt_tokens: int
+    completion_tokens: int
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("conversation", "turn", "positions")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    positions: _containers.RepeatedCompositeFieldContainer[Position]
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., positions: _Optional[_Iterable[_Union[Position, _Mapping]]] = ...) -> None: ...
+
+class Position(_message.Message):
+    __slots__ = ("candidate", "attempt", "offset")
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    candidate: int
+    attempt: int
+    offset: int
+    def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class WatchEvent(_message.Message):
+    __slots__ = ("delta", "candidate_done", "turn_closed", "takeover")
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_DONE_FIELD_NUMBER: _ClassVar[int]
+    TURN_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    TAKEOVER_FIELD_NUMBER: _ClassVar[int]
+    delta: WatchDelta
+    candidate_done: Candidate
+    turn_closed: Turn
+    takeover: Takeover
+    def __init__(self, delta: _Optional[_Union[WatchDelta, _Mapping]] = ..., candidate_done: _Optional[_Union[Candidate, _Mapping]] = ..., turn_closed: _Optional[_Union[Turn, _Mapping]] = ..., takeover: _Optional[_Union[Takeover, _Mapping]] = ...) -> None: ...
+
+class WatchDelta(_message.Message):
+    __slots__ = ("candidate", "attempt", "offset", "text", "node", "model")
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    candidate: int
+    attempt: int
+    offset: int
+    text: str
+    node: int
+    model: str
+    def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., offset: _Optional[int] = ..., text: _Optional[str] = ..., node: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+
+class Takeover(_message.Message):
+    __slots__ = ("candidate", "attempt", "node")
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    candidate: int
+    attempt: int
+    node: int
+    def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("cluster_id", "node", "incarnation", "role", "leader", "ballot_seq_num", "ballot_pid", "chosen_through", "applied_slot", "state_hash", "snapshot_slot", "log_first_slot", "log_bytes", "members", "models", "conversations", "keys", "loop_lag_ms", "uptime_ms", "version", "transport", "orchestrator_address", "pending", "elections")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
+    BALLOT_SEQ_NUM_FIELD_NUMBER: _ClassVar[int]
+    BALLOT_PID_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_SLOT_FIELD_NUMBER: _ClassVar[int]
+    STATE_HASH_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_SLOT_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIRST_SLOT_FIELD_NUMBER: _ClassVar[int]
+    LOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATIONS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    LOOP_LAG_MS_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TRANSPORT_FIELD_NUMBER: _ClassVar[int]
+    ORCHESTRATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    ELECTIONS_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    node: int
+    incarnation: int
+    role: str
+    leader: int
+    ballot_seq_num: int
+    ballot_pid: int
+    chosen_through: int
+    applied_slot: int
+    state_hash: str
+    snapshot_slot: int
+    log_first_slot: int
+    log_bytes: int
+    members: _containers.RepeatedCompositeFieldContainer[MemberStatus]
+    models: _containers.RepeatedCompositeFieldContainer[ModelStatus]
+    conversations: int
+    keys: int
+    loop_lag_ms: float
+    uptime_ms: int
+    version: str
+    transport: str
+    orchestrator_address: str
+    pending: int
+    elections: int
+    def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., leader: _Optional[int] = ..., ballot_seq_num: _Optional[int] = ..., ballot_pid: _Optional[int] = ..., chosen_through: _Optional[int] = ..., applied_slot: _Optional[int] = ..., state_hash: _Optional[str] = ..., snapshot_slot: _Optional[int] = ..., log_first_slot: _Optional[int] = ..., log_bytes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., conversations: _Optional[int] = ..., keys: _Optional[int] = ..., loop_lag_ms: _Optional[float] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., transport: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., pending: _Optional[int] = ..., elections: _Optional[int] = ...) -> None: ...
+
+class MemberStatus(_message.Message):
+    __slots__ = ("node", "address", "live", "chosen_through", "connected")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    address: str
+    live: bool
+    chosen_through: int
+    connected: bool
+    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ..., live: _Optional[bool] = ..., chosen_through: _Optional[int] = ..., connected: _Optional[bool] = ...) -> None: ...
+
+class ModelStatus(_message.Message):
+    __slots__ = ("node", "provider", "model", "note")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    provider: str
+    model: str
+    note: str
+    def __init__(self, node: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+
+class GenerationOptions(_message.Message):
+    __slots__ = ("temperature", "max_tokens", "seed", "system")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    max_tokens: int
+    seed: int
+    system: str
+    def __init__(self, temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., system: _Optional[str] = ...) -> None: ...
+
+class PlannedCandidate(_message.Message):
+    __slots__ = ("number", "node", "model")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    node: int
+    model: str
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+
+class OpenSession(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreateConversation(_message.Message):
+    __slots__ = ("conversation",)
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    def __init__(self, conversation: _Optional[str] = ...) -> None: ...
+
+class SubmitQuery(_message.Message):
+    __slots__ = ("conversation", "question", "plan", "close_after", "deadline_ms", "options")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    question: str
+    plan: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
+    close_after: int
+    deadline_ms: int
+    options: GenerationOptions
+    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., plan: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
+
+class RetryTurn(_message.Message):
+    __slots__ = ("conversation", "turn", "plan", "deadline_ms")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    plan: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
+    deadline_ms: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., plan: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class RecordCheckpoint(_message.Message):
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    text: str
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class RecordCandidate(_message.Message):
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    text: str
+    model: str
+    finish_reason: str
+    usage: Usage
+    error: str
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class ReassignCandidate(_message.Message):
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "node")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    node: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+
+class CloseTurn(_message.Message):
+    __slots__ = ("conversation", "turn", "reason")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    reason: str
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Choose(_message.Message):
+    __slots__ = ("conversation", "turn", "candidate")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    candidate: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ...) -> None: ...
+
+class Fork(_message.Message):
+    __slots__ = ("source", "target", "at_turn")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    AT_TURN_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    at_turn: int
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., at_turn: _Optional[int] = ...) -> None: ...
+
+class Rename(_message.Message):
+    __slots__ = ("conversation", "target")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    target: str
+    def __init__(self, conversation: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+
+class Delete(_message.Message):
+    __slots__ = ("conversation",)
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    def __init__(self, conversation: _Optional[str] = ...) -> None: ...
+
+class ImportedCandidate(_message.Message):
+    __slots__ = ("number", "node", "model", "text", "error")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    node: int
+    model: str
+    text: str
+    error: str
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., text: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class ImportTurn(_message.Message):
+    __slots__ = ("conversation", "question", "candidates", "choice")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    question: str
+    candidates: _containers.RepeatedCompositeFieldContainer[ImportedCandidate]
+    choice: int
+    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[ImportedCandidate, _Mapping]]] = ..., choice: _Optional[int] = ...) -> None: ...
+
+class Put(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: bytes
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class CompareAndSwap(_message.Message):
+    __slots__ = ("key", "expected", "new")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    expected: bytes
+    new: bytes
+    def __init__(self, key: _Optional[str] = ..., expected: _Optional[bytes] = ..., new: _Optional[bytes] = ...) -> None: ...
+
+class DeleteKey(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    def __init__(self, key: _Optional[str] = ...) -> None: ...
+
+class SessionCommand(_message.Message):
+    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_QUERY_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TURN_FIELD_NUMBER: _ClassVar[int]
+    RECORD_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    RECORD_CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    REASSIGN_CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_TURN_FIELD_NUMBER: _ClassVar[int]
+    CHOOSE_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
+    RENAME_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    IMPORT_TURN_FIELD_NUMBER: _ClassVar[int]
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
+    DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    sequence: int
+    acknowledged: int
+    open_session: OpenSession
+    create_conversation: CreateConversation
+    submit_query: SubmitQuery
+    retry_turn: RetryTurn
+    record_checkpoint: RecordCheckpoint
+    record_candidate: RecordCandidate
+    reassign_candidate: ReassignCandidate
+    close_turn: CloseTurn
+    choose: Choose
+    fork: Fork
+    rename: Rename
+    delete: Delete
+    import_turn: ImportTurn
+    put: Put
+    compare_and_swap: CompareAndSwap
+    delete_key: DeleteKey
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TurnOpened(_message.Message):
+    __slots__ = ("turn", "candidates")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    candidates: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, turn: _Optional[int] = ..., candidates: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Chosen(_message.Message):
+    __slots__ = ("turn", "candidate")
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    turn: int
+    candidate: int
+    def __init__(self, turn: _Optional[int] = ..., candidate: _Optional[int] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("code", "message", "turn", "winner", "current")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    WINNER_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    turn: int
+    winner: int
+    current: bytes
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., turn: _Optional[int] = ..., winner: _Optional[int] = ..., current: _Optional[bytes] = ...) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("done", "turn_opened", "chosen", "refused")
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    TURN_OPENED_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    done: Done
+    turn_opened: TurnOpened
+    chosen: Chosen
+    refused: Refused
+    def __init__(self, done: _Optional[_Union[Done, _Mapping]] = ..., turn_opened: _Optional[_Union[TurnOpened, _Mapping]] = ..., chosen: _Optional[_Union[Chosen, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
