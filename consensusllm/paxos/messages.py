@@ -21,7 +21,7 @@ Incarnations: TypeAlias = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an acceptor holds in ``slot``: the highest ``ballot`` at which it voted, and for what."""
+    """What an acceptor holds in ``slot``: the highest ballot at which it voted, and for what."""
 
     slot: int
     ballot: Ballot
@@ -71,7 +71,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """``sender`` still follows ``ballot``, asked in ``round``, and has applied its prefix so far."""
+    """``sender`` still follows ``ballot``, asked in ``round``; its own prefix ends there."""
 
     sender: int
     ballot: Ballot
@@ -127,7 +127,7 @@ class Nack:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Vote for ``batches[i]`` in slot ``ballot.op_num + i``; the leader's prefix is chosen so far."""
+    """Vote for ``batches[i]`` in slot ``ballot.op_num + i``; the prefix is chosen so far."""
 
     sender: int
     ballot: Ballot

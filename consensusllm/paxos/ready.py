@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from .ballot import BOTTOM, Ballot
 from .batch import Batch
 from .messages import Entry, Incarnations, Message
-
-
-class Role(Enum):
-    """What a replica is doing. LEARNING: it lost its disk and may not vote yet."""
-
-    LEARNING = "learning"
-    FOLLOWING = "following"
-    PREPARING = "preparing"
-    LEADING = "leading"
+from .roles import Role
 
 
 @dataclass(frozen=True, slots=True)

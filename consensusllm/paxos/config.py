@@ -1,0 +1,43 @@
+"""The core's settings. Times are in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PaxosConfig:
+    """``node`` is one of ``members`` (1 to 9 of them, sorted, ids >= 1).
+
+    ``epoch_ms`` is the wall clock, in ms since the epoch, at ``now == 0``: the core is given a
+    monotonic ``now`` and stamps its batches with the sum.
+    """
+
+    node: int
+    members: tuple[int, ...]
+    epoch_ms: int = 0
+    heartbeat_s: float = 0.05
+    election_timeout_s: float = 0.35
+    resend_s: float = 0.1
+    pipeline_slots: int = 8
+    max_batch_commands: int = 2048
+    max_batch_bytes: int = 1 << 20
+    max_pending_commands: int = 16384
+    max_pending_bytes: int = 32 << 20
+    max_log_bytes: int = 256 << 20
+    log_retain_bytes: int = 8 << 20
+    chunk_bytes: int = 512 << 10
+
+    def __post_init__(self) -> None:
+        assert 1 <= len(self.members) <= 9, "a cluster has 1 to 9 members"
+        assert self.members == tuple(sorted(set(self.members))), "members are sorted and distinct"
+        assert self.members[0] >= 1, "member ids start at 1"
+        assert self.node in self.members, "a node is a member of its own cluster"
+        assert self.heartbeat_s < self.election_timeout_s, (
+            "an election waits for several heartbeats"
+        )
+        assert self.max_batch_bytes <= self.max_pending_bytes <= self.max_log_bytes
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        return tuple(member for member in self.members if member != self.node)

@@ -1,0 +1,200 @@
+"""The learner: which slots are chosen, and how to get those that were missed.
+
+Paxos Made Simple, section 2.3. A follower believes the leader's end of the chosen prefix only for
+what it accepted at that leader's ballot; anything else it fetches, first from the leader, then from
+whoever answers. Below a peer's log stands the peer's snapshot, which is fetched in chunks that can
+go on after any cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from .acceptor import Acceptor
+from .ballot import Ballot
+from .config import PaxosConfig
+from .log import Log
+from .messages import CatchUp, CatchUpReply, Compacted, SnapshotChunk, SnapshotRequest
+from .outbox import Outbox
+from .ready import Install, SnapshotRead
+
+_PATIENCE = 3
+"""Unanswered questions after which a snapshot is begun anew from another peer's."""
+
+
+@dataclass(slots=True)
+class _Fetch:
+    """One question to one peer, asked again (elsewhere) when no answer comes in time."""
+
+    peer: int
+    asked_at: float
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A snapshot on its way: ``offset`` bytes of ``slot`` are staged."""
+
+    slot: int
+    offset: int
+    digest: bytes
+    complete: bool = False
+    silences: int = 0  # questions without an answer since the last bytes came
+
+
+class Learner:
+    def __init__(
+        self, config: PaxosConfig, log: Log, acceptor: Acceptor, outbox: Outbox, rng: Random
+    ) -> None:
+        self._config = config
+        self._log = log
+        self._acceptor = acceptor
+        self._outbox = outbox
+        self._rng = rng
+        self._known_through = log.chosen_through
+        self._fetch: _Fetch | None = None
+        self._fetch_at: float | None = None
+        self._transfer: _Transfer | None = None
+        self.installs: list[Install] = []
+        self.snapshot_reads: list[SnapshotRead] = []
+
+    @property
+    def missing(self) -> bool:
+        """Whether something is known to be chosen that is not held here."""
+        return self._known_through > self._log.chosen_through
+
+    @property
+    def known_through(self) -> int:
+        """The highest slot that is known to be chosen anywhere."""
+        return max(self._known_through, self._log.chosen_through)
+
+    def on_commit(self, ballot: Ballot, chosen_through: int, now: float) -> None:
+        """A leader's prefix ends at ``chosen_through``: advance over what was accepted from it."""
+        slot = self._log.chosen_through
+        while slot < chosen_through:
+            entry = self._log.get(slot + 1)
+            if entry is None or entry.ballot != ballot:
+                break
+            slot += 1
+        self._log.choose_through(slot)
+        self.on_known(chosen_through, ballot.pid, now)
+
+    def on_known(self, chosen_through: int, peer: int, now: float) -> None:
+        """``peer`` holds everything up to ``chosen_through``. Fetch it, unless it soon comes by
+        itself, as an Accept does that was overtaken by its commit."""
+        self._known_through = max(self._known_through, chosen_through)
+        if self.missing and self._fetch is None and self._transfer is None:
+            self._fetch = _Fetch(peer, now)
+            self._fetch_at = now + self._config.heartbeat_s
+
+    def on_catch_up(self, request: CatchUp) -> None:
+        first = request.first_slot
+        if first <= self._log.compacted_through:
+            self._outbox.send(
+                request.sender, Compacted(self._config.node, self._log.compacted_through)
+            )
+            return
+        through = self._log.chosen_through
+        entries, _ = self._log.chunk(first, through, self._config.chunk_bytes)
+        # What was learned here may not be durable here; it is chosen all the same.
+        self._outbox.send(request.sender, CatchUpReply(self._config.node, tuple(entries), through))
+
+    def on_catch_up_reply(self, reply: CatchUpReply, now: float) -> None:
+        advanced = False
+        for entry in reply.entries:
+            if entry.slot == self._log.chosen_through + 1:
+                self._acceptor.learn(entry)
+                self._log.choose_through(entry.slot)
+                advanced = True
+        self._known_through = max(self._known_through, reply.chosen_through)
+        if self._transfer is not None:
+            return
+        if not self.missing:
+            self._fetch = None
+            self._fetch_at = None
+        elif advanced or self._fetch is None:
+            self._ask(reply.sender, now)
+
+    def on_compacted(self, answer: Compacted, now: float) -> None:
+        """A peer's log begins above what is missing here: its snapshot is needed first."""
+        if answer.slot <= self._log.chosen_through or self._transfer is not None:
+            return
+        self._known_through = max(self._known_through, answer.slot)
+        self._transfer = _Transfer(slot=0, offset=0, digest=b"")
+        self._ask(answer.sender, now)
+
+    def on_snapshot_request(self, request: SnapshotRequest) -> None:
+        self.snapshot_reads.append(SnapshotRead(request.sender, request.slot, request.offset))
+
+    def on_snapshot_chunk(self, chunk: SnapshotChunk, now: float) -> None:
+        """Stage the next bytes. A peer that has another snapshot starts us anew, if it is a newer
+        one or if whoever had ours has fallen silent."""
+        transfer = self._transfer
+        if transfer is None or transfer.complete:
+            return
+        if chunk.slot != transfer.slot or chunk.digest != transfer.digest:
+            newer = chunk.slot > transfer.slot or transfer.silences >= _PATIENCE
+            if chunk.offset != 0 or chunk.slot <= self._log.chosen_through or not newer:
+                return
+            transfer.slot, transfer.offset, transfer.digest = chunk.slot, 0, chunk.digest
+        end = chunk.offset + len(chunk.data)
+        if chunk.offset != transfer.offset or end > chunk.size_bytes or not chunk.data:
+            return
+        transfer.offset = end
+        transfer.silences = 0
+        transfer.complete = end == chunk.size_bytes
+        self.installs.append(
+            Install(
+                chunk.slot,
+                chunk.offset,
+                chunk.size_bytes,
+                chunk.digest,
+                chunk.data,
+                transfer.complete,
+            )
+        )
+        if transfer.complete:
+            self._fetch = None
+            self._fetch_at = None
+        else:
+            self._ask(chunk.sender, now)
+
+    def installed(self, slot: int, now: float) -> None:
+        """The owner has replaced its state and its stored snapshot by those of ``slot``."""
+        self._transfer = None
+        if slot > self._log.chosen_through:
+            self._log.replace_by_snapshot(slot)
+        if self.missing:
+            self._ask(self._rng.choice(self._config.peers), now)
+
+    def rejected(self, now: float) -> None:
+        """What was staged did not verify: begin again with whichever peer answers."""
+        self._transfer = None
+        self._ask(self._rng.choice(self._config.peers), now)
+
+    def deadline(self) -> float | None:
+        return self._fetch_at
+
+    def tick(self, now: float) -> None:
+        if self._fetch is None or self._fetch_at is None or now < self._fetch_at:
+            return
+        if not self.missing and self._transfer is None:
+            self._fetch = None
+            self._fetch_at = None
+            return
+        peer = self._fetch.peer
+        if self._transfer is not None:
+            self._transfer.silences += 1
+        if self._fetch.asked_at + self._config.resend_s <= now:
+            peer = self._rng.choice(self._config.peers)  # it does not answer: try another
+        self._ask(peer, now)
+
+    def _ask(self, peer: int, now: float) -> None:
+        node = self._config.node
+        if self._transfer is not None:
+            transfer = self._transfer
+            self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
+        else:
+            self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
+        self._fetch = _Fetch(peer, now)
+        self._fetch_at = now + self._config.resend_s

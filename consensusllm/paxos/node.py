@@ -1,0 +1,488 @@
+"""PaxosNode: one replica's consensus, as a synchronous object without I/O.
+
+Put messages, commands, reads and the time in; take `Ready` out and act on it in the order that it
+states. ``now`` is in seconds of a monotonic clock that only this node reads; calls may not go back
+in time. The class joins the parts and owns the role; each part's rules are in its own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from .acceptor import Acceptor
+from .ballot import BOTTOM, Ballot
+from .batch import Batch
+from .config import PaxosConfig
+from .election import Election
+from .heartbeats import Heartbeats
+from .learner import Learner
+from .log import Log
+from .messages import (
+    Accept,
+    Accepted,
+    CatchUp,
+    CatchUpReply,
+    Commit,
+    Compacted,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Nack,
+    Prepare,
+    PreVote,
+    PreVoteReply,
+    Promise,
+    Rejoin,
+    Rejoined,
+    SnapshotChunk,
+    SnapshotRequest,
+)
+from .outbox import Outbox
+from .proposer import Proposer
+from .reads import Reads
+from .ready import Ready, Recovered
+from .roles import TRANSITIONS, Event, Role
+
+_DELIVER_BYTES = 4 << 20
+"""Chosen batches that one Ready hands out: a bound, so that applying them cannot hold the owner."""
+
+
+class NotLeader(Exception):
+    """This node does not lead; ``leader`` is whom it believes to (None: it knows of none)."""
+
+    def __init__(self, leader: int | None) -> None:
+        super().__init__(f"not the leader; {leader or 'nobody'} is believed to be")
+        self.leader = leader
+
+
+class PaxosNode:
+    """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
+
+    def __init__(
+        self, config: PaxosConfig, recovered: Recovered, rng: Random, now: float = 0.0
+    ) -> None:
+        self.config = config
+        self._now = now
+        self._outbox = Outbox()
+        self._log = Log(recovered.entries, recovered.chosen_through, recovered.compacted_through)
+        self._acceptor = Acceptor(config, recovered, self._log, self._outbox)
+        self._proposer = Proposer(config, self._log, self._acceptor, self._outbox)
+        self._learner = Learner(config, self._log, self._acceptor, self._outbox, rng)
+        self._election = Election(config, recovered.promised, self._outbox, rng)
+        self._heartbeats = Heartbeats(config, self._outbox)
+        self._reads = Reads(self._heartbeats)
+        self._delivered = recovered.snapshot_slot
+        self._applied = recovered.snapshot_slot
+        self._live: tuple[int, ...] = ()
+        self._rejoin_at = now
+        self._admission: Rejoined | None = None
+        self.role = Role.FOLLOWING if recovered.voting else Role.LEARNING
+        self.elections = 0
+        self._election.start(now)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            PreVote: self._on_pre_vote,
+            PreVoteReply: self._on_pre_vote_reply,
+            Heartbeat: self._on_heartbeat,
+            HeartbeatReply: self._on_heartbeat_reply,
+            Prepare: self._on_prepare,
+            Promise: self._on_promise,
+            Nack: self._on_nack,
+            Accept: self._on_accept,
+            Accepted: self._on_accepted,
+            Commit: self._on_commit,
+            CatchUp: self._learner.on_catch_up,
+            CatchUpReply: self._on_catch_up_reply,
+            Compacted: self._on_compacted,
+            SnapshotRequest: self._learner.on_snapshot_request,
+            SnapshotChunk: self._on_snapshot_chunk,
+            Rejoin: self._on_rejoin,
+            Rejoined: self._on_rejoined,
+        }
+
+    # In -------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> None:
+        """Handle one message of a peer. Repeated, late and foreign ones are harmless."""
+        self._advance(now)
+        if message.sender in self.config.peers:
+            self._handlers[type(message)](message)
+
+    def propose(self, command: bytes, now: float) -> None:
+        """Queue ``command`` for the log. Raises NotLeader or Overloaded; nothing is queued then.
+
+        Without an error the outcome is still open until the command comes back in
+        ``Ready.chosen``: when leadership is lost it is unknown, never failed.
+        """
+        self._advance(now)
+        if self.role is not Role.LEADING:
+            raise NotLeader(self.leader)
+        self._proposer.enqueue(command)
+
+    def read(self, token: int, now: float) -> None:
+        """Begin a read barrier; ``token`` comes back in ``Ready.reads`` or ``failed_reads``.
+        Raises NotLeader."""
+        self._advance(now)
+        if self.role is not Role.LEADING:
+            raise NotLeader(self.leader)
+        self._reads.add(token)
+
+    def tick(self, now: float) -> None:
+        """Let time pass. Early and late calls are harmless; `deadline` says when one is due."""
+        self._advance(now)
+        self._learner.tick(now)
+        if self.role is Role.LEADING:
+            self._tick_leading()
+        elif self.role is Role.PREPARING:
+            self._tick_preparing()
+        elif self.role is Role.FOLLOWING:
+            if self._election.tick(self._acceptor.promised, now):
+                self._prepare(Event.PRE_VOTE_WON)
+        elif now >= self._rejoin_at:
+            self._rejoin_at = now + self.config.election_timeout_s
+            for peer in self.config.peers:
+                self._outbox.send(peer, Rejoin(self.config.node, self._acceptor.incarnation))
+
+    def persisted(self, batch: int) -> None:
+        """Every ``Ready.persist`` up to number ``batch`` is durable."""
+        self._outbox.persisted(batch)
+
+    def applied(self, slot: int) -> None:
+        """The owner has applied everything up to ``slot``."""
+        assert self._applied <= slot <= self._delivered
+        self._applied = slot
+
+    def compact(self, snapshot_slot: int) -> None:
+        """A snapshot of ``snapshot_slot`` is durable here: the log behind it may go, but for a tail
+        that spares slightly late peers the snapshot."""
+        assert snapshot_slot <= self._applied, "a snapshot holds what was applied"
+        if snapshot_slot > self._log.compacted_through:
+            through = self._log.retained_from(snapshot_slot, self.config.log_retain_bytes)
+            if through > self._log.compacted_through:
+                self._log.compact(through)
+                self._outbox.record_compaction(through)
+
+    def snapshot_installed(self, slot: int) -> None:
+        """The owner replaced state and stored snapshot by a peer's of ``slot`` and made that
+        durable, with the log up to ``slot`` dropped."""
+        self._learner.installed(slot, self._now)
+        self._delivered = max(self._delivered, slot)
+        self._applied = max(self._applied, slot)
+        self._admit_if_ready()
+
+    def snapshot_rejected(self) -> None:
+        """A peer's snapshot did not verify; nothing was installed."""
+        self._learner.rejected(self._now)
+
+    # Out ------------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When the next `tick` is due, on the clock of ``now``."""
+        deadlines: list[float | None] = [self._learner.deadline()]
+        if self.role is Role.LEADING:
+            deadlines += [self._heartbeats.deadline(), self._proposer.deadline()]
+        elif self.role is Role.PREPARING:
+            deadlines += [self._election.deadline(), self._proposer.deadline()]
+        elif self.role is Role.FOLLOWING:
+            deadlines.append(self._election.deadline())
+        else:
+            deadlines.append(self._rejoin_at)
+        # A learner's fetch and the role's own timer; a role always has one.
+        return min(deadline for deadline in deadlines if deadline is not None)
+
+    def take_ready(self) -> Ready:
+        """What is to be done now. Take it after every call or after several; see `Ready`."""
+        while own := self._outbox.take_messages_to(self.config.node):
+            for message in own:
+                self._handlers[type(message)](message)
+        if self.role is Role.LEADING:
+            self._proposer.flush(self._now)
+            self._reads.confirm()
+            if self._reads.wants_round():
+                self._begin_round()
+                self._reads.confirm()
+            if self._proposer.unannounced():
+                self._announce()
+        batch, persist = self._outbox.take_changes(self._log.chosen_through)
+        send = self._outbox.take_messages()
+        reads, self._reads.confirmed = self._reads.confirmed, []
+        failed, self._reads.failed = self._reads.failed, []
+        installs, self._learner.installs = self._learner.installs, []
+        snapshot_reads, self._learner.snapshot_reads = self._learner.snapshot_reads, []
+        return Ready(
+            batch=batch,
+            persist=persist,
+            send=tuple(send),
+            chosen=self._deliver(),
+            reads=tuple(reads),
+            failed_reads=tuple(failed),
+            role=self.role,
+            leader=self.leader,
+            install=tuple(installs),
+            snapshot_reads=tuple(snapshot_reads),
+        )
+
+    def has_ready(self) -> bool:
+        """Whether `take_ready` would have more: a Ready may be cut to a bounded size."""
+        return self._delivered < self._log.chosen_through or self._outbox.waiting()
+
+    def _deliver(self) -> tuple[tuple[int, Batch], ...]:
+        chosen = []
+        size = 0
+        while self._delivered < self._log.chosen_through and size < _DELIVER_BYTES:
+            entry = self._log.get(self._delivered + 1)
+            assert entry is not None, "the chosen prefix has no hole"
+            chosen.append((entry.slot, entry.batch))
+            self._delivered += 1
+            size += entry.batch.size_bytes
+        return tuple(chosen)
+
+    # What the node knows ----------------------------------------------------------------------
+
+    @property
+    def leader(self) -> int | None:
+        return self.config.node if self.role is Role.LEADING else self._election.leader
+
+    @property
+    def ballot(self) -> Ballot:
+        """The highest ballot that this node has promised."""
+        return self._acceptor.promised
+
+    @property
+    def incarnation(self) -> int:
+        return self._acceptor.incarnation
+
+    @property
+    def chosen_through(self) -> int:
+        return self._log.chosen_through
+
+    @property
+    def known_through(self) -> int:
+        """The highest slot that is known to be chosen anywhere: ahead while catching up."""
+        return self._learner.known_through
+
+    @property
+    def log_first_slot(self) -> int:
+        return self._log.compacted_through + 1
+
+    @property
+    def log_size_bytes(self) -> int:
+        return self._log.size_bytes
+
+    @property
+    def pending(self) -> int:
+        """Commands queued at this leader for a slot."""
+        return self._proposer.pending
+
+    @property
+    def live(self) -> tuple[int, ...]:
+        """Members that the leader hears, as far as this node knows; () while there is no leader."""
+        if self.role is Role.LEADING:
+            return self._heartbeats.live(self._now)
+        return self._live if self.leader is not None else ()
+
+    def progress(self) -> dict[int, int]:
+        """At the leader: how far each peer said that its prefix is chosen."""
+        return dict(self._heartbeats.chosen_through) if self.role is Role.LEADING else {}
+
+    # Roles ----------------------------------------------------------------------------------
+
+    def _advance(self, now: float) -> None:
+        assert now >= self._now, "time does not go back"
+        self._now = now
+
+    def _turn(self, event: Event) -> None:
+        self.role = TRANSITIONS[self.role, event]
+
+    def _step_down(self, event: Event) -> None:
+        if self.role in (Role.PREPARING, Role.LEADING):
+            self._turn(event)
+            self._proposer.stop()
+            self._reads.fail()
+            self._election.stand_down(self._now)
+
+    def _prepare(self, event: Event) -> None:
+        self._turn(event)
+        self._reads.fail()
+        self.elections += 1
+        ballot = self._election.next_ballot(self._acceptor.promised)
+        self._election.saw(ballot)
+        self._election.stand_down(self._now)
+        self._proposer.prepare(ballot, self._now)
+
+    def _tick_preparing(self) -> None:
+        if self._now >= self._election.deadline():
+            self._step_down(Event.QUORUM_LOST)
+        else:
+            self._proposer.tick(self._now)
+
+    def _tick_leading(self) -> None:
+        if self._heartbeats.lost_quorum(self._now):
+            self._step_down(Event.QUORUM_LOST)
+            return
+        self._proposer.tick(self._now)
+        if self._heartbeats.due(self._now):
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        chosen_through = self._log.chosen_through
+        number = self._heartbeats.begin_round(
+            self._proposer.ballot, self._proposer.next_slot, chosen_through, self._now
+        )
+        self._reads.joined(number, max(chosen_through, self._proposer.first_own_slot))
+
+    def _announce(self) -> None:
+        commit = Commit(self.config.node, self._proposer.ballot, self._log.chosen_through)
+        for peer in self.config.peers:
+            self._outbox.send(peer, commit)
+        self._proposer.announced()
+
+    def _leads(self, ballot: Ballot) -> bool:
+        return self.role is Role.LEADING and ballot == self._proposer.ballot
+
+    # Elections and leaders ----------------------------------------------------------------------
+
+    def _on_pre_vote(self, request: PreVote) -> None:
+        if self._acceptor.voting:
+            self._election.on_pre_vote(
+                request, self._acceptor.promised, self.role is Role.LEADING, self._now
+            )
+
+    def _on_pre_vote_reply(self, reply: PreVoteReply) -> None:
+        won = self._election.on_pre_vote_reply(reply)
+        if self.role is not Role.FOLLOWING:
+            return
+        if won:
+            self._prepare(Event.PRE_VOTE_WON)
+        elif not reply.granted and not self._election.hears_leader(self._now):
+            # It hears a leader that this node does not: learn through it.
+            self._outbox.send(reply.sender, CatchUp(self.config.node, self._log.chosen_through + 1))
+
+    def _follow(self, sender: int, ballot: Ballot) -> bool:
+        """A leader speaks at ``ballot``. Whether it is to be followed."""
+        self._election.saw(ballot)
+        if ballot < self._acceptor.promised:
+            self._outbox.send_durable(
+                sender, Nack(self.config.node, ballot, self._acceptor.promised)
+            )
+            return False
+        if ballot.pid != self.config.node:
+            self._step_down(Event.HIGHER_BALLOT)
+        self._election.heard_leader(ballot.pid, self._now)
+        return True
+
+    def _on_heartbeat(self, heartbeat: Heartbeat) -> None:
+        if self._follow(heartbeat.sender, heartbeat.ballot):
+            self._live = heartbeat.live
+            self._learn_commit(heartbeat.ballot, heartbeat.chosen_through)
+            self._outbox.send(
+                heartbeat.sender,
+                HeartbeatReply(
+                    self.config.node,
+                    heartbeat.ballot,
+                    heartbeat.round,
+                    self._log.chosen_through,
+                ),
+            )
+
+    def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
+        if self._leads(reply.ballot):
+            self._heartbeats.on_reply(reply, self._now)
+
+    def _on_nack(self, nack: Nack) -> None:
+        self._election.saw(nack.promised)
+        if nack.ballot == self._proposer.ballot and nack.promised > nack.ballot:
+            self._step_down(Event.HIGHER_BALLOT)
+
+    # Phase 1 --------------------------------------------------------------------------------
+
+    def _on_prepare(self, prepare: Prepare) -> None:
+        self._election.saw(prepare.ballot)
+        higher = prepare.ballot > self._acceptor.promised
+        if self._acceptor.on_prepare(prepare) and higher:
+            self._step_down(Event.HIGHER_BALLOT)
+            self._election.stand_down(self._now)
+
+    def _on_promise(self, promise: Promise) -> None:
+        if self.role is not Role.PREPARING or promise.ballot != self._proposer.ballot:
+            return
+        if self._proposer.on_promise(promise):
+            self._turn(Event.PROMISED_BY_QUORUM)
+            self._heartbeats.start(self._proposer.promised_by(), self._now)
+            self._proposer.lead(self._now)
+            self._begin_round()
+
+    # Phase 2 --------------------------------------------------------------------------------
+
+    def _on_accept(self, accept: Accept) -> None:
+        if self._follow(accept.sender, accept.ballot):
+            self._acceptor.on_accept(accept)
+            self._learn_commit(accept.ballot, accept.chosen_through)
+
+    def _on_accepted(self, accepted: Accepted) -> None:
+        if self._leads(accepted.ballot):
+            if accepted.sender != self.config.node:
+                self._heartbeats.heard(accepted.sender, self._now)
+            self._proposer.on_accepted(accepted)
+
+    def _on_commit(self, commit: Commit) -> None:
+        if self._follow(commit.sender, commit.ballot):
+            self._learn_commit(commit.ballot, commit.chosen_through)
+
+    def _learn_commit(self, ballot: Ballot, chosen_through: int) -> None:
+        self._learner.on_commit(ballot, chosen_through, self._now)
+        self._admit_if_ready()
+
+    # Catching up and coming back ----------------------------------------------------------------
+
+    def _on_catch_up_reply(self, reply: CatchUpReply) -> None:
+        self._learner.on_catch_up_reply(reply, self._now)
+        self._depose_if_outvoted()
+        self._admit_if_ready()
+
+    def _depose_if_outvoted(self) -> None:
+        """What was learned may carry a ballot above one's own."""
+        if self._acceptor.promised > self._proposer.ballot:
+            self._step_down(Event.HIGHER_BALLOT)
+
+    def _on_compacted(self, answer: Compacted) -> None:
+        if answer.slot > self._log.chosen_through and self.role is not Role.LEADING:
+            self._step_down(Event.COMPACTED)
+            self._learner.on_compacted(answer, self._now)
+
+    def _on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
+        self._learner.on_snapshot_chunk(chunk, self._now)
+
+    def _on_rejoin(self, rejoin: Rejoin) -> None:
+        """A peer lost its disk. Fence its old life in a ballot of its own; when that ballot has
+        committed, tell the peer from where on it may vote."""
+        if self.role is not Role.LEADING:
+            return
+        node, fence, sender = self.config.node, self._acceptor.fence, rejoin.sender
+        if rejoin.incarnation < fence.lowest(sender):
+            self._outbox.send(sender, Rejoined(node, BOTTOM, fence.lowest(sender), fence.pairs()))
+        elif rejoin.incarnation > fence.lowest(sender):
+            self._acceptor.learn_fence(((sender, rejoin.incarnation),))
+            self._prepare(Event.FENCING)
+        elif self._log.chosen_through >= self._proposer.first_own_slot:
+            ballot = self._proposer.ballot.at(self._log.chosen_through + 1)
+            self._outbox.send(sender, Rejoined(node, ballot, rejoin.incarnation, fence.pairs()))
+
+    def _on_rejoined(self, answer: Rejoined) -> None:
+        if self.role is not Role.LEARNING:
+            return
+        if answer.incarnation > self._acceptor.incarnation:
+            self._acceptor.renew_life(answer.incarnation + 1)
+        elif answer.incarnation == self._acceptor.incarnation and answer.ballot > BOTTOM:
+            self._admission = answer
+            self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
+            self._admit_if_ready()
+
+    def _admit_if_ready(self) -> None:
+        admission = self._admission
+        if admission is not None and self._log.chosen_through >= admission.ballot.op_num - 1:
+            self._acceptor.admit(admission.ballot.at(0), admission.incarnations)
+            self._admission = None
+            self._turn(Event.ADMITTED)
+            self._election.stand_down(self._now)

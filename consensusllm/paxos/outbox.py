@@ -1,0 +1,121 @@
+"""Where the parts of the core leave their effects, and where persist-before-send is kept.
+
+`send` is for messages that reveal nothing that a crash could take back. `send_durable` is for
+those that reveal a promise or a vote: they leave only when everything recorded before them is on
+the disk (Raft thesis, 3.8). A message to oneself takes the same road, so that the leader's own
+promise and its own vote count exactly when a peer's would.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .ballot import Ballot
+from .messages import Entry, Incarnations, Message
+from .ready import Persist
+
+
+class Outbox:
+    def __init__(self) -> None:
+        self._free: list[tuple[int, Message]] = []
+        self._gated: list[tuple[int, Message]] = []  # wait for the changes recorded below
+        self._held: deque[tuple[int, list[tuple[int, Message]]]] = deque()  # wait for a batch
+        self._issued = 0
+        self._durable = 0
+        self._clear_changes()
+
+    def _clear_changes(self) -> None:
+        self._promised: Ballot | None = None
+        self._incarnations: Incarnations | None = None
+        self._entries: dict[int, Entry] = {}
+        self._compact_through: int | None = None
+        self._incarnation: int | None = None
+        self._voting: bool | None = None
+
+    # Messages -------------------------------------------------------------------------------
+
+    def send(self, dst: int, message: Message) -> None:
+        self._free.append((dst, message))
+
+    def send_durable(self, dst: int, message: Message) -> None:
+        """Send once everything recorded so far is durable."""
+        if self._has_changes():
+            self._gated.append((dst, message))
+        elif self._durable < self._issued:
+            self._hold(self._issued, [(dst, message)])
+        else:
+            self._free.append((dst, message))
+
+    def _hold(self, batch: int, messages: list[tuple[int, Message]]) -> None:
+        if self._held and self._held[-1][0] == batch:
+            self._held[-1][1].extend(messages)
+        else:
+            self._held.append((batch, messages))
+
+    # Changes --------------------------------------------------------------------------------
+
+    def record_promise(self, promised: Ballot, incarnations: Incarnations) -> None:
+        self._promised, self._incarnations = promised, incarnations
+
+    def record_entry(self, entry: Entry) -> None:
+        self._entries[entry.slot] = entry
+
+    def record_compaction(self, through: int) -> None:
+        self._compact_through = through
+
+    def record_life(self, incarnation: int, voting: bool) -> None:
+        self._incarnation, self._voting = incarnation, voting
+
+    def _has_changes(self) -> bool:
+        return bool(
+            self._entries
+            or self._promised is not None
+            or self._compact_through is not None
+            or self._incarnation is not None
+        )
+
+    # Draining -------------------------------------------------------------------------------
+
+    def take_changes(self, chosen_through: int) -> tuple[int, Persist | None]:
+        """Close the recorded changes into a numbered batch. The end of the chosen prefix rides
+        along: it is worth no sync of its own, since the leader tells it again."""
+        if not self._has_changes():
+            return self._issued, None
+        self._issued += 1
+        persist = Persist(
+            promised=self._promised,
+            incarnations=self._incarnations,
+            entries=tuple(self._entries.values()),
+            chosen_through=chosen_through,
+            compact_through=self._compact_through,
+            incarnation=self._incarnation,
+            voting=self._voting,
+        )
+        self._clear_changes()
+        if self._gated:
+            self._hold(self._issued, self._gated)
+            self._gated = []
+        return self._issued, persist
+
+    def persisted(self, batch: int) -> None:
+        """Batches up to ``batch`` are durable: what waited for them may leave."""
+        assert self._durable <= batch <= self._issued, "batches are reported once and in order"
+        self._durable = batch
+        while self._held and self._held[0][0] <= batch:
+            self._free.extend(self._held.popleft()[1])
+
+    def waiting(self) -> bool:
+        """Whether anything would be drained now."""
+        return bool(self._free) or self._has_changes()
+
+    def take_messages(self) -> list[tuple[int, Message]]:
+        free, self._free = self._free, []
+        return free
+
+    def take_messages_to(self, node: int) -> list[Message]:
+        """Only those addressed to ``node``: to oneself, once it is durable."""
+        if not any(dst == node for dst, _ in self._free):
+            return []
+        own = [message for dst, message in self._free if dst == node]
+        self._free = [(dst, message) for dst, message in self._free if dst != node]
+        return own

@@ -1,0 +1,266 @@
+"""The proposer: phase 1 for all open slots at once, then phase 2 slot by slot.
+
+Paxos Made Simple, section 3. Phase 1 gathers from a quorum, in chunks, whatever it accepted at or
+above the first slot that is not known chosen here. For each of those slots the value of the highest
+ballot is proposed again, and a no-op where nobody reported any; only then do new commands follow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from .acceptor import Acceptor
+from .ballot import BOTTOM, Ballot
+from .batch import Batch
+from .config import PaxosConfig
+from .log import Log
+from .messages import Accept, Accepted, Entry, Prepare, Promise
+from .outbox import Outbox
+from .quorum import is_quorum
+
+
+class Overloaded(Exception):
+    """The queue of commands is full: nothing was proposed; try again later."""
+
+
+@dataclass(slots=True)
+class _Proposal:
+    """One open slot. ``voters`` are distinct acceptors at this ballot, oneself once durable."""
+
+    batch: Batch
+    sent_at: float
+    voters: set[int] = field(default_factory=set)
+
+
+class Proposer:
+    def __init__(self, config: PaxosConfig, log: Log, acceptor: Acceptor, outbox: Outbox) -> None:
+        self._config = config
+        self._log = log
+        self._acceptor = acceptor
+        self._outbox = outbox
+        self.ballot = BOTTOM
+        # Phase 1.
+        self._next_chunk: dict[int, int | None] = {}
+        self._recovered: dict[int, Entry] = {}
+        self._prepare_at: float | None = None
+        # Phase 2.
+        self._window: dict[int, _Proposal] = {}
+        self._pending: deque[bytes] = deque()
+        self._pending_bytes = 0
+        self.next_slot = 0
+        self.first_own_slot = 0
+        self._announced_through = 0
+
+    # Phase 1 --------------------------------------------------------------------------------
+
+    def prepare(self, ballot: Ballot, now: float) -> None:
+        """Open ``ballot`` for every slot that is not known chosen here. Its own promise comes
+        first, so that the ballot can never be used again after a restart."""
+        assert ballot > self._acceptor.promised
+        self._forget()
+        self.ballot = ballot.at(self._log.chosen_through + 1)
+        first = self.ballot.op_num
+        self._next_chunk = dict.fromkeys(self._config.members, first)
+        self._acceptor.on_prepare(self._prepare_from(first))
+        for peer in self._config.peers:
+            self._outbox.send_durable(peer, self._prepare_from(first))
+        self._prepare_at = now + self._config.resend_s
+
+    def _prepare_from(self, op_num: int) -> Prepare:
+        return Prepare(self._config.node, self.ballot.at(op_num), self._acceptor.fence.pairs())
+
+    def on_promise(self, promise: Promise) -> bool:
+        """Count a chunk of a promise. Whether a quorum has now promised in full."""
+        sender = promise.sender
+        if not self._acceptor.fence.admits(sender, promise.incarnation):
+            return False
+        self._honour_fence(promise)
+        if self._next_chunk.get(sender) != promise.ballot.op_num:
+            return False  # a repeated or overtaken chunk
+        for entry in promise.entries:
+            if self._log.chosen_through + 1 == entry.slot <= promise.chosen_through:
+                self._acceptor.learn(entry)
+                self._log.choose_through(entry.slot)
+            held = self._recovered.get(entry.slot)
+            if held is None or held.ballot < entry.ballot:
+                self._recovered[entry.slot] = entry
+        self._drop_recovered()
+        self._next_chunk[sender] = promise.next_slot
+        if promise.next_slot is not None:
+            self._outbox.send(sender, self._prepare_from(promise.next_slot))
+        return is_quorum(self.promised_by(), self._config.members)
+
+    def _honour_fence(self, promise: Promise) -> None:
+        """A promiser may know of a life that has ended: what that life promised counts no more."""
+        for member, incarnation in promise.incarnations:
+            if incarnation > self._acceptor.fence.lowest(member):
+                self._next_chunk.pop(member, None)
+        self._acceptor.learn_fence(promise.incarnations)
+
+    def _drop_recovered(self) -> None:
+        for slot in [slot for slot in self._recovered if slot <= self._log.chosen_through]:
+            del self._recovered[slot]
+
+    def promised_by(self) -> list[int]:
+        """Members whose promise is complete."""
+        return [member for member, chunk in self._next_chunk.items() if chunk is None]
+
+    # Phase 2 --------------------------------------------------------------------------------
+
+    def lead(self, now: float) -> None:
+        """Phase 1 is complete: finish what was open, fill the holes, and mark the ballot with a
+        no-op of its own, which read barriers wait for."""
+        self._prepare_at = None
+        self._drop_recovered()
+        first = self._log.chosen_through + 1
+        last = max(self._recovered, default=first - 1)
+        batches = [
+            self._recovered[slot].batch if slot in self._recovered else self._noop(now)
+            for slot in range(first, last + 1)
+        ]
+        batches.append(self._noop(now))
+        self.next_slot = first
+        self.first_own_slot = last + 1
+        self._recovered = {}
+        self._next_chunk = {}
+        self._announced_through = 0
+        self._propose(batches, now)
+
+    def _noop(self, now: float) -> Batch:
+        return Batch.noop(self._time_ms(now))
+
+    def _time_ms(self, now: float) -> int:
+        return self._config.epoch_ms + int(now * 1000)
+
+    def enqueue(self, command: bytes) -> None:
+        """Queue a command for the next batch. Raises Overloaded."""
+        size = len(command)
+        if (
+            len(self._pending) >= self._config.max_pending_commands
+            or self._pending_bytes + size > self._config.max_pending_bytes
+        ):
+            raise Overloaded
+        self._pending.append(command)
+        self._pending_bytes += size
+
+    def flush(self, now: float) -> None:
+        """Turn queued commands into slots, as far as the window reaches, and tell the peers how far
+        the prefix is chosen: with the new proposals, or alone where there are none."""
+        batches = []
+        while self._pending and len(self._window) + len(batches) < self._config.pipeline_slots:
+            batches.append(Batch.pack(self._time_ms(now), self._take_commands()))
+        if batches:
+            self._propose(batches, now)
+
+    def _take_commands(self) -> list[bytes]:
+        commands: list[bytes] = []
+        size = 0
+        while self._pending and len(commands) < self._config.max_batch_commands:
+            length = len(self._pending[0])
+            if commands and size + length > self._config.max_batch_bytes:
+                break
+            commands.append(self._pending.popleft())
+            size += length
+        self._pending_bytes -= size
+        return commands
+
+    def _propose(self, batches: list[Batch], now: float) -> None:
+        for batch in batches:
+            self._window[self.next_slot] = _Proposal(batch, now)
+            self.next_slot += 1
+        first = self.next_slot - len(batches)
+        self.announced()
+        for accept in self._accepts(first, batches):
+            accepted = self._acceptor.on_accept(accept)
+            assert accepted, "a leader whose acceptor has promised higher has stepped down"
+            for peer in self._config.peers:
+                self._outbox.send(peer, accept)
+
+    def _accepts(self, first: int, batches: list[Batch]) -> list[Accept]:
+        """``batches`` for the slots from ``first`` on, in messages of a bounded size."""
+        accepts: list[Accept] = []
+        start, size = 0, 0
+        for index, batch in enumerate(batches):
+            if index > start and size + batch.size_bytes > self._config.chunk_bytes:
+                accepts.append(self._accept(first + start, batches[start:index]))
+                start, size = index, 0
+            size += batch.size_bytes
+        accepts.append(self._accept(first + start, batches[start:]))
+        return accepts
+
+    def _accept(self, slot: int, batches: list[Batch]) -> Accept:
+        return Accept(
+            self._config.node, self.ballot.at(slot), tuple(batches), self._log.chosen_through
+        )
+
+    def on_accepted(self, accepted: Accepted) -> bool:
+        """Count votes at this ballot. Whether the chosen prefix grew."""
+        if not self._acceptor.fence.admits(accepted.sender, accepted.incarnation):
+            return False
+        first = accepted.ballot.op_num
+        for slot in range(max(first, self._log.chosen_through + 1), first + accepted.count):
+            proposal = self._window.get(slot)
+            if proposal is not None:
+                proposal.voters.add(accepted.sender)
+        through = self._log.chosen_through
+        while (head := self._window.get(through + 1)) is not None and is_quorum(
+            head.voters, self._config.members
+        ):
+            del self._window[through + 1]
+            through += 1
+        if through == self._log.chosen_through:
+            return False
+        self._log.choose_through(through)
+        return True
+
+    def unannounced(self) -> bool:
+        """Whether the prefix grew since a message last told the peers its end."""
+        return self._log.chosen_through > self._announced_through
+
+    def announced(self) -> None:
+        self._announced_through = self._log.chosen_through
+
+    @property
+    def pending(self) -> int:
+        """Commands that wait for a slot."""
+        return len(self._pending)
+
+    # Time -----------------------------------------------------------------------------------
+
+    def deadline(self) -> float | None:
+        if self._prepare_at is not None:
+            return self._prepare_at
+        sent_at = min((proposal.sent_at for proposal in self._window.values()), default=None)
+        return None if sent_at is None else sent_at + self._config.resend_s
+
+    def tick(self, now: float) -> None:
+        """Send again what has not been answered."""
+        if self._prepare_at is not None:
+            if now >= self._prepare_at:
+                for peer in self._config.peers:
+                    chunk = self._next_chunk.get(peer)
+                    if chunk is not None:
+                        self._outbox.send_durable(peer, self._prepare_from(chunk))
+                self._prepare_at = now + self._config.resend_s
+            return
+        for slot, proposal in self._window.items():
+            if now < proposal.sent_at + self._config.resend_s:
+                continue
+            proposal.sent_at = now
+            accept = self._accept(slot, [proposal.batch])
+            for peer in self._config.peers:
+                if peer not in proposal.voters:
+                    self._outbox.send(peer, accept)
+
+    def stop(self) -> None:
+        """Lead no more. What was proposed may still be chosen: its outcome is unknown here."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._next_chunk = {}
+        self._recovered = {}
+        self._prepare_at = None
+        self._window = {}
+        self._pending = deque()
+        self._pending_bytes = 0

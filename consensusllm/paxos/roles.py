@@ -1,0 +1,43 @@
+"""The roles of a replica and every way from one to another, as a table.
+
+`docs/PROTOCOL.md` draws its state diagram from `TRANSITIONS`; a pair that is not in the table is a
+bug in the core, and stops it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Role(Enum):
+    """What a replica is doing. LEARNING: it lost its disk and may not vote yet."""
+
+    LEARNING = "learning"
+    FOLLOWING = "following"
+    PREPARING = "preparing"
+    LEADING = "leading"
+
+
+class Event(Enum):
+    """Why a replica changes its role."""
+
+    ADMITTED = "a leader fenced the lost life, and all that it could have voted on is learned"
+    PRE_VOTE_WON = "a quorum hears no leader and would promise"
+    PROMISED_BY_QUORUM = "a quorum promised"
+    HIGHER_BALLOT = "a higher ballot was seen"
+    QUORUM_LOST = "no quorum was heard for an election timeout"
+    COMPACTED = "an acceptor answered that its log begins later: install its snapshot first"
+    FENCING = "a member came back without its disk: fence its old life in a new ballot"
+
+
+TRANSITIONS: dict[tuple[Role, Event], Role] = {
+    (Role.LEARNING, Event.ADMITTED): Role.FOLLOWING,
+    (Role.FOLLOWING, Event.PRE_VOTE_WON): Role.PREPARING,
+    (Role.PREPARING, Event.PROMISED_BY_QUORUM): Role.LEADING,
+    (Role.PREPARING, Event.HIGHER_BALLOT): Role.FOLLOWING,
+    (Role.PREPARING, Event.QUORUM_LOST): Role.FOLLOWING,
+    (Role.PREPARING, Event.COMPACTED): Role.FOLLOWING,
+    (Role.LEADING, Event.HIGHER_BALLOT): Role.FOLLOWING,
+    (Role.LEADING, Event.QUORUM_LOST): Role.FOLLOWING,
+    (Role.LEADING, Event.FENCING): Role.PREPARING,
+}
