@@ -21,6 +21,9 @@ class BatchKind(IntEnum):
     COMMANDS = 1
 
 
+_KINDS = frozenset(BatchKind)
+
+
 class MalformedBatch(ValueError):
     """The bytes are not a packed batch."""
 
@@ -46,20 +49,27 @@ class Batch:
         """A batch that changes nothing; its time still moves the replicated clock on."""
         return cls(_HEAD.pack(BatchKind.NOOP, time_ms, 0))
 
-    def unpack(self) -> tuple[int, tuple[bytes, ...]]:
-        """``(time_ms, commands)``; raises MalformedBatch when the bytes are not a packed batch."""
-        payload = self.payload
+    @classmethod
+    def checked(cls, payload: bytes) -> Batch:
+        """A batch from the wire or the disk; raises MalformedBatch where it could not be applied.
+
+        Only the frame is checked, not each command.
+        """
         try:
-            kind, time_ms, count = _HEAD.unpack_from(payload)
-            BatchKind(kind)
-            if count > len(payload) // 4:
-                raise MalformedBatch("a batch counts more commands than it has room for")
+            kind, _, count = _HEAD.unpack_from(payload)
             lengths = struct.unpack_from(f"<{count}I", payload, _HEAD.size)
-        except (struct.error, ValueError) as error:
+        except (struct.error, MemoryError) as error:
             raise MalformedBatch(f"not a packed batch: {error}") from None
+        if kind not in _KINDS or _HEAD.size + 4 * count + sum(lengths) != len(payload):
+            raise MalformedBatch("not a packed batch: its lengths do not add up")
+        return cls(payload)
+
+    def unpack(self) -> tuple[int, tuple[bytes, ...]]:
+        """``(time_ms, commands)`` of a batch that was packed or checked."""
+        payload = self.payload
+        _, time_ms, count = _HEAD.unpack_from(payload)
+        lengths = struct.unpack_from(f"<{count}I", payload, _HEAD.size)
         start = _HEAD.size + 4 * count
-        if start + sum(lengths) != len(payload):
-            raise MalformedBatch("a batch's lengths do not add up to its size")
         commands = []
         for length in lengths:
             commands.append(payload[start : start + length])

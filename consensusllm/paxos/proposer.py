@@ -147,7 +147,7 @@ class Proposer:
     def flush(self, now: float) -> None:
         """Turn queued commands into slots, as far as the window reaches, and tell the peers how far
         the prefix is chosen: with the new proposals, or alone where there are none."""
-        batches = []
+        batches: list[Batch] = []
         while self._pending and len(self._window) + len(batches) < self._config.pipeline_slots:
             batches.append(Batch.pack(self._time_ms(now), self._take_commands()))
         if batches:
@@ -199,9 +199,9 @@ class Proposer:
         if not self._acceptor.fence.admits(accepted.sender, accepted.incarnation):
             return False
         first = accepted.ballot.op_num
-        for slot in range(max(first, self._log.chosen_through + 1), first + accepted.count):
-            proposal = self._window.get(slot)
-            if proposal is not None:
+        end = first + accepted.count
+        for slot, proposal in self._window.items():
+            if first <= slot < end:
                 proposal.voters.add(accepted.sender)
         through = self._log.chosen_through
         while (head := self._window.get(through + 1)) is not None and is_quorum(

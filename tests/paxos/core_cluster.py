@@ -42,9 +42,7 @@ class Disk:
         self.recovered = replace(
             old,
             promised=promised,
-            incarnations=(
-                old.incarnations if change.incarnations is None else change.incarnations
-            ),
+            incarnations=(old.incarnations if change.incarnations is None else change.incarnations),
             entries=tuple(entries[slot] for slot in sorted(entries) if slot > compacted),
             chosen_through=max(old.chosen_through, change.chosen_through or 0),
             compacted_through=compacted,
@@ -211,7 +209,7 @@ class CoreCluster:
         assert self.chosen.setdefault(slot, batch) == batch, f"two values were chosen in {slot}"
         member.applied.append((slot, batch))
 
-    # Snapshots: of slot n, its "bytes" are just slot n in text -------------------------------------
+    # Snapshots: of slot n, the bytes are just n in text -------------------------------------
 
     def snapshot(self, node: int) -> int:
         """Make a durable snapshot of what ``node`` has applied, and compact."""
@@ -283,9 +281,7 @@ class CoreCluster:
         found: list[int] = []
 
         def settled() -> bool:
-            found[:] = [
-                node for node in self.leaders() if among is None or node in among
-            ]
+            found[:] = [node for node in self.leaders() if among is None or node in among]
             return bool(found)
 
         self.run_until(settled)
@@ -312,9 +308,7 @@ class CoreCluster:
 
     def commands(self, node: int) -> list[bytes]:
         """Every command that ``node`` has applied, in order."""
-        return [
-            command for _, batch in self.members[node].applied for command in batch.unpack()[1]
-        ]
+        return [command for _, batch in self.members[node].applied for command in batch.unpack()[1]]
 
     def settle(self, seconds: float = 60.0) -> None:
         """Wait until all live members applied the same prefix, and somebody leads."""
