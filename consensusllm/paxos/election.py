@@ -17,6 +17,10 @@ from .outbox import Outbox
 from .quorum import is_quorum
 
 
+_STRETCH_MAX = 4
+"""Fruitless tries stretch the back-off by at most two to this power."""
+
+
 class Election:
     def __init__(self, config: PaxosConfig, promised: Ballot, outbox: Outbox, rng: Random) -> None:
         self._config = config
@@ -25,6 +29,7 @@ class Election:
         self._highest_seen = promised
         self._heard_at: float | None = None
         self._deadline = 0.0
+        self._tries = 0  # since a leader was heard
         self._candidate: Ballot | None = None
         self._grants: set[int] = set()
         self.leader: int | None = None
@@ -37,8 +42,12 @@ class Election:
             self._deadline = now
 
     def _back_off(self, now: float) -> None:
-        """The next try is one to two election timeouts away, at random."""
-        self._deadline = now + self._config.election_timeout_s * (1.0 + self._rng.random())
+        """The next try is one to two election timeouts away, at random; and further with every
+        try that led to nothing, because round trips may be longer than the timeout foresees."""
+        stretch = 2 ** min(max(0, self._tries - 1), _STRETCH_MAX)
+        self._deadline = now + self._config.election_timeout_s * stretch * (
+            1.0 + self._rng.random()
+        )
 
     def saw(self, ballot: Ballot) -> None:
         """A ballot that somebody uses: one's own next one must be above it."""
@@ -47,6 +56,7 @@ class Election:
     def heard_leader(self, leader: int, now: float) -> None:
         self.leader = leader
         self._heard_at = now
+        self._tries = 0
         self._candidate = None
         self._back_off(now)
 
@@ -63,6 +73,10 @@ class Election:
             and self.leader is not None
         )
 
+    def won(self) -> None:
+        """This node leads: the tries before it were not in vain."""
+        self._tries = 0
+
     def next_ballot(self, promised: Ballot) -> Ballot:
         """A ballot of one's own above every one that was promised or seen."""
         return max(self._highest_seen, promised).above(self._config.node)
@@ -72,6 +86,7 @@ class Election:
         if now < self._deadline:
             return False
         self.leader = None
+        self._tries += 1
         self._candidate = self.next_ballot(promised)
         self._grants = {self._config.node}
         for peer in self._config.peers:

@@ -409,6 +409,7 @@ class PaxosNode:
             return
         if self._proposer.on_promise(promise):
             self._turn(Event.PROMISED_BY_QUORUM)
+            self._election.won()
             self._heartbeats.start(self._proposer.promised_by(), self._now)
             self._proposer.lead(self._now)
             self._begin_round()
