@@ -1,1 +1,33 @@
-"""Under way."""
+"""What a replica keeps: the Disk port, its SQLite file, its identity, and the in-memory twin."""
+
+from .identity import format_disk, open_disk, set_aside
+from .memory import DiskFaults, MemoryDisk, MemoryPlatter
+from .port import (
+    Damaged,
+    Disk,
+    DiskFailed,
+    InUse,
+    NotFormatted,
+    SnapshotInfo,
+    StorageError,
+    WrongIdentity,
+)
+from .sqlite import SqliteDisk
+
+__all__ = [
+    "Damaged",
+    "Disk",
+    "DiskFailed",
+    "DiskFaults",
+    "InUse",
+    "MemoryDisk",
+    "MemoryPlatter",
+    "NotFormatted",
+    "SnapshotInfo",
+    "SqliteDisk",
+    "StorageError",
+    "WrongIdentity",
+    "format_disk",
+    "open_disk",
+    "set_aside",
+]

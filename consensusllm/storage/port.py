@@ -35,6 +35,18 @@ class InUse(StorageError):
     """Another process holds the data."""
 
 
+class NotFormatted(StorageError):
+    """There is no data yet.
+
+    ``data_lost`` is True where a damaged database was set aside here before: the replica may have
+    voted with it, so what is formatted now must not vote.
+    """
+
+    def __init__(self, message: str, data_lost: bool) -> None:
+        super().__init__(message)
+        self.data_lost = data_lost
+
+
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
     """A complete snapshot: state after ``slot``, ``size_bytes`` long, with its BLAKE2b digest."""

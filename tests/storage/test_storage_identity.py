@@ -1,0 +1,171 @@
+"""Whose data it is, who holds it, and what is set aside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from storage_bench import CLUSTER, NODE, SqliteBench, entry
+
+from consensusllm.paxos.ready import Persist
+from consensusllm.storage import (
+    Damaged,
+    DiskFailed,
+    InUse,
+    NotFormatted,
+    StorageError,
+    WrongIdentity,
+    format_disk,
+    open_disk,
+    set_aside,
+)
+
+HOLDER = """
+import sys
+from pathlib import Path
+from consensusllm.storage import open_disk
+disk = open_disk(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_missing_directory_or_database_is_not_formatted(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(NotFormatted, match=str(path)) as raised:
+            open_disk(path, CLUSTER, NODE)
+        assert not raised.value.data_lost
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_format_that_was_cut_short_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "node.db.new").write_bytes(b"half a database")
+    (tmp_path / "node.db.new-wal").write_bytes(b"half a journal")
+    with pytest.raises(NotFormatted):
+        open_disk(tmp_path, CLUSTER, NODE)
+    format_disk(tmp_path, CLUSTER, NODE, incarnation=1, voting=True)
+    disk = open_disk(tmp_path, CLUSTER, NODE)
+    assert disk.load().incarnation == 1
+    disk.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["lock", "node.db"]
+
+
+@pytest.mark.parametrize(("cluster", "node"), [("other", NODE), (CLUSTER, 2)])
+def test_data_of_another_node_or_cluster_is_refused(
+    sqlite_bench: SqliteBench, cluster: str, node: int
+) -> None:
+    with pytest.raises(WrongIdentity, match=f"node 1 of cluster 'council', not to node {node} of"):
+        open_disk(sqlite_bench.data, cluster, node)
+    sqlite_bench.open().load()
+
+
+def test_a_directory_has_one_owner_until_it_closes(sqlite_bench: SqliteBench) -> None:
+    disk = sqlite_bench.open()
+    for attempt in (
+        lambda: open_disk(sqlite_bench.data, CLUSTER, NODE),
+        lambda: set_aside(sqlite_bench.data),
+        lambda: format_disk(sqlite_bench.data, CLUSTER, NODE, 1, True),
+    ):
+        with pytest.raises(InUse, match="another process uses it"):
+            attempt()
+    disk.close()
+    open_disk(sqlite_bench.data, CLUSTER, NODE).close()
+
+
+def test_the_lock_of_a_killed_process_is_free(sqlite_bench: SqliteBench) -> None:
+    arguments = [sys.executable, "-c", HOLDER, str(sqlite_bench.data), CLUSTER, str(NODE)]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(InUse):
+                open_disk(sqlite_bench.data, CLUSTER, NODE)
+        finally:
+            holder.kill()
+    sqlite_bench.open().load()
+
+
+@pytest.mark.parametrize("size", [0, 1, 19, 100, 4096, 9000])
+def test_a_truncated_database_is_damaged(sqlite_bench: SqliteBench, size: int) -> None:
+    database = sqlite_bench.data / "node.db"
+    database.write_bytes(database.read_bytes()[:size])
+    with pytest.raises(Damaged, match=r"node\.db: ") as raised:
+        sqlite_bench.open().load()
+    assert "\n" not in str(raised.value)
+
+
+def test_garbage_is_damaged(sqlite_bench: SqliteBench) -> None:
+    (sqlite_bench.data / "node.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(Damaged, match=r"node\.db: "):
+        sqlite_bench.open()
+
+
+def test_a_database_that_would_ignore_its_journal_is_damaged(sqlite_bench: SqliteBench) -> None:
+    database = sqlite_bench.data / "node.db"
+    content = bytearray(database.read_bytes())
+    content[18:20] = b"\x01\x01"  # as SQLite has it for a rollback journal
+    database.write_bytes(content)
+    with pytest.raises(Damaged, match="header"):
+        sqlite_bench.open()
+
+
+def test_a_journal_without_its_database_is_damaged(sqlite_bench: SqliteBench) -> None:
+    disk = sqlite_bench.open()
+    disk.load()
+    disk.write([Persist(entries=(entry(1),))])
+    (sqlite_bench.data / "node.db").unlink()
+    with pytest.raises(Damaged, match="missing"):
+        sqlite_bench.open()
+    with pytest.raises(StorageError, match="not formatted again"):
+        format_disk(sqlite_bench.data, CLUSTER, NODE, 1, True)
+
+
+def test_what_is_set_aside_is_kept_and_its_successor_does_not_vote(
+    sqlite_bench: SqliteBench,
+) -> None:
+    disk = sqlite_bench.open()
+    disk.load()
+    disk.write([Persist(entries=(entry(1),))])
+    with pytest.raises(InUse):
+        set_aside(sqlite_bench.data)
+    sqlite_bench.open()  # a killed process leaves its journal: the copy now has one
+    sqlite_bench.dispose()
+    data = sqlite_bench.data
+    (data / "node.db-wal").write_bytes(b"damaged")
+    content = (data / "node.db").read_bytes()
+
+    assert set_aside(data) == data / "node.db.damaged-1"
+    assert (data / "node.db.damaged-1").read_bytes() == content
+    assert (data / "node.db.damaged-1-wal").read_bytes() == b"damaged"
+    with pytest.raises(NotFormatted) as raised:
+        open_disk(data, CLUSTER, NODE)
+    assert raised.value.data_lost
+    with pytest.raises(StorageError, match="must not vote"):
+        format_disk(data, CLUSTER, NODE, incarnation=8, voting=True)
+
+    format_disk(data, CLUSTER, NODE, incarnation=8, voting=False)
+    disk = open_disk(data, CLUSTER, NODE)
+    recovered = disk.load()
+    assert (recovered.incarnation, recovered.voting, recovered.entries) == (8, False, ())
+    disk.close()
+    assert set_aside(data) == data / "node.db.damaged-2"
+    assert (data / "node.db.damaged-1").read_bytes() == content
+
+
+def test_a_newer_format_is_refused_and_not_called_damaged(
+    sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consensusllm.storage.identity.FORMAT", 0)
+    with pytest.raises(StorageError, match="written in format 1") as raised:
+        open_disk(sqlite_bench.data, CLUSTER, NODE)
+    assert not isinstance(raised.value, (Damaged, WrongIdentity))
+
+
+def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskFailed, match=r"file/data: .+|file: .+"):
+        format_disk(tmp_path / "file" / "data", CLUSTER, NODE, 1, True)
