@@ -79,7 +79,9 @@ class RetryTurn:
     """Add candidates to a turn that has no choice yet and open it again; nothing is overwritten.
 
     ``turn`` 0 is the latest. The numbers in ``plan`` are offsets: the machine numbers the new
-    candidates on from the highest that the turn has. Answers TurnOpened.
+    candidates on from the highest that the turn has. The turn then closes when all have ended,
+    whatever its ``close_after`` was. Refused with CONFLICT where a choice stands. Answers
+    TurnOpened.
     """
 
     conversation: str
@@ -90,7 +92,10 @@ class RetryTurn:
 
 @dataclass(frozen=True, slots=True)
 class RecordCheckpoint:
-    """The text that ``attempt`` has produced so far. STALE where another attempt holds the slot."""
+    """The text that ``attempt`` has produced so far.
+
+    STALE where another attempt holds the candidate, or where it holds a longer text already.
+    """
 
     conversation: str
     turn: int
@@ -121,7 +126,8 @@ class RecordCandidate:
 class ReassignCandidate:
     """Give an open candidate to ``node`` under ``attempt``, one above the current; fences the old.
 
-    STALE where the attempt is not the next one or the candidate has ended.
+    STALE where the attempt is not the next one or the candidate has ended. The old attempt's text
+    is dropped: the new one counts from its beginning.
     """
 
     conversation: str
@@ -133,7 +139,10 @@ class ReassignCandidate:
 
 @dataclass(frozen=True, slots=True)
 class CloseTurn:
-    """End the turn: candidates that are still open get ``reason`` as their error."""
+    """End the turn: candidates that are still open get ``reason`` (non-empty) as their error.
+
+    STALE where it is closed already.
+    """
 
     conversation: str
     turn: int
@@ -155,7 +164,11 @@ class Choose:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Copy ``source`` up to and including turn ``at_turn`` (0: all of it) to the new ``target``."""
+    """Copy ``source`` up to and including turn ``at_turn`` (0: all of it) to the new ``target``.
+
+    A turn that is open is copied closed, its open candidates as errors. EXISTS where the target's
+    id is taken. Answers Done.
+    """
 
     source: str
     target: str
@@ -164,12 +177,16 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
+    """EXISTS where ``target`` is taken, NOT_ANSWERED while a turn is open. Answers Done."""
+
     conversation: str
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
+    """Remove the conversation, open turns and all. Answers Done."""
+
     conversation: str
 
 

@@ -1,1 +1,1 @@
-"""Under way."""
+"""Models at work for the replicated state: a node's answerer, the leader's duties, live text."""

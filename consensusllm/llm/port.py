@@ -6,7 +6,7 @@ recording: those belong to the answerer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -21,13 +21,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """What to ask. ``turns`` ends with the user's question.
+    """What to ask. ``turns`` ends with the user's question; ``model`` "" is the provider's own.
 
     ``temperature`` 0.0 to 2.0, ``max_tokens`` >= 1; None leaves it to the model.
     """
 
     turns: tuple[Turn, ...]
-    model: str
+    model: str = ""
     system: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -85,14 +85,18 @@ class Malformed(ProviderError):
 
 
 class Provider(Protocol):
-    """One backend, configured. Safe for concurrent calls; closing it ends calls under way."""
+    """One backend, configured. Safe for concurrent calls; closing it ends calls under way.
+
+    ``model`` answers where a request names none; "" where the provider has no default.
+    """
 
     name: str
+    model: str
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """Stream the answer. Ends with a chunk that has a finish reason, or raises ProviderError;
-        a stream that merely stops is an error, never a short answer. Closing the iterator ends the
-        call at the provider."""
+        a stream that merely stops is an error, never a short answer. Closing the generator ends
+        the call at the provider."""
         ...
 
     async def models(self) -> tuple[str, ...]:

@@ -1,1 +1,31 @@
-"""Under way."""
+"""The network between the nodes, run as a process of its own: relay, injected faults, trace."""
+
+from .administration import FaultsServicer
+from .client import (
+    FaultList,
+    FaultRefused,
+    FaultsClient,
+    ProcessFailed,
+    ProcessHandler,
+    TraceEvent,
+)
+from .faults import BadFault, Decision, FaultTable
+from .launchers import Launchers
+from .server import RunningServer, serve_faults, serve_orchestrator
+
+__all__ = [
+    "BadFault",
+    "Decision",
+    "FaultList",
+    "FaultRefused",
+    "FaultTable",
+    "FaultsClient",
+    "FaultsServicer",
+    "Launchers",
+    "ProcessFailed",
+    "ProcessHandler",
+    "RunningServer",
+    "TraceEvent",
+    "serve_faults",
+    "serve_orchestrator",
+]

@@ -1,1 +1,39 @@
-"""Under way."""
+"""How envelopes travel between nodes: the port, and its direct, relayed and in-memory forms."""
+
+from .direct import DirectTransport, PeerServicer
+from .memory import MemoryNetwork, MemoryTransport
+from .outbox import Outbox, QueueLimits
+from .port import Envelope, Receiver, Transport
+from .relayed import RelayedTransport
+from .serving import CannotListen, Health, add_standard_services, listen
+from .streams import (
+    BATCH_BYTES,
+    MAX_MESSAGE_BYTES,
+    StreamRefused,
+    race,
+    receive,
+    stream_options,
+)
+
+__all__ = [
+    "BATCH_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "CannotListen",
+    "DirectTransport",
+    "Envelope",
+    "Health",
+    "MemoryNetwork",
+    "MemoryTransport",
+    "Outbox",
+    "PeerServicer",
+    "QueueLimits",
+    "Receiver",
+    "RelayedTransport",
+    "StreamRefused",
+    "Transport",
+    "add_standard_services",
+    "listen",
+    "race",
+    "receive",
+    "stream_options",
+]

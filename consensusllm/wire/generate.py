@@ -5,6 +5,7 @@ A developer's tool: it needs grpcio-tools (the `test` extra) and a checkout.
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -28,6 +29,10 @@ def generate(out: Path) -> None:
     ]
     if protoc.main(arguments) != 0:
         raise SystemExit("protoc failed: see its message above")
+    for stub in (out / PACKAGE).glob("*_pb2_grpc.py"):
+        # The methods of the base classes only say that a subclass has to define them.
+        text = stub.read_text(encoding="utf-8")
+        stub.write_text(re.sub(r"raise Not\w+Error", "raise RuntimeError", text), "utf-8")
 
 
 if __name__ == "__main__":

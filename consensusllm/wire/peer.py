@@ -269,7 +269,7 @@ def summarise(kind: str, body: bytes) -> str:
     except MalformedMessage:
         return ""
     parts = []
-    for name in message.__slots__:  # type: ignore[attr-defined]
+    for name in message.__slots__:
         value = getattr(message, name)
         if isinstance(value, Ballot):
             parts.append(f"{name}={value}")

@@ -150,7 +150,7 @@ class TraceRequest(_message.Message):
     def __init__(self, kinds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TraceEvent(_message.Message):
-    __slots__ = ("time_ms", "src", "dst", "kind", "size_bytes", "fate", "body_summary")
+    __slots__ = ("time_ms", "src", "dst", "kind", "size_bytes", "fate", "body_summary", "skipped")
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     SRC_FIELD_NUMBER: _ClassVar[int]
     DST_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,7 @@ class TraceEvent(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     FATE_FIELD_NUMBER: _ClassVar[int]
     BODY_SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     time_ms: int
     src: int
     dst: int
@@ -165,7 +166,8 @@ class TraceEvent(_message.Message):
     size_bytes: int
     fate: str
     body_summary: str
-    def __init__(self, time_ms: _Optional[int] = ..., src: _Optional[int] = ..., dst: _Optional[int] = ..., kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., fate: _Optional[str] = ..., body_summary: _Optional[str] = ...) -> None: ...
+    skipped: int
+    def __init__(self, time_ms: _Optional[int] = ..., src: _Optional[int] = ..., dst: _Optional[int] = ..., kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., fate: _Optional[str] = ..., body_summary: _Optional[str] = ..., skipped: _Optional[int] = ...) -> None: ...
 
 class ProcessOrder(_message.Message):
     __slots__ = ("number", "start", "node")

@@ -49,7 +49,7 @@ class OrchestratorServicer:
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
 
 
 def add_OrchestratorServicer_to_server(servicer, server):
@@ -138,26 +138,28 @@ class FaultsServicer:
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
 
     def List(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
 
     def Trace(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
 
     def Processes(self, request_iterator, context):
         """The launcher holds this stream: it is told which node to kill or start, and answers when done.
+        Its first report (number 0) names the nodes that it runs; the first order (number 0) says that
+        this was accepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
 
 
 def add_FaultsServicer_to_server(servicer, server):

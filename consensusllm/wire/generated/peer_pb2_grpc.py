@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class PeerStub:
     """Nodes that dial each other directly (no orchestrator). Each direction of a pair has a stream of
-    its own, opened by the sender; the replies carry nothing and only end with the stream.
+    its own, opened by the sender; one empty reply says that it is open, and then only its end comes.
     """
 
     def __init__(self, channel):
@@ -45,14 +45,14 @@ class PeerStub:
 
 class PeerServicer:
     """Nodes that dial each other directly (no orchestrator). Each direction of a pair has a stream of
-    its own, opened by the sender; the replies carry nothing and only end with the stream.
+    its own, opened by the sender; one empty reply says that it is open, and then only its end comes.
     """
 
     def Link(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
 
 
 def add_PeerServicer_to_server(servicer, server):
@@ -72,7 +72,7 @@ def add_PeerServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Peer:
     """Nodes that dial each other directly (no orchestrator). Each direction of a pair has a stream of
-    its own, opened by the sender; the replies carry nothing and only end with the stream.
+    its own, opened by the sender; one empty reply says that it is open, and then only its end comes.
     """
 
     @staticmethod

@@ -1,0 +1,141 @@
+"""The data directory of a whole cluster on one machine: who uses it, and what was formed in it.
+
+A cluster is formed once: every replica's disk is made, and that is written down in ``cluster.json``
+before any node has run. From then on no disk is made here again; a node whose disk has vanished
+must rejoin, because it may have promised what it no longer knows (Paxos Made Live, 5.1).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from consensusllm.config import Config
+from consensusllm.storage import format_disk
+from consensusllm.storage.identity import DATABASE
+
+RECORD = "cluster.json"
+
+
+class DataDirError(Exception):
+    """One line that names the directory and says what to do."""
+
+
+class InUse(DataDirError):
+    """Another launcher holds the directory."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The cluster that a directory belongs to; ``formed`` once all of its disks had been made."""
+
+    cluster_id: str
+    nodes: tuple[int, ...]
+    formed: bool
+
+
+class Formation:
+    """Holds ``data_dir`` for the life of this process, or until it is released.
+
+    Raises InUse, or DataDirError where it cannot be made.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(data_dir / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DataDirError(
+                f"{data_dir}: {error.strerror}: use another --data-dir, or make it writable"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            raise InUse(
+                f"{data_dir} is in use by another launcher (process {holder}): "
+                "stop that one, or use another --data-dir"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let another launcher have the directory."""
+        os.close(self._lock)
+
+    def formed(self) -> Record | None:
+        """What was formed here, or begun to be. Raises DataDirError."""
+        path = self.data_dir / RECORD
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return Record(str(found["cluster_id"]), tuple(found["nodes"]), found["formed"] is True)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataDirError(f"{path} cannot be read: use another --data-dir") from None
+
+    def form(self, config: Config) -> None:
+        """Make the disks of a cluster that was never formed here; else check that it is the same
+        one and that enough of it is left. Raises DataDirError and StorageError."""
+        ids = tuple(sorted(node.id for node in config.nodes))
+        found = self.formed()
+        record = found or Record(config.cluster_id, ids, False)
+        if (record.cluster_id, record.nodes) != (config.cluster_id, ids):
+            raise DataDirError(
+                f"{self.data_dir} holds cluster {record.cluster_id!r} of nodes "
+                f"{_listed(record.nodes)}, not {config.cluster_id!r} of nodes {_listed(ids)}: "
+                "start it as it was, or use another --data-dir"
+            )
+        lost = [node for node in ids if not _has_disk(config.node_dir(node))]
+        if record.formed:
+            if 2 * len(lost) >= len(ids):
+                raise DataDirError(
+                    f"{self.data_dir} has lost the data of nodes {_listed(lost)}, and the others "
+                    "are no majority: bring it back from a copy, or use another --data-dir"
+                )
+            return
+        if found is None and 0 < len(lost) < len(ids):
+            raise DataDirError(
+                f"{self.data_dir} has data of some nodes but none of nodes {_listed(lost)}, and no "
+                f"{RECORD} that says why: use another --data-dir"
+            )
+        self.write(RECORD, asdict(record))
+        incarnation = time.time_ns() // 1_000_000
+        for node in lost:
+            format_disk(config.node_dir(node), config.cluster_id, node, incarnation, voting=True)
+        self.write(RECORD, asdict(replace(record, formed=True)))
+
+    def write(self, name: str, document: dict[str, Any]) -> Path:
+        """Replace a JSON file in the directory, durably and readable by its owner alone."""
+        path = self.data_dir / name
+        fresh = path.with_name(f".{name}.new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            json.dump(document, file, indent=2, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        directory = os.open(self.data_dir, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return path
+
+
+def _has_disk(directory: Path) -> bool:
+    return (directory / DATABASE).exists()
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,152 @@
+"""The entry point: the group of commands, and the one place where errors become words and statuses.
+
+It imports a command's module only when that command runs, so that ``--help`` answers at once.
+Statuses: 0 done, 1 failed, 2 misuse (of the command line or of the configuration), 130 interrupted.
+An exception whose class is defined by this project is an operating error, and its text is the line
+that is shown; any other one is a bug and says so. ``--verbose`` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from consensusllm import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": (".up:up", "Start a whole cluster on this machine and look after it."),
+    "node": (".serve:node", "Run one node."),
+    "orchestrator": (".serve:orchestrator", "Run the network between the nodes."),
+    "repl": (".repl:repl", "Talk to a cluster."),
+    "status": (".status:status", "Show what every node is doing."),
+    "check-history": (".check_history:check_history", "Check a recorded history."),
+}
+"""Each command's place and its line in the help."""
+
+_OURS = ("consensusllm", __package__ or "consensusllm_cli")
+
+
+@dataclass
+class State:
+    """What the options before the command say."""
+
+    verbose: bool = False
+
+
+def _set_verbose(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(State).verbose = True
+
+
+def _verbose_option() -> click.Option:
+    return click.Option(
+        ["--verbose"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbose,
+        help="Log in detail, and show tracebacks.",
+    )
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are run. Each one takes ``--verbose`` too."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module, __package__), name)
+        assert isinstance(command, click.Command)
+        if not any("--verbose" in parameter.opts for parameter in command.params):
+            command.params.append(_verbose_option())
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"no such command '{name}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Commands,
+    params=[_verbose_option()],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="consensusllm", message="%(prog)s %(version)s")
+@click.option(
+    "--lifeline",
+    type=click.IntRange(min=0),
+    metavar="FD",
+    hidden=True,
+    help="End when this inherited pipe is closed at its other end.",
+)
+def commands(lifeline: int | None) -> None:
+    """LLM conversations on a Multi-Paxos replicated log."""
+    if lifeline is not None:
+        from .lifeline import end_with
+
+        end_with(lifeline)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; what went wrong is one line on stderr."""
+    state = State()
+    try:
+        status = commands.main(list(arguments), "consensusllm", standalone_mode=False, obj=state)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if state.verbose:
+            traceback.print_exc()
+        text, status = explain(error)
+        click.echo(f"consensusllm: {text}", err=True)
+        return status
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """The one line for ``error``, and the exit status that goes with it."""
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "consensusllm"
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return f"{text}; see {path} --help", 2
+    if isinstance(error, click.ClickException):
+        return " ".join(error.format_message().split()), error.exit_code
+    if type(error).__module__.startswith(_OURS):
+        return str(error), 2 if type(error).__name__ == "ConfigError" else 1
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"internal error: {summary}; run it with --verbose and report the traceback", 1
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Asking each node how it is: with short deadlines, and without the client's retries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import grpc
+import grpc.aio
+from pydantic import SecretStr
+
+from consensusllm.wire.generated import client_pb2, client_pb2_grpc
+
+PROBE_S = 1.0
+LEADING = "leading"
+
+
+class Denied(Exception):
+    """A node does not accept the token."""
+
+
+class Prober:
+    """Holds a channel to each address it was ever asked about; an async context manager."""
+
+    def __init__(self, token: SecretStr | None = None) -> None:
+        secret = token.get_secret_value() if token else ""
+        self._metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    async def __aenter__(self) -> Prober:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))
+
+    async def status(self, address: str, timeout_s: float = PROBE_S) -> client_pb2.Status | None:
+        """The node's status; None where it does not answer. Raises Denied."""
+        if address not in self._channels:
+            options = (("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 300))
+            self._channels[address] = grpc.aio.insecure_channel(address, options=options)
+        stub = client_pb2_grpc.ClientStub(self._channels[address])  # type: ignore[no-untyped-call]
+        try:
+            status: client_pb2.Status = await stub.GetStatus(
+                client_pb2.StatusRequest(), timeout=timeout_s, metadata=self._metadata
+            )
+            return status
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (
+                grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.PERMISSION_DENIED,
+            ):
+                raise Denied(f"{address} does not accept the token: {error.details()}") from None
+            return None
+
+    async def statuses(self, addresses: Iterable[str]) -> dict[str, client_pb2.Status | None]:
+        """The status of each address, asked for all at once. Raises Denied."""
+        asked = list(dict.fromkeys(addresses))
+        answers = await asyncio.gather(*map(self.status, asked))
+        return dict(zip(asked, answers, strict=True))
+
+
+def leader_of(statuses: Mapping[str, client_pb2.Status | None]) -> int | None:
+    """The node that leads by its own account, in the highest ballot where two still say so."""
+    leaders = [status for status in statuses.values() if status and status.role == LEADING]
+    if not leaders:
+        return None
+    return max(leaders, key=lambda status: (status.ballot_seq_num, status.ballot_pid)).node

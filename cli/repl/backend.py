@@ -1,0 +1,180 @@
+"""Owns the way to a cluster: the ports that the commands speak through, and what is behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from consensusllm.client import (
+    Chosen,
+    Client,
+    ConsensusError,
+    Conversation,
+    ConversationSummary,
+    Status,
+    TurnOpened,
+    WatchEvent,
+)
+from consensusllm.config import ClusterAddresses
+from consensusllm.orchestrator.client import FaultList, FaultsClient, TraceEvent
+
+STATUS_TIMEOUT_S = 1.0
+
+
+class NoSuchNode(ConsensusError):
+    """The session cannot be pinned to a node that is not there."""
+
+
+class Conversations(Protocol):
+    """What the commands need of `consensusllm.client.Client`."""
+
+    async def create(self, conversation: str) -> None: ...
+    async def ask(self, conversation: str, question: str) -> int: ...
+    async def retry(self, conversation: str, turn: int | None = None) -> TurnOpened: ...
+    def watch(
+        self, conversation: str, turn: int, *, candidates: Sequence[int] = ()
+    ) -> AsyncGenerator[WatchEvent, None]: ...
+    async def choose(
+        self, conversation: str, candidate: int, turn: int | None = None
+    ) -> Chosen: ...
+    async def view(self, conversation: str, *, stale: bool = False) -> Conversation: ...
+    async def conversations(
+        self, *, stale: bool = False, timeout_s: float | None = None
+    ) -> list[ConversationSummary]: ...
+    async def fork(self, conversation: str, target: str, at_turn: int | None = None) -> None: ...
+    async def rename(self, conversation: str, target: str) -> None: ...
+    async def delete(self, conversation: str) -> None: ...
+    async def export_conversation(self, conversation: str) -> dict[str, Any]: ...
+    async def import_conversation(self, document: Mapping[str, Any], name: str) -> None: ...
+    async def put(self, key: str, value: bytes) -> None: ...
+    async def get(self, key: str) -> bytes | None: ...
+
+
+class Faults(Protocol):
+    """What the commands need of `consensusllm.orchestrator.client.FaultsClient`."""
+
+    async def fail_node(self, node: int) -> str: ...
+    async def fix_node(self, node: int) -> str: ...
+    async def fail_link(self, a: int, b: int, one_way: bool = False) -> str: ...
+    async def fix_link(self, a: int, b: int, one_way: bool = False) -> str: ...
+    async def partition(self, groups: Sequence[Sequence[int]]) -> str: ...
+    async def heal(self) -> str: ...
+    async def delay(self, a: int, b: int, delay_ms: float, jitter_ms: float = 0.0) -> str: ...
+    async def drop(self, a: int, b: int, percent: float) -> str: ...
+    async def duplicate(self, a: int, b: int, percent: float) -> str: ...
+    async def reorder(self, a: int, b: int, percent: float) -> str: ...
+    async def isolate(self, node: int) -> str: ...
+    async def faults(self) -> FaultList: ...
+    def trace(self, kinds: Sequence[str] = ()) -> AsyncIterator[TraceEvent]: ...
+
+
+class Backend(Protocol):
+    """A cluster, as a session sees it."""
+
+    @property
+    def client(self) -> Conversations: ...
+
+    @property
+    def nodes(self) -> Sequence[int]:
+        """The ids that are known so far, in order."""
+
+    async def statuses(self) -> dict[int, Status | None]:
+        """What each node says of itself, by id; None for one that does not answer in time."""
+
+    async def faults(self) -> Faults | None:
+        """The orchestrator; None where none is known."""
+
+
+class Cluster:
+    """The backend of a running cluster. Nodes that were not named are learnt from the others."""
+
+    def __init__(
+        self, client: Client, addresses: ClusterAddresses, resources: AsyncExitStack
+    ) -> None:
+        self.client: Conversations = client
+        self._asking = client
+        self._given = addresses
+        self._by_id: dict[int, str] = dict(addresses.by_id)
+        self._orchestrator = addresses.orchestrator
+        self._faults: FaultsClient | None = None
+        self._resources = resources
+
+    @property
+    def nodes(self) -> Sequence[int]:
+        return sorted(self._by_id)
+
+    async def statuses(self) -> dict[int, Status | None]:
+        found: dict[int, Status | None] = {}
+        asked: set[str] = set()
+        wanted = [*self._given.nodes, *self._by_id.values()]
+        # Those that answer may name others, which are asked in a second round.
+        while fresh := [address for address in dict.fromkeys(wanted) if address not in asked]:
+            asked.update(fresh)
+            for address, status in zip(
+                fresh, await asyncio.gather(*map(self._status, fresh)), strict=True
+            ):
+                if status is not None:
+                    found[status.node] = status
+                    self._learn(status, address)
+            wanted = [address for node, address in self._by_id.items() if node not in found]
+        return {node: found.get(node) for node in sorted({*self._by_id, *found})}
+
+    async def faults(self) -> Faults | None:
+        if self._orchestrator is None:
+            await self.statuses()
+        if self._faults is None and self._orchestrator is not None:
+            token = _plain(self._given.orchestrator_token)
+            self._faults = await self._resources.enter_async_context(
+                FaultsClient(self._orchestrator, token)
+            )
+        return self._faults
+
+    async def pin(self, node: int) -> None:
+        """Speak to ``node`` alone from now on. Raises NoSuchNode."""
+        if node not in self._by_id:
+            await self.statuses()
+        if node not in self._by_id:
+            known = ", ".join(map(str, self.nodes))
+            remedy = f"the nodes are {known}" if known else "no node answers"
+            raise NoSuchNode(f"there is no node {node}: {remedy}")
+        token = _plain(self._given.client_token)
+        self.client = await self._resources.enter_async_context(
+            Client([self._by_id[node]], token=token, pinned=True)
+        )
+
+    async def _status(self, address: str) -> Status | None:
+        try:
+            return await self._asking.status(address, timeout_s=STATUS_TIMEOUT_S)
+        except ConsensusError:
+            return None
+
+    def _learn(self, status: Status, address: str) -> None:
+        self._by_id[status.node] = address
+        for member in status.members:
+            if member.address:
+                self._by_id.setdefault(member.node, member.address)
+        if self._orchestrator is None and status.orchestrator_address:
+            self._orchestrator = status.orchestrator_address
+
+
+@asynccontextmanager
+async def connect(addresses: ClusterAddresses, node: int | None) -> AsyncIterator[Backend]:
+    """A backend for the cluster at ``addresses``, pinned to ``node`` where it is given.
+
+    Nothing is asked of the cluster until it is needed. Raises NoSuchNode.
+    """
+    async with AsyncExitStack() as resources:
+        token = _plain(addresses.client_token)
+        client = await resources.enter_async_context(Client(addresses.nodes, token=token))
+        cluster = Cluster(client, addresses, resources)
+        if node is not None:
+            await cluster.pin(node)
+        yield cluster
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None

@@ -1,0 +1,169 @@
+"""The commands that look at the cluster: status, nodes, models, log."""
+
+from __future__ import annotations
+
+from consensusllm.client import Status
+
+from .language import Command, Group
+from .render import agreement, ballot
+from .session import CommandFailed, Session
+
+_DOWN = "does not answer"
+
+
+async def status(session: Session) -> None:
+    statuses = await session.statuses()
+    rows = []
+    for node, one in sorted(statuses.items()):
+        if one is None:
+            rows.append([str(node), _DOWN, *["-"] * 6])
+            continue
+        rows.append(
+            [
+                str(node),
+                one.role,
+                ballot(one),
+                str(one.chosen_through),
+                str(one.applied_slot),
+                one.state_hash[:12],
+                _log_range(one),
+                _models(one),
+            ]
+        )
+    session.output.table(
+        ["node", "role", "ballot", "chosen", "applied", "state", "log", "models"], rows
+    )
+    session.output.line(agreement(statuses))
+    _require_answer(statuses)
+
+
+async def nodes(session: Session) -> None:
+    statuses = await session.statuses()
+    addresses = {
+        member.node: member.address
+        for one in statuses.values()
+        if one is not None
+        for member in one.members
+    }
+    rows = []
+    for node in sorted({*statuses, *addresses}):
+        one = statuses.get(node)
+        linked = [member.node for member in one.members if member.connected] if one else []
+        rows.append(
+            [
+                str(node),
+                addresses.get(node, "-"),
+                one.role if one else _DOWN,
+                ",".join(str(other) for other in linked if other != node) or "-",
+                one.transport if one else "-",
+                _duration(one.uptime_ms) if one else "-",
+                one.version if one else "-",
+            ]
+        )
+    session.output.table(
+        ["node", "address", "role", "linked to", "network", "up for", "version"], rows
+    )
+    _require_answer(statuses)
+
+
+async def models(session: Session) -> None:
+    statuses = await session.statuses()
+    session.output.table(
+        ["node", "provider", "model", "note"],
+        [
+            [str(model.node or node), model.provider, model.model, model.note]
+            for node, one in sorted(statuses.items())
+            if one is not None
+            for model in one.models
+            if model.node in (0, node)
+        ],
+    )
+    _require_answer(statuses)
+
+
+async def log(session: Session) -> None:
+    statuses = await session.statuses()
+    rows = []
+    for node, one in sorted(statuses.items()):
+        if one is None:
+            rows.append([str(node), *["-"] * 7])
+            continue
+        rows.append(
+            [
+                str(node),
+                str(one.log_first_slot),
+                str(one.chosen_through),
+                str(one.applied_slot),
+                str(one.snapshot_slot) if one.snapshot_slot else "-",
+                str(one.log_bytes),
+                str(one.pending),
+                str(one.elections),
+            ]
+        )
+    session.output.table(
+        ["node", "first", "chosen", "applied", "snapshot", "bytes", "pending", "elections"], rows
+    )
+    _require_answer(statuses)
+
+
+def _require_answer(statuses: dict[int, Status | None]) -> None:
+    if not any(statuses.values()):
+        raise CommandFailed("no node answers: start the cluster with consensusllm up")
+
+
+def _log_range(one: Status) -> str:
+    if one.chosen_through < one.log_first_slot:
+        return "empty"
+    return f"{one.log_first_slot}-{one.chosen_through}"
+
+
+def _models(one: Status) -> str:
+    mine = [model for model in one.models if model.node in (0, one.node)]
+    return ", ".join(model.model or model.provider for model in mine) or "-"
+
+
+def _duration(time_ms: int) -> str:
+    minutes, seconds = divmod(time_ms // 1000, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+COMMANDS = (
+    Command(
+        "status",
+        Group.CLUSTER,
+        "show the nodes' roles and states, and if they agree",
+        status,
+        detail=(
+            "A ballot is seq_num.pid. chosen is the last slot that the node knows to be decided, "
+            "applied the last one that its state reflects, state the hash of that state."
+        ),
+        example="status",
+    ),
+    Command(
+        "nodes",
+        Group.CLUSTER,
+        "show the nodes' addresses and links",
+        nodes,
+        example="nodes",
+    ),
+    Command(
+        "models",
+        Group.CLUSTER,
+        "show which models the nodes serve",
+        models,
+        example="models",
+    ),
+    Command(
+        "log",
+        Group.CLUSTER,
+        "show what each node's log holds",
+        log,
+        detail=(
+            "first to chosen are the slots that the log still holds; what is older is in the "
+            "snapshot. pending counts commands that are admitted and not yet applied; elections, "
+            "the ballots that the node has begun since it started."
+        ),
+        example="log",
+    ),
+)

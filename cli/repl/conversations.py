@@ -1,0 +1,109 @@
+"""The commands on whole conversations: create, view, viewall, fork, rename, delete."""
+
+from __future__ import annotations
+
+from .language import CONVERSATION, NUMBER, Command, Flag, Group, Parameter
+from .render import show_conversation, show_conversations
+from .session import Session
+
+
+async def create(session: Session, conversation: str) -> None:
+    await session.client.create(conversation)
+    session.output.line(f"{conversation} is created: ask with query {conversation} QUESTION")
+
+
+async def view(
+    session: Session, conversation: str, stale: bool = False, full: bool = False
+) -> None:
+    found = await session.client.view(conversation, stale=stale)
+    show_conversation(session.output, found, full)
+
+
+async def viewall(session: Session, stale: bool = False) -> None:
+    conversations = await session.client.conversations(stale=stale)
+    if not conversations:
+        session.output.line("no conversations yet: begin with create c1, then query c1 QUESTION")
+        return
+    show_conversations(session.output, conversations)
+
+
+async def fork(session: Session, conversation: str, target: str, at: int | None = None) -> None:
+    await session.client.fork(conversation, target, at)
+    upto = f" up to turn {at}" if at else ""
+    session.output.line(f"{target} is a copy of {conversation}{upto}")
+
+
+async def rename(session: Session, conversation: str, target: str) -> None:
+    await session.client.rename(conversation, target)
+    session.output.line(f"{conversation} is now {target}")
+
+
+async def delete(session: Session, conversation: str) -> None:
+    await session.client.delete(conversation)
+    session.output.line(f"{conversation} is deleted")
+
+
+_ONE = Parameter("conversation", CONVERSATION)
+_TARGET = Parameter("target", CONVERSATION, metavar="NEW")
+_STALE = Flag("stale")
+_STALE_DETAIL = (
+    "The answer is the latest there is, confirmed by a majority. With --stale it is what the node "
+    "has applied, which works without a majority."
+)
+
+COMMANDS = (
+    Command(
+        "create",
+        Group.CONVERSATIONS,
+        "begin a conversation",
+        create,
+        (_ONE,),
+        detail="An id is 1 to 64 of letters, digits, '.', '_' and '-'.",
+        example="create c1",
+    ),
+    Command(
+        "view",
+        Group.CONVERSATIONS,
+        "show a conversation's turns with their candidates",
+        view,
+        (_ONE,),
+        (_STALE, Flag("full")),
+        detail=_STALE_DETAIL + " A terminal shows the first lines of long answers; --full, all.",
+        example="view c1 --full",
+    ),
+    Command(
+        "viewall",
+        Group.CONVERSATIONS,
+        "list all conversations",
+        viewall,
+        flags=(_STALE,),
+        detail=_STALE_DETAIL,
+        example="viewall",
+    ),
+    Command(
+        "fork",
+        Group.CONVERSATIONS,
+        "copy a conversation, whole or up to a turn",
+        fork,
+        (_ONE, _TARGET),
+        (Flag("at", NUMBER),),
+        detail="Both go their own ways afterwards. --at names the last turn that is copied.",
+        example="fork c1 c2 --at 3",
+    ),
+    Command(
+        "rename",
+        Group.CONVERSATIONS,
+        "give a conversation another id",
+        rename,
+        (_ONE, _TARGET),
+        example="rename c1 paxos",
+    ),
+    Command(
+        "delete",
+        Group.CONVERSATIONS,
+        "remove a conversation on every node",
+        delete,
+        (_ONE,),
+        example="delete c1",
+    ),
+)

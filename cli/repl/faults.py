@@ -1,0 +1,199 @@
+"""The commands that break and mend the cluster's network and processes, by the orchestrator."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from .backend import Faults
+from .language import MILLISECONDS, NODE, NODES, PERCENT, Command, Flag, Group, Parameter
+from .lexer import Misuse
+from .session import Session
+
+
+async def fail_node(session: Session, node: int) -> None:
+    await _inject(session, lambda faults: faults.fail_node(node))
+
+
+async def fix_node(session: Session, node: int) -> None:
+    await _inject(session, lambda faults: faults.fix_node(node))
+
+
+async def fail_link(session: Session, a: int, b: int, one_way: bool = False) -> None:
+    _require_two(a, b)
+    await _inject(session, lambda faults: faults.fail_link(a, b, one_way=one_way))
+
+
+async def fix_link(session: Session, a: int, b: int, one_way: bool = False) -> None:
+    _require_two(a, b)
+    await _inject(session, lambda faults: faults.fix_link(a, b, one_way=one_way))
+
+
+async def partition(session: Session, groups: tuple[tuple[int, ...], ...]) -> None:
+    members = [node for group in groups for node in group]
+    if len(set(members)) < len(members):
+        raise Misuse("a node is in two groups: give each node once, such as 1,2 3")
+    await _inject(session, lambda faults: faults.partition(groups))
+
+
+async def heal(session: Session) -> None:
+    await _inject(session, lambda faults: faults.heal())
+
+
+async def delay(session: Session, a: int, b: int, ms: float, jitter: float = 0.0) -> None:
+    _require_two(a, b)
+    await _inject(session, lambda faults: faults.delay(a, b, ms, jitter))
+
+
+async def drop(session: Session, a: int, b: int, percent: float) -> None:
+    _require_two(a, b)
+    await _inject(session, lambda faults: faults.drop(a, b, percent))
+
+
+async def duplicate(session: Session, a: int, b: int, percent: float) -> None:
+    _require_two(a, b)
+    await _inject(session, lambda faults: faults.duplicate(a, b, percent))
+
+
+async def reorder(session: Session, a: int, b: int, percent: float) -> None:
+    _require_two(a, b)
+    await _inject(session, lambda faults: faults.reorder(a, b, percent))
+
+
+async def isolate(session: Session, node: int) -> None:
+    await _inject(session, lambda faults: faults.isolate(node))
+
+
+async def list_faults(session: Session) -> None:
+    injected = await (await session.faults()).faults()
+    for fault in injected.faults:
+        session.output.line(fault)
+    if not injected.faults:
+        session.output.line("no faults")
+
+
+async def _inject(session: Session, fault: Callable[[Faults], Awaitable[str]]) -> None:
+    session.output.line(await fault(await session.faults()))
+
+
+def _require_two(a: int, b: int) -> None:
+    if a == b:
+        raise Misuse(f"a link is between two nodes: give another one than {a} twice")
+
+
+_NODE = Parameter("node", NODE)
+_LINK = (Parameter("a", NODE, metavar="A"), Parameter("b", NODE, metavar="B"))
+_PERCENT = (*_LINK, Parameter("percent", PERCENT))
+_PERCENT_DETAIL = "In both directions; 0 ends it. Messages in flight are met too."
+
+COMMANDS = (
+    Command(
+        "failNode",
+        Group.FAULTS,
+        "kill a node's process at once, as kill -9 does",
+        fail_node,
+        (_NODE,),
+        detail="Nothing is flushed and nobody is told. It stays down until fixNode.",
+        example="failNode 1",
+    ),
+    Command(
+        "fixNode",
+        Group.FAULTS,
+        "start the node again from its own disk",
+        fix_node,
+        (_NODE,),
+        detail="What it missed it learns from the other nodes.",
+        example="fixNode 1",
+    ),
+    Command(
+        "failLink",
+        Group.FAULTS,
+        "let nothing pass between two nodes, or from A to B only",
+        fail_link,
+        _LINK,
+        (Flag("one_way"),),
+        detail="Messages in flight over the link are lost.",
+        example="failLink 1 2 --one-way",
+    ),
+    Command(
+        "fixLink",
+        Group.FAULTS,
+        "let messages pass between two nodes again",
+        fix_link,
+        _LINK,
+        (Flag("one_way"),),
+        detail="Its delay, drop, duplicate and reorder end too, except with --one-way.",
+        example="fixLink 1 2",
+    ),
+    Command(
+        "partition",
+        Group.FAULTS,
+        "cut all links between groups of nodes",
+        partition,
+        (Parameter("groups", NODES, repeated=True),),
+        detail="Nodes that are not named form a group together.",
+        example="partition 1,2 3",
+    ),
+    Command(
+        "isolate",
+        Group.FAULTS,
+        "cut a node off from every other; it lives on",
+        isolate,
+        (_NODE,),
+        example="isolate 3",
+    ),
+    Command(
+        "heal",
+        Group.FAULTS,
+        "lift every fault of the network",
+        heal,
+        detail="Nodes that are down stay down: fixNode starts them.",
+        example="heal",
+    ),
+    Command(
+        "delay",
+        Group.FAULTS,
+        "hold the messages between two nodes back",
+        delay,
+        (
+            *_LINK,
+            Parameter("ms", MILLISECONDS),
+            Parameter("jitter", MILLISECONDS, True, metavar="JITTER"),
+        ),
+        detail="In both directions, in milliseconds, more or less by up to JITTER; 0 ends it.",
+        example="delay 1 2 80 20",
+    ),
+    Command(
+        "drop",
+        Group.FAULTS,
+        "lose a percentage of the messages between two nodes",
+        drop,
+        _PERCENT,
+        detail=_PERCENT_DETAIL,
+        example="drop 1 2 30",
+    ),
+    Command(
+        "duplicate",
+        Group.FAULTS,
+        "deliver a percentage of the messages twice",
+        duplicate,
+        _PERCENT,
+        detail=_PERCENT_DETAIL,
+        example="duplicate 1 2 10",
+    ),
+    Command(
+        "reorder",
+        Group.FAULTS,
+        "let a percentage of the messages be overtaken",
+        reorder,
+        _PERCENT,
+        detail=_PERCENT_DETAIL,
+        example="reorder 1 2 25",
+    ),
+    Command(
+        "faults",
+        Group.FAULTS,
+        "list the faults that are injected now",
+        list_faults,
+        example="faults",
+    ),
+)

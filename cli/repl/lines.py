@@ -1,0 +1,82 @@
+"""Owns where lines come from when nobody types them: a script, or a pipe to standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from .lexer import BLOCK, Misuse
+from .parser import Table, needs_more_lines
+
+_CHUNK_BYTES = 1 << 16
+
+
+async def read_lines(stream: BinaryIO) -> AsyncIterator[tuple[int, str | Misuse]]:
+    """The lines with their numbers, as they come; a Misuse in place of one that is not UTF-8."""
+    number = 0
+    async for line in _split(stream):
+        number += 1
+        try:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            yield number, Misuse(f"line {number} is not UTF-8 text")
+
+
+async def join_blocks(
+    table: Table, lines: AsyncIterator[tuple[int, str | Misuse]]
+) -> AsyncIterator[tuple[int, str | Misuse]]:
+    """The same lines, those of a block joined to one; its number is that of the first."""
+    async for number, line in lines:
+        if isinstance(line, Misuse) or not needs_more_lines(table, line):
+            yield number, line
+            continue
+        parts = [line]
+        async for _, following in lines:
+            if isinstance(following, Misuse):
+                yield number, following
+                break
+            parts.append(following)
+            if BLOCK in following:
+                yield number, "\n".join(parts)
+                break
+        else:
+            yield number, Misuse(f"the {BLOCK} block of line {number} is not closed")
+
+
+async def _split(stream: BinaryIO) -> AsyncIterator[bytes]:
+    """Lines without their newline; the last one may lack it."""
+    parts: list[bytes] = []
+    while chunk := await _read_some(stream):
+        *ended, rest = chunk.split(b"\n")
+        for line in ended:
+            yield b"".join([*parts, line])
+            parts = []
+        if rest:
+            parts.append(rest)
+    if parts:
+        yield b"".join(parts)
+
+
+async def _read_some(stream: BinaryIO) -> bytes:
+    """What is there to read, waited for without holding the event loop; empty at the end."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        return stream.read(_CHUNK_BYTES)
+    await _readable(descriptor)
+    return os.read(descriptor, _CHUNK_BYTES)
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except PermissionError:
+        return  # A regular file cannot be waited for, and is always ready.
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)

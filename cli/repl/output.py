@@ -1,0 +1,78 @@
+"""Owns the way out: every text is sanitised here, whoever wrote it, and never read as markup.
+
+On a terminal lines have colour and tables are drawn; anywhere else lines are plain and complete,
+and tables are tab-separated with a row of headings, so that scripts can rely on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .sanitise import one_line, sanitise
+
+Styled = str | tuple[str, str]
+"""A text, or a text and its rich style."""
+
+
+class Output:
+    """Where a session prints. ``terminal`` says whether a person is looking at ``stdout``."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO, terminal: bool) -> None:
+        self.terminal = terminal
+        self._stdout = stdout
+        self._stderr = stderr
+        self.console = Console(
+            file=stdout, force_terminal=terminal, markup=False, highlight=False, emoji=False
+        )
+
+    def line(self, *parts: Styled) -> None:
+        """Print the parts one after the other, then a newline. Long lines are not cut or filled."""
+        if self.terminal:
+            self.console.print(styled(*parts), soft_wrap=True)
+        else:
+            self._stdout.write(styled(*parts).plain + "\n")
+            self._stdout.flush()
+
+    def raw(self, text: str) -> None:
+        """Print ``text``, which is harmless already, as it is."""
+        self._stdout.write(text)
+        self._stdout.flush()
+
+    def error(self, message: str) -> None:
+        """Print one line to the standard error."""
+        self._stderr.write(one_line(message) + "\n")
+        self._stderr.flush()
+
+    def raw_error(self, text: str) -> None:
+        """Print a traceback, sanitised, to the standard error."""
+        self._stderr.write(sanitise(text))
+        self._stderr.flush()
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table; every cell is put on one line."""
+        cells = [[one_line(cell) for cell in row] for row in rows]
+        if not self.terminal:
+            for row in [list(headings), *cells]:
+                self._stdout.write("\t".join(row) + "\n")
+            self._stdout.flush()
+            return
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in headings:
+            table.add_column(Text(heading), header_style="bold", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print(table)
+
+
+def styled(*parts: Styled) -> Text:
+    """The parts, sanitised, as rich shows them: no markup is read."""
+    text = Text()
+    for part in parts:
+        content, style = (part, "") if isinstance(part, str) else part
+        text.append(sanitise(content), style=style)
+    return text

@@ -1,0 +1,143 @@
+"""Owns how conversations and the cluster's status read. Markdown is not interpreted: text is exact.
+
+What is long is shortened on a terminal only, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from consensusllm.client import Candidate, Conversation, ConversationSummary, Status, Turn
+
+from .output import Output, Styled
+
+SHORT_LINES_MAX = 20
+"""A terminal shows this many lines of an answer unless all of it is asked for."""
+_NOTABLE_FINISH = frozenset({"length", "content_filter", "safety"})
+
+
+def show_conversation(output: Output, conversation: Conversation, full: bool) -> None:
+    count = len(conversation.turns)
+    output.line((conversation.conversation, "bold"), f" · {plural(count, 'turn')}")
+    if not count:
+        output.line(f"ask with: query {conversation.conversation} QUESTION")
+    for turn in conversation.turns:
+        output.line()
+        show_turn(output, turn, full)
+
+
+def show_turn(output: Output, turn: Turn, full: bool) -> None:
+    output.line((f"turn {turn.turn}", "bold"), f" · {_turn_state(turn)}")
+    for line in turn.question.split("\n"):
+        output.line(("> ", "dim"), (line, "bold"))
+    for candidate in turn.candidates:
+        output.line()
+        show_candidate(output, candidate, chosen=candidate.number == turn.choice, full=full)
+
+
+def show_candidate(output: Output, candidate: Candidate, chosen: bool, full: bool) -> None:
+    """A heading line, then the text as it is."""
+    output.line(*_candidate_heading(candidate, chosen))
+    if not candidate.text:
+        return
+    text, hidden = candidate.text, 0
+    if output.terminal and not full:
+        lines = text.split("\n")
+        hidden = len(lines) - SHORT_LINES_MAX
+        text = "\n".join(lines[:SHORT_LINES_MAX]) if hidden > 0 else text
+    output.line(text)
+    if hidden > 0:
+        output.line((f"… {plural(hidden, 'more line')}: view with --full shows all", "dim"))
+
+
+def show_conversations(output: Output, conversations: Sequence[ConversationSummary]) -> None:
+    output.table(
+        ["conversation", "turns", "open", "last question", "updated"],
+        [
+            [
+                summary.conversation,
+                str(summary.turns),
+                str(summary.open_turns),
+                summary.last_question,
+                _moment(summary.updated_ms),
+            ]
+            for summary in conversations
+        ],
+    )
+
+
+def ballot(status: Status) -> str:
+    """A ballot as people read it: seq_num.pid, or - before the first."""
+    return f"{status.ballot_seq_num}.{status.ballot_pid}" if status.ballot_seq_num else "-"
+
+
+def agreement(statuses: dict[int, Status | None]) -> str:
+    """Whether every node has the same state, and if not, who lags, differs or is missing.
+
+    Only equal applied slots can be compared: a node behind them is late, not wrong.
+    """
+    present = [status for status in statuses.values() if status is not None]
+    if not present:
+        return "no node answers"
+    newest = max(status.applied_slot for status in present)
+    level = [status for status in present if status.applied_slot == newest]
+    hashes = {status.state_hash for status in level}
+    missing = sorted(node for node, status in statuses.items() if status is None)
+    late = [status for status in present if status.applied_slot < newest]
+    remarks = []
+    if len(hashes) > 1:
+        held = ", ".join(f"node {status.node} {status.state_hash[:12]}" for status in level)
+        remarks.append(f"nodes DIFFER at slot {newest}: {held}")
+    remarks += [
+        f"node {status.node} lags by {plural(newest - status.applied_slot, 'slot')}"
+        for status in late
+    ]
+    remarks += [f"node {node} does not answer" for node in missing]
+    if not remarks:
+        only = f"node {level[0].node} is"
+        who = f"all {len(present)} nodes agree" if len(present) > 1 else only
+        return f"{who} at slot {newest}: hash {level[0].state_hash[:12]}"
+    if len(hashes) == 1:
+        who = ", ".join(str(status.node) for status in level)
+        remarks.insert(0, f"at slot {newest}: {'nodes' if len(level) > 1 else 'node'} {who}")
+    return "; ".join(remarks)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _turn_state(turn: Turn) -> str:
+    if turn.choice:
+        return f"candidate {turn.choice} is chosen"
+    if not turn.closed:
+        ended = sum(candidate.ended for candidate in turn.candidates)
+        return f"open: {ended} of {len(turn.candidates)} candidates ended"
+    return "closed, nothing chosen yet"
+
+
+def _candidate_heading(candidate: Candidate, chosen: bool) -> list[Styled]:
+    parts: list[Styled] = [
+        (f"[{candidate.number}]", "bold green" if chosen else "bold"),
+        (f" node {candidate.node}", "cyan"),
+    ]
+    if candidate.model:
+        parts.append(f" · {candidate.model}")
+    if candidate.attempt > 1:
+        parts.append((f" · taken over, attempt {candidate.attempt}", "yellow"))
+    if chosen:
+        parts.append((" · chosen", "bold green"))
+    if candidate.error:
+        parts.append((f" · failed: {candidate.error}", "red"))
+    elif not candidate.ended:
+        parts.append((" · answering", "yellow"))
+    elif candidate.finish_reason in _NOTABLE_FINISH:
+        parts.append((f" · cut short: {candidate.finish_reason}", "yellow"))
+    return parts
+
+
+def _moment(time_ms: int) -> str:
+    if time_ms <= 0:
+        return "-"
+    return datetime.fromtimestamp(time_ms / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")

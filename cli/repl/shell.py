@@ -1,0 +1,58 @@
+"""The commands of the prompt itself: help and exit."""
+
+from __future__ import annotations
+
+import textwrap
+
+from .language import WORD, Command, Group, Parameter
+from .session import Leave, Session
+
+_WIDTH = 78
+
+
+async def show_help(session: Session, command: str = "") -> None:
+    if command:
+        _one_command(session, session.table.find(command))
+        return
+    width = max(len(each.usage) for each in session.table.commands)
+    for group in Group:
+        session.output.line((group.value, "bold"))
+        for each in session.table.commands:
+            if each.group is group:
+                session.output.line("  ", (each.usage.ljust(width), "cyan"), f"  {each.summary}")
+
+
+async def leave(session: Session) -> None:
+    raise Leave
+
+
+def _one_command(session: Session, command: Command) -> None:
+    output = session.output
+    output.line((command.usage, "bold cyan"))
+    output.line(f"  {command.summary}")
+    for line in textwrap.wrap(command.detail, _WIDTH):
+        output.line(f"  {line}")
+    if command.example:
+        output.line("  for example: ", (command.example, "cyan"))
+    if command.aliases:
+        output.line(f"  also: {', '.join(command.aliases)}")
+
+
+COMMANDS = (
+    Command(
+        "help",
+        Group.SHELL,
+        "list the commands, or explain one",
+        show_help,
+        (Parameter("command", WORD, optional=True, metavar="COMMAND"),),
+        example="help query",
+    ),
+    Command(
+        "exit",
+        Group.SHELL,
+        "leave; Ctrl-D does too",
+        leave,
+        aliases=("quit",),
+        example="exit",
+    ),
+)

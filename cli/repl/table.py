@@ -1,0 +1,18 @@
+"""Owns the list of all commands, in the order of the help."""
+
+from __future__ import annotations
+
+from . import asking, cluster, conversations, faults, keys, shell, trace, transfer
+from .parser import Table
+
+COMMANDS = (
+    *conversations.COMMANDS,
+    *asking.COMMANDS,
+    *transfer.COMMANDS,
+    *keys.COMMANDS,
+    *cluster.COMMANDS,
+    *trace.COMMANDS,
+    *faults.COMMANDS,
+    *shell.COMMANDS,
+)
+TABLE = Table(COMMANDS)

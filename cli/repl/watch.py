@@ -1,0 +1,214 @@
+"""Owns what is seen of a turn while it is answered.
+
+On a terminal the candidates' texts grow side by side, or one below the other where it is narrow,
+and give way to the finished answers. Elsewhere each answer is printed when it is whole, in the
+order of the numbers, so that the same turn always prints the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from consensusllm.client import (
+    Candidate,
+    CandidateDone,
+    Delta,
+    Takeover,
+    Turn,
+    TurnClosed,
+    WatchEvent,
+)
+
+from .output import Output, styled
+from .render import show_candidate
+from .sanitise import one_line
+
+COLUMN_WIDTH_MIN = 30
+_FRAME_WIDTH = 4
+_FRAME_HEIGHT = 2
+_REFRESHES_PER_SECOND = 8
+
+
+class View(Protocol):
+    """Shows the events of a turn; a context manager so that a live region is always taken down."""
+
+    def __enter__(self) -> View: ...
+    def __exit__(self, *reason: object) -> None: ...
+    def show(self, event: WatchEvent) -> None: ...
+
+
+async def watch(
+    output: Output, events: AsyncGenerator[WatchEvent, None], numbers: Sequence[int] = ()
+) -> Turn:
+    """Show the candidates ``numbers`` (none: all) until the turn is closed; return it closed.
+
+    A cancelled watch leaves what was shown whole.
+    """
+    view: View = LiveView(output, numbers) if output.terminal else WholeView(output, numbers)
+    closed: Turn | None = None
+    async with aclosing(events) as stream:
+        with view:
+            async for event in stream:
+                view.show(event)
+                if isinstance(event, TurnClosed):
+                    closed = event.turn
+    assert closed is not None, "a watch ends with TurnClosed or raises"
+    if output.terminal:
+        for candidate in closed.candidates:
+            if not numbers or candidate.number in numbers:
+                output.line()
+                show_candidate(output, candidate, chosen=False, full=False)
+    return closed
+
+
+class WholeView:
+    """Prints each candidate once, when it and all with lower numbers have ended.
+
+    Numbers may have gaps, which only the closed turn tells; those behind one wait for it.
+    """
+
+    def __init__(self, output: Output, numbers: Sequence[int]) -> None:
+        self._output = output
+        self._numbers = frozenset(numbers)
+        self._next = min(numbers, default=1)
+        self._ended: dict[int, Candidate] = {}
+
+    def __enter__(self) -> WholeView:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        pass
+
+    def show(self, event: WatchEvent) -> None:
+        if isinstance(event, CandidateDone):
+            self._keep(event.candidate)
+            while self._next in self._ended:
+                self._print(self._next)
+        elif isinstance(event, TurnClosed):
+            for candidate in event.turn.candidates:
+                self._keep(candidate)
+            for number in sorted(self._ended):
+                self._print(number)
+
+    def _keep(self, candidate: Candidate) -> None:
+        wanted = not self._numbers or candidate.number in self._numbers
+        if wanted and candidate.number >= self._next:
+            self._ended[candidate.number] = candidate
+
+    def _print(self, number: int) -> None:
+        self._output.line()
+        show_candidate(self._output, self._ended.pop(number), chosen=False, full=True)
+        self._next = number + 1
+
+
+@dataclass(slots=True)
+class Column:
+    """What is known of one candidate while it is answered."""
+
+    number: int
+    node: int = 0
+    model: str = ""
+    attempt: int = 0
+    text: str = ""
+    state: str = "waiting"
+
+    @property
+    def title(self) -> str:
+        parts = [str(self.number)]
+        parts += [f"node {self.node}"] if self.node else []
+        parts += [one_line(self.model)] if self.model else []
+        return " · ".join(parts)
+
+    def show(self, event: Delta | Takeover | Candidate) -> None:
+        if event.attempt < self.attempt:
+            return
+        if event.attempt != self.attempt:
+            self.text = ""
+        if isinstance(event, Takeover):
+            self.state = f"taken over by node {event.node}"
+        elif isinstance(event, Delta):
+            self.model = event.model or self.model
+            self.text = self.text[: event.offset] + event.text
+            self.state = "answering"
+        else:
+            self.model, self.text = event.model or self.model, event.text
+            self.state = f"failed: {event.error}" if event.error else "done"
+        self.node, self.attempt = event.node or self.node, event.attempt
+
+
+class LiveView:
+    """A region of the terminal that is drawn anew several times a second."""
+
+    def __init__(self, output: Output, numbers: Sequence[int]) -> None:
+        self._console: Console = output.console
+        self._numbers = frozenset(numbers)
+        self._columns = {number: Column(number) for number in numbers}
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._draw,
+            refresh_per_second=_REFRESHES_PER_SECOND,
+            transient=True,
+        )
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._live.stop()
+
+    def show(self, event: WatchEvent) -> None:
+        if isinstance(event, TurnClosed):
+            return
+        seen = event.candidate if isinstance(event, CandidateDone) else event
+        number = seen.number if isinstance(seen, Candidate) else seen.candidate
+        if self._numbers and number not in self._numbers:
+            return
+        columns = self._columns
+        if number not in columns:
+            columns = dict(sorted({**columns, number: Column(number)}.items()))
+        columns[number].show(seen)
+        # Replaced as a whole, because another thread draws.
+        self._columns = columns
+
+    def _draw(self) -> Table | Group:
+        width, height = self._console.size
+        columns = list(self._columns.values())
+        count = max(1, len(columns))
+        if width // count >= COLUMN_WIDTH_MIN:
+            lines = max(1, height - _FRAME_HEIGHT - 1)
+            panels = self._panels(columns, width // count - _FRAME_WIDTH, lines)
+            grid = Table.grid(expand=True)
+            for _ in panels:
+                grid.add_column(ratio=1)
+            grid.add_row(*panels)
+            return grid
+        lines = max(1, (height - 1) // count - _FRAME_HEIGHT)
+        return Group(*self._panels(columns, width - _FRAME_WIDTH, lines))
+
+    def _panels(self, columns: Sequence[Column], width: int, lines_max: int) -> list[Panel]:
+        """Equally high frames with the last lines of each text; no more of it is looked at."""
+        width = max(1, width)
+        bodies = [
+            styled(column.text[-width * lines_max :]).wrap(self._console, width)[-lines_max:]
+            for column in columns
+        ]
+        height = max((len(body) for body in bodies), default=0) + _FRAME_HEIGHT
+        return [
+            Panel(
+                Text("\n").join(body),
+                title=Text(column.title, style="bold"),
+                subtitle=Text(one_line(column.state), style="dim"),
+                height=max(height, _FRAME_HEIGHT + 1),
+            )
+            for column, body in zip(columns, bodies, strict=True)
+        ]

@@ -1,0 +1,126 @@
+"""``consensusllm status``: what every node says of itself, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import cluster_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from consensusllm.config import ClusterAddresses
+    from consensusllm.wire.generated.client_pb2 import Status
+
+COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models")
+HASH_SHOWN = 12
+
+
+@click.command()
+@cluster_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(
+    config_path: str | None, base_port: int | None, connect: str | None, as_json: bool
+) -> int:
+    """Show every node's role, leader, ballot, log, state hash and models.
+
+    The exit status is 1 where no node leads.
+    """
+    from consensusllm.config import resolve_cluster
+
+    from .probe import leader_of
+
+    nodes = asyncio.run(ask_all(resolve_cluster(config_path, base_port, connect)))
+    leader = leader_of(nodes)
+    if as_json:
+        report = {"leader": leader, "nodes": [row(*item) for item in nodes.items()]}
+        click.echo(json.dumps(report, indent=2))
+    else:
+        from rich.console import Console
+
+        Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table(nodes))
+    silent = [address for address, answer in nodes.items() if answer is None]
+    if len(silent) == len(nodes):
+        click.echo("consensusllm: no node answers: start one with `consensusllm up`", err=True)
+    else:
+        if silent and not as_json:
+            click.echo(f"consensusllm: no answer from {', '.join(silent)}", err=True)
+        if leader is None:
+            click.echo("consensusllm: no node leads: a majority must be up and linked", err=True)
+    return 0 if leader is not None else 1
+
+
+async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
+    """The status of every node by its address, members that only other nodes know of included.
+
+    Where only the demo's base port was given, the members say how many nodes there are.
+    """
+    from .probe import Prober
+
+    async with Prober(cluster.client_token) as prober:
+        found = await prober.statuses(cluster.nodes)
+        known = {
+            member.address
+            for answer in found.values()
+            if answer is not None
+            for member in answer.members
+            if member.address
+        }
+        if not known:
+            return found
+        found |= await prober.statuses(known - found.keys())
+        told = {address: found[address] for address in known}
+        seen = {answer.node for answer in told.values() if answer is not None}
+        for address, answer in found.items():  # reached by another name than its members know
+            if answer is not None and answer.node not in seen:
+                told[address] = answer
+        return dict(
+            sorted(told.items(), key=lambda item: (item[1].node if item[1] else 0, item[0]))
+        )
+
+
+def row(address: str, answer: Status | None) -> dict[str, Any]:
+    """One node as JSON values."""
+    if answer is None:
+        return {"address": address, "reachable": False}
+    return {
+        "address": address,
+        "reachable": True,
+        "node": answer.node,
+        "role": answer.role,
+        "leader": answer.leader or None,
+        "ballot": [answer.ballot_seq_num, answer.ballot_pid],
+        "chosen": answer.chosen_through,
+        "applied": answer.applied_slot,
+        "hash": answer.state_hash,
+        "models": [f"{model.provider}:{model.model}" for model in answer.models],
+    }
+
+
+def table(nodes: Mapping[str, Status | None]) -> Table:
+    """The nodes as a table."""
+    from rich.table import Table
+
+    result = Table(*COLUMNS)
+    for address, answer in nodes.items():
+        if answer is None:
+            result.add_row(address, "unreachable", *["-"] * (len(COLUMNS) - 2))
+            continue
+        cells = row(address, answer)
+        result.add_row(
+            str(cells["node"]),
+            cells["role"],
+            str(cells["leader"] or "-"),
+            "{}.{}".format(*cells["ballot"]),
+            str(cells["chosen"]),
+            str(cells["applied"]),
+            cells["hash"][:HASH_SHOWN],
+            ", ".join(cells["models"]),
+        )
+    return result

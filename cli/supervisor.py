@@ -1,0 +1,257 @@
+"""One run of a cluster on this machine: from its first process to its last.
+
+It starts the children, says when there is a leader, kills and restarts nodes as the fault commands
+order, reports a child that dies by itself (and does not start it again: a drill wants it dead), and
+ends everything on Ctrl-C, SIGTERM or the end of its terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from consensusllm.config import Config
+from consensusllm.logs import configure
+
+from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, node_name
+from .logtail import LogTail
+from .probe import Prober, leader_of
+
+READY_S = 30.0
+FIX_S = 10.0
+POLL_S = 0.05
+
+
+class ClusterEnded(Exception):
+    """The cluster could not be brought up, or cannot go on. One line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: the checked configuration, the file that the children read, and where they
+    write. ``repl`` runs the REPL on this terminal."""
+
+    config: Config
+    config_path: Path
+    log_dir: Path
+    repl: bool = False
+    verbose: bool = False
+
+
+def command_line(plan: Plan, lifeline: int, *command: str) -> list[str]:
+    """A command of this program, as a child of this process."""
+    verbose = ["--verbose"] if plan.verbose else []
+    program = [sys.executable, "-m", f"{__package__}.main", "--lifeline", str(lifeline)]
+    return [*program, *verbose, *command, "--config", str(plan.config_path)]
+
+
+def child_arguments(plan: Plan) -> Arguments:
+    """The command lines of the orchestrator and of the nodes."""
+
+    def arguments(name: str, lifeline: int) -> Sequence[str]:
+        what = [name] if name == ORCHESTRATOR else ["node", name.removeprefix("node-")]
+        return command_line(plan, lifeline, *what)
+
+    return arguments
+
+
+class Cluster:
+    """Runs a plan. ``arguments`` are those of the real children unless others are given."""
+
+    def __init__(self, plan: Plan, arguments: Arguments | None = None) -> None:
+        self._plan = plan
+        self._config = plan.config
+        self._ids = tuple(node.id for node in plan.config.nodes)
+        self._direct = plan.config.network == "direct"
+        self._launcher = Launcher(
+            arguments or child_arguments(plan), plan.log_dir, self._report_death
+        )
+        self._attached = asyncio.Event()
+        self._signalled = asyncio.Event()
+        self._signal: int | None = None
+        self._terminal_is_lent = False
+        self._output: TextIO = sys.stderr
+
+    async def run(self) -> int:
+        """Run until told to stop, and return the exit status; no child is left then.
+
+        Raises ClusterEnded, LauncherError, and what the fault commands' server or client raise.
+        """
+        with self._signals():
+            async with contextlib.AsyncExitStack() as stack:
+                configure("warning", verbose=self._plan.verbose)
+                stack.push_async_callback(self._launcher.stop)
+                prober = await stack.enter_async_context(Prober(self._config.client_token))
+                if not self._direct:
+                    await self._launcher.start(ORCHESTRATOR)
+                for node in self._ids:
+                    await self._launcher.start(node_name(node))
+                work = [self._until_signalled(), self._serve(prober), self._obey(prober)]
+                if not self._plan.repl:
+                    work.append(self._show_warnings())
+                tasks = [asyncio.create_task(one) for one in work]
+                stack.push_async_callback(_cancel, tasks)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                return next(task for task in tasks if task in done).result()
+
+    async def _serve(self, prober: Prober) -> int:
+        """Say who leads, then lend the terminal to the REPL, or go on while there is a network."""
+        leader = await self._leader(prober)
+        nodes = "1 node" if len(self._ids) == 1 else f"{len(self._ids)} nodes"
+        way = "direct links, faults" if self._direct else "orchestrator"
+        with contextlib.suppress(OSError):
+            print(f"ready: {nodes}, leader {leader}, {way} {self._config.orchestrator.address}")
+            sys.stdout.flush()
+        if self._plan.repl:
+            return await self._lend_terminal()
+        while self._direct or self._launcher.running(ORCHESTRATOR):
+            await self._launcher.changed()
+        raise ClusterEnded("the orchestrator died, so the cluster was ended: start it again")
+
+    async def _lend_terminal(self) -> int:
+        """Run the REPL here until it ends; what there is to say meanwhile goes to a file."""
+        path = self._plan.log_dir / "launcher.log"
+        with path.open("a", encoding="utf-8") as log, _terminal_kept():
+            self._terminal_is_lent, self._output = True, log
+            configure("warning", verbose=self._plan.verbose, stream=log)
+            try:
+                return await self._launcher.run_in_foreground(
+                    lambda lifeline: command_line(self._plan, lifeline, "repl")
+                )
+            finally:
+                self._terminal_is_lent, self._output = False, sys.stderr
+                configure("warning", verbose=self._plan.verbose)
+
+    async def _leader(self, prober: Prober) -> int:
+        """Wait until a node leads and the fault commands reach this launcher."""
+        addresses = [node.address for node in self._config.nodes]
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            running = [node for node in self._ids if self._launcher.running(node_name(node))]
+            if not self._direct and not self._launcher.running(ORCHESTRATOR):
+                raise ClusterEnded("the orchestrator did not start: see the line above")
+            if 2 * len(running) <= len(self._ids):
+                raise ClusterEnded("too few nodes started for a majority: see the lines above")
+            leader = leader_of(await prober.statuses(addresses))
+            if leader is not None and self._attached.is_set():
+                return leader
+            await asyncio.sleep(POLL_S)
+        raise ClusterEnded(f"no leader within {READY_S:g} s: see the logs in {self._plan.log_dir}")
+
+    async def _obey(self, prober: Prober) -> int:
+        """Kill and start nodes as the fault commands say."""
+        from consensusllm.orchestrator import FaultsClient, serve_faults
+
+        address = self._config.orchestrator.address
+        secret = self._config.orchestrator.token
+        token = secret.get_secret_value() if secret else None
+
+        async def obey(node: int, start: bool) -> None:
+            await (self._fix(node, prober) if start else self._fail(node))
+
+        async with contextlib.AsyncExitStack() as stack:
+            if self._direct:
+                server = await serve_faults(address, self._ids, token)
+                stack.push_async_callback(server.stop)
+            client = await stack.enter_async_context(FaultsClient(address, token))
+            await client.processes(self._ids, obey, on_attached=self._attached.set)
+        raise AssertionError("orders are obeyed until this is cancelled")
+
+    async def _fail(self, node: int) -> None:
+        try:
+            await self._launcher.kill(node_name(node))
+        except LauncherError as error:
+            raise _refusal(error) from None
+        self._say(f"node {node} was killed by failNode")
+
+    async def _fix(self, node: int, prober: Prober) -> None:
+        """Start the node, and wait a while until it serves."""
+        name = node_name(node)
+        try:
+            await self._launcher.start(name)
+        except LauncherError as error:
+            raise _refusal(error) from None
+        deadline = time.monotonic() + FIX_S
+        while time.monotonic() < deadline:
+            if await prober.status(self._config.node(node).address, POLL_S) is not None:
+                self._say(f"node {node} was started by fixNode")
+                return
+            if not self._launcher.running(name):
+                raise _refusal(f"node {node} ended again: see {self._launcher.log_path(name)}")
+            await asyncio.sleep(POLL_S)
+        self._say(f"node {node} was started by fixNode, and does not answer yet")
+
+    async def _until_signalled(self) -> int:
+        await self._signalled.wait()
+        return 130 if self._signal == signal.SIGINT else 0
+
+    async def _show_warnings(self) -> int:
+        paths = [self._launcher.log_path(node_name(node)) for node in self._ids]
+        await LogTail(paths, self._say).run()
+        raise AssertionError("logs are followed until this is cancelled")
+
+    def _report_death(self, name: str, how: str) -> None:
+        number = name.removeprefix("node-")
+        cure = "" if number == name else f"; start it again with `fixNode {number}` in the REPL"
+        self._say(f"{name} {how}{cure}")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # a terminal that has gone
+            print(f"consensusllm: {line}", file=self._output, flush=True)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP end the cluster, those that are ignored (nohup) apart."""
+        loop = asyncio.get_running_loop()
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        taken = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
+        for number in taken:
+            loop.add_signal_handler(number, self._take_signal, number)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+
+    def _take_signal(self, number: int) -> None:
+        if number == signal.SIGINT and self._terminal_is_lent:
+            return  # it was meant for the REPL, which got it too
+        if self._signalled.is_set():  # asked twice: at once
+            self._launcher.kill_all()
+        self._signal = number
+        self._signalled.set()
+
+
+def _refusal(reason: object) -> Exception:
+    from consensusllm.orchestrator import ProcessFailed
+
+    return ProcessFailed(str(reason))
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[int]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Put the terminal's mode back as it was, however its borrower ends."""
+    try:
+        mode = termios.tcgetattr(sys.stdin)
+    except (termios.error, OSError, ValueError):
+        mode = None
+    try:
+        yield
+    finally:
+        if mode is not None:
+            with contextlib.suppress(termios.error, OSError):
+                termios.tcsetattr(sys.stdin, termios.TCSANOW, mode)

@@ -1,0 +1,119 @@
+"""``consensusllm up``: a whole cluster on this machine, from its data directory to its end.
+
+What can be wrong is found before the first process is started: the options, the configuration, who
+uses the data directory, and every port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from consensusllm.config import Config
+
+
+class UpError(Exception):
+    """One line that says why the cluster cannot be started here, and what to do."""
+
+
+@click.command(short_help="Start a whole cluster on this machine and look after it.")
+@click.option("--config", "config_path", type=click.Path(), metavar="FILE", help="Its settings.")
+@click.option("--nodes", type=click.IntRange(1, 9), help="How many nodes; 3 for a new cluster.")
+@click.option("--data-dir", type=click.Path(), help="Default: ./consensusllm-data.")
+@click.option(
+    "--base-port",
+    type=click.IntRange(1, 65535 - 9),
+    help="Orchestrator on this port, node I on this one plus I; default 5100.",
+)
+@click.option("--direct", is_flag=True, help="Nodes dial each other; no orchestrator between.")
+@click.option("--repl", is_flag=True, help="Run the REPL here; the cluster ends with it.")
+@click.option("--log-dir", type=click.Path(), help="Default: logs in the data directory.")
+@click.pass_context
+def up(
+    context: click.Context,
+    config_path: str | None,
+    nodes: int | None,
+    data_dir: str | None,
+    base_port: int | None,
+    direct: bool,
+    repl: bool,
+    log_dir: str | None,
+) -> int:
+    """Start an orchestrator and its nodes on this machine, and end them all on Ctrl-C.
+
+    Prints one line `ready: ...` once there is a leader. A node that dies stays down until
+    `fixNode` is said in the REPL; `failNode` kills one as kill -9 does.
+    """
+    from consensusllm.config import (
+        DEFAULT_BASE_PORT,
+        DEFAULT_DATA_DIR,
+        Config,
+        demo_document,
+        read_document,
+    )
+
+    from .formation import Formation
+    from .supervisor import Cluster, Plan
+
+    if config_path is None:
+        source, document = "the demo", demo_document(data_dir=data_dir or DEFAULT_DATA_DIR)
+    else:
+        for name, value in (("--nodes", nodes), ("--base-port", base_port)):
+            if value is not None:
+                raise click.UsageError(f"{name} cannot go with --config: the file says it")
+        source, document = config_path, read_document(config_path)
+    directory = Path(data_dir or Config.from_document(document, source=source).data_dir).absolute()
+    formation = Formation(directory)
+    try:
+        if config_path is None:
+            formed = formation.formed()
+            count = nodes or (len(formed.nodes) if formed else 3)
+            document = demo_document(count, base_port or DEFAULT_BASE_PORT)
+        document["data_dir"] = str(directory)
+        if direct:
+            document["network"] = "direct"
+        config = Config.from_document(document, source=source)
+        check_ports(config, config_path or "--base-port")
+        formation.form(config)
+        logs = Path(log_dir).absolute() if log_dir else directory / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        written = formation.write("running-config.json", document)
+        verbose = bool(getattr(context.obj, "verbose", False))
+        return asyncio.run(Cluster(Plan(config, written, logs, repl, verbose)).run())
+    finally:
+        formation.release()
+
+
+def check_ports(config: Config, chosen_with: str) -> None:
+    """Raise UpError, naming the first one, where an address cannot be served from here.
+
+    ``chosen_with`` is the option or the file by which other ones can be chosen.
+    """
+    from consensusllm.config import split_address
+
+    wanted = [("the orchestrator", config.orchestrator.address)]
+    wanted += [(f"node {node.id}", node.address) for node in config.nodes]
+    for owner, address in wanted:
+        host, port = split_address(address)
+        try:
+            family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(where)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise UpError(
+                    f"port {port}, meant for {owner}, is in use: "
+                    f"stop what listens there, or choose another with {chosen_with}"
+                ) from None
+            raise UpError(
+                f"{address}, meant for {owner}, cannot be served from this machine "
+                f"({error.strerror}): up starts every node here; "
+                "use `consensusllm node ID` on the machine that has the address"
+            ) from None

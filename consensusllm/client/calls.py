@@ -1,0 +1,144 @@
+"""One call, tried again until it is answered or its deadline has passed.
+
+It owns the back-off and what each Failure means: where to go next, when, and whether the command
+may have been proposed by a try whose answer never came. Sending a command again is safe because it
+keeps its session and sequence number (see `session`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from consensusllm.client.errors import (
+    ConsensusError,
+    InvalidRequest,
+    OutcomeUnknown,
+    Overloaded,
+    Unauthenticated,
+    Unavailable,
+)
+from consensusllm.client.nodes import Nodes
+from consensusllm.client.pipeline import Lost, Pipeline
+from consensusllm.wire.generated import client_pb2
+
+PAUSE_FIRST_S = 0.05
+PAUSE_MAX_S = 1.0
+TRY_S = 3.0
+"""What a node gets for one try; it answers by then, if only with a Failure."""
+TRY_MIN_S = 0.25
+"""With less left before the deadline nothing is tried again: the answer would not come in time."""
+GRACE_S = 1.0
+"""How much later than that the client stops waiting for it."""
+
+
+class Deadline:
+    """A moment of the event loop's monotonic clock, ``timeout_s`` seconds after it was made."""
+
+    def __init__(self, timeout_s: float) -> None:
+        if not timeout_s > 0:
+            raise InvalidRequest(f"a timeout of {timeout_s!r} s is not above 0")
+        self.timeout_s = timeout_s
+        self.at = asyncio.get_running_loop().time() + timeout_s
+
+    def remaining_s(self) -> float:
+        return self.at - asyncio.get_running_loop().time()
+
+
+def pauses(random_: random.Random) -> Iterator[float]:
+    """Seconds between tries: doubling from PAUSE_FIRST_S to PAUSE_MAX_S, half of each at random."""
+    pause_s = PAUSE_FIRST_S
+    while True:
+        yield pause_s * random_.uniform(0.5, 1.0)
+        pause_s = min(2 * pause_s, PAUSE_MAX_S)
+
+
+async def pause(pause_s: float, deadline: Deadline) -> None:
+    """Sleep, but not past the deadline."""
+    await asyncio.sleep(max(0.0, min(pause_s, deadline.remaining_s())))
+
+
+def unavailable(deadline: Deadline, trouble: str) -> Unavailable:
+    """The error for a deadline that passed; ``trouble`` is what the last try met."""
+    return Unavailable(
+        f"no answer within {deadline.timeout_s:g} s ({trouble or 'no node was reached'}):"
+        " check that a majority of the nodes runs, then try again"
+    )
+
+
+def _timed(build: Callable[[], client_pb2.Request], timeout_ms: int) -> client_pb2.Request:
+    request = build()
+    request.timeout_ms = timeout_ms
+    return request
+
+
+class Calls:
+    """Sends requests until they are answered, moving between the nodes as they say."""
+
+    def __init__(self, nodes: Nodes, pipeline: Pipeline, random_: random.Random) -> None:
+        self._nodes = nodes
+        self._pipeline = pipeline
+        self._random = random_
+        self.trouble = ""  # what the last failed try of any call met, for words to a person
+
+    async def answered(
+        self, build: Callable[[], client_pb2.Request], deadline: Deadline, *, changes: bool
+    ) -> tuple[client_pb2.Response, bool]:
+        """The response, and whether an earlier try may have been proposed as well.
+
+        ``build`` makes the request, anew for each try. ``changes``: it is a command, so that
+        OutcomeUnknown is raised once a try may have been proposed. Otherwise the deadline raises
+        Unavailable or Overloaded, and a node's word InvalidRequest or Unauthenticated.
+        """
+        waits = pauses(self._random)
+        sent = followed = False
+        failure: ConsensusError
+        while True:
+            remaining_s = max(0.001, deadline.remaining_s())
+            try_s = min(TRY_S, 0.8 * remaining_s)
+            timeout_ms = max(1, int(1000 * try_s))
+            give_up_at = min(deadline.at, deadline.at - remaining_s + try_s + GRACE_S)
+            wait_s, asked_s = next(waits), 0.0
+            try:
+                address, response = await self._pipeline.send(
+                    partial(_timed, build, timeout_ms), give_up_at
+                )
+            except Lost as lost:
+                sent = sent or lost.sent
+                failure = self._unavailable(deadline, str(lost))
+                self._nodes.leave(lost.address)
+            except (Overloaded, Unauthenticated) as error:
+                failure = error
+                break
+            else:
+                if response.WhichOneof("body") != "failure":
+                    return response, sent
+                refused = response.failure
+                said = f"{address}: {refused.message or client_pb2.Failure.Kind.Name(refused.kind)}"
+                if refused.kind == client_pb2.Failure.INVALID:
+                    failure = InvalidRequest(refused.message)
+                    break
+                if refused.kind == client_pb2.Failure.OVERLOADED:
+                    asked_s = refused.retry_after_ms / 1000
+                    failure = Overloaded(f"{said}: send less at once, or try again later")
+                else:
+                    sent = sent or refused.kind == client_pb2.Failure.UNKNOWN
+                    failure = self._unavailable(deadline, said)
+                    self._nodes.leave(address, refused.leader_address)
+                    if refused.leader_address not in ("", address) and not followed:
+                        followed, wait_s = True, 0.0  # the first hint is followed at once
+            spare_s = deadline.remaining_s() - TRY_MIN_S
+            if spare_s <= asked_s:
+                break
+            await asyncio.sleep(min(asked_s + wait_s, spare_s))
+        if sent and changes:
+            raise OutcomeUnknown(
+                f"{failure}; it may or may not have happened, so look before doing it again"
+            )
+        raise failure
+
+    def _unavailable(self, deadline: Deadline, trouble: str) -> Unavailable:
+        self.trouble = trouble
+        return unavailable(deadline, trouble)

@@ -1,0 +1,472 @@
+"""The client: conversations, keys and status of a cluster, as plain calls.
+
+It owns nothing but the order of things; the stream, the tries, the session and the watching are
+modules of their own. It refuses what can never succeed before anything is sent; the cluster checks
+again. Every call has a deadline, ``timeout_s`` seconds from its start (None: the client's own), and
+raises the errors of `errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, TypeVar
+
+from consensusllm.client import checks, export
+from consensusllm.client.calls import Calls, Deadline
+from consensusllm.client.errors import (
+    ConsensusError,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+)
+from consensusllm.client.nodes import Nodes
+from consensusllm.client.pipeline import Pipeline
+from consensusllm.client.session import Session
+from consensusllm.client.status import Status, node_status
+from consensusllm.client.watch import TurnClosed, WatchEvent, watch
+from consensusllm.conversations.commands import (
+    Choose,
+    Chosen,
+    CompareAndSwap,
+    CreateConversation,
+    Delete,
+    DeleteKey,
+    Fork,
+    GenerationOptions,
+    Operation,
+    Put,
+    Rename,
+    TurnOpened,
+)
+from consensusllm.conversations.records import Conversation, ConversationSummary, Turn
+from consensusllm.wire.commands import conversation_from_proto, summary_from_proto
+from consensusllm.wire.generated import client_pb2
+
+ANSWER_TIMEOUT_S = 300.0
+"""How long a reader waits for a turn to close, unless the call says otherwise."""
+
+_Expected = TypeVar("_Expected")
+
+
+class Client:
+    """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
+
+    ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
+    hints to the leader and moves on from a node that is of no use; ``pinned`` keeps it to its one
+    address. ``timeout_s`` is the deadline of calls that name none. Concurrent calls are safe and
+    share one stream.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        pinned: bool = False,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._random = random.Random()
+        self._nodes = Nodes(addresses, token=token, pinned=pinned)
+        self._pipeline = Pipeline(self._nodes)
+        self._calls = Calls(self._nodes, self._pipeline, self._random)
+        self._session = Session(self._calls, timeout_s)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the stream and the connections. The client cannot be used afterwards."""
+        await self._session.close()
+        await self._pipeline.close()
+        await self._nodes.close()
+
+    @property
+    def address(self) -> str:
+        """The node that calls go to now."""
+        return self._nodes.current
+
+    # Conversations --------------------------------------------------------------------------
+
+    async def create(self, conversation: str, *, timeout_s: float | None = None) -> None:
+        """Make an empty conversation. Raises AlreadyExists."""
+        await self._command(CreateConversation(checks.conversation_id(conversation)), timeout_s)
+
+    async def rename(
+        self, conversation: str, target: str, *, timeout_s: float | None = None
+    ) -> None:
+        """Give the conversation the id ``target``. Raises NotFound, AlreadyExists."""
+        await self._command(
+            Rename(checks.conversation_id(conversation), checks.conversation_id(target)), timeout_s
+        )
+
+    async def delete(self, conversation: str, *, timeout_s: float | None = None) -> None:
+        """Remove the conversation with all its turns. Raises NotFound."""
+        await self._command(Delete(checks.conversation_id(conversation)), timeout_s)
+
+    async def fork(
+        self,
+        conversation: str,
+        target: str,
+        at_turn: int | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Copy the conversation, up to and including ``at_turn`` (None: all of it), to ``target``.
+
+        Raises NotFound, AlreadyExists."""
+        command = Fork(
+            checks.conversation_id(conversation),
+            checks.conversation_id(target),
+            checks.number(at_turn, "turn"),
+        )
+        await self._command(command, timeout_s)
+
+    async def view(
+        self, conversation: str, *, stale: bool = False, timeout_s: float | None = None
+    ) -> Conversation:
+        """The conversation as it is now; ``stale``: as the node has it, without asking the others.
+
+        Raises NotFound."""
+        read = client_pb2.Read(stale=stale, conversation=checks.conversation_id(conversation))
+        reply = await self._read(read, timeout_s)
+        if reply.not_found:
+            raise NotFound(f"there is no conversation {conversation!r}: create it first")
+        return conversation_from_proto(reply.conversation)
+
+    async def conversations(
+        self,
+        *,
+        after: str = "",
+        limit: int = 0,
+        stale: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[ConversationSummary]:
+        """Summaries in the order of the ids, those after ``after``; ``limit`` 0 is all.
+
+        Each page is as of its own moment."""
+        found: list[ConversationSummary] = []
+        while True:
+            wanted = client_pb2.ListConversations(after=after, limit=limit and limit - len(found))
+            reply = await self._read(client_pb2.Read(stale=stale, list=wanted), timeout_s)
+            page = [summary_from_proto(each) for each in reply.list.conversations]
+            found += page
+            if not (page and reply.list.more) or 0 < limit <= len(found):
+                return found
+            after = page[-1].conversation
+
+    # Questions and answers ------------------------------------------------------------------
+
+    async def query(
+        self,
+        conversation: str,
+        question: str,
+        *,
+        wait: bool = True,
+        close_after: int = 0,
+        deadline_ms: int = 0,
+        options: GenerationOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> Turn:
+        """Ask, and return the turn once it has closed (not ``wait``: at once, as it is then).
+
+        ``close_after`` answers close it (0: all), or ``deadline_ms`` (0: the cluster's default).
+        ``timeout_s`` is for the whole, by default long enough for slow models. Where it passes,
+        Unavailable is raised and the answers are kept: see `view`.
+        """
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
+        turn = await self._ask(conversation, question, close_after, deadline_ms, options, deadline)
+        if not wait:
+            return await self._turn(conversation, turn)
+        async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
+            async for event in events:
+                if isinstance(event, TurnClosed):
+                    return event.turn
+        raise AssertionError("a watch ends with TurnClosed or raises")
+
+    async def ask(
+        self,
+        conversation: str,
+        question: str,
+        *,
+        close_after: int = 0,
+        deadline_ms: int = 0,
+        options: GenerationOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Submit the question and return the number of its turn, without waiting for answers."""
+        return await self._ask(
+            conversation, question, close_after, deadline_ms, options, self._deadline(timeout_s)
+        )
+
+    async def stream(
+        self,
+        conversation: str,
+        question: str,
+        *,
+        close_after: int = 0,
+        deadline_ms: int = 0,
+        options: GenerationOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Ask, and yield the answers as they are written: Delta, Takeover, CandidateDone, and
+        TurnClosed as the last. Arguments are those of `query`."""
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
+        turn = await self._ask(conversation, question, close_after, deadline_ms, options, deadline)
+        async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
+            async for event in events:
+                yield event
+
+    async def watch(
+        self,
+        conversation: str,
+        turn: int,
+        *,
+        candidates: Sequence[int] = (),
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Yield the events of a turn from its beginning; see `stream`.
+
+        ``candidates`` are numbers that the turn must have: those that `retry` added, so that a node
+        which has not seen them yet is not taken for one that has seen the turn close.
+        """
+        deadline = Deadline(self._answer_timeout_s(0, timeout_s))
+        number = checks.number(turn, "turn")
+        async with aclosing(
+            self._watch(checks.conversation_id(conversation), number, candidates, deadline)
+        ) as events:
+            async for event in events:
+                yield event
+
+    async def retry(
+        self,
+        conversation: str,
+        turn: int | None = None,
+        *,
+        deadline_ms: int = 0,
+        timeout_s: float | None = None,
+    ) -> TurnOpened:
+        """Ask the question of ``turn`` (None: the latest) again; nothing is overwritten.
+
+        Returns the turn's number and those of its new candidates, to be given to `watch`.
+        Raises NotFound, Conflict (it has a choice)."""
+        ask = client_pb2.Ask(
+            conversation=checks.conversation_id(conversation),
+            retry=True,
+            turn=checks.number(turn, "turn"),
+            deadline_ms=checks.number(deadline_ms, "deadline_ms"),
+        )
+        return _expect(TurnOpened, await self._session.ask(ask, self._deadline(timeout_s)))
+
+    async def choose(
+        self,
+        conversation: str,
+        candidate: int,
+        turn: int | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Chosen:
+        """Make ``candidate`` the answer of ``turn`` (None: the latest), once and for all.
+
+        Raises Conflict (``.winner`` stands chosen), NotAnswered, NotFound."""
+        command = Choose(
+            checks.conversation_id(conversation),
+            checks.number(turn, "turn"),
+            checks.number(candidate, "candidate"),
+        )
+        return _expect(Chosen, await self._command(command, timeout_s))
+
+    # Keys -----------------------------------------------------------------------------------
+
+    async def put(self, key: str, value: bytes, *, timeout_s: float | None = None) -> None:
+        """Set ``key`` (1 to 512 characters) to ``value`` (at most 1 MiB)."""
+        await self._command(Put(checks.key(key), checks.value(value)), timeout_s)
+
+    async def get(
+        self, key: str, *, stale: bool = False, timeout_s: float | None = None
+    ) -> bytes | None:
+        """The value of ``key``, or None where it is absent."""
+        reply = await self._read(client_pb2.Read(stale=stale, key=checks.key(key)), timeout_s)
+        return None if reply.not_found else reply.key_value.value
+
+    async def compare_and_swap(
+        self,
+        key: str,
+        expected: bytes | None,
+        new: bytes | None,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Set ``key`` to ``new`` where it holds ``expected``; None stands for absent.
+
+        Raises Conflict, whose ``.current`` is the value that stands."""
+        expected = None if expected is None else checks.value(expected)
+        new = None if new is None else checks.value(new)
+        await self._command(CompareAndSwap(checks.key(key), expected, new), timeout_s)
+
+    async def delete_key(self, key: str, *, timeout_s: float | None = None) -> None:
+        """Remove ``key``. Raises NotFound."""
+        await self._command(DeleteKey(checks.key(key)), timeout_s)
+
+    async def keys(
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        limit: int = 0,
+        stale: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[str]:
+        """The keys that begin with ``prefix``, in order, after ``after``; ``limit`` 0 is all."""
+        found: list[str] = []
+        while True:
+            wanted = client_pb2.ListKeys(
+                prefix=prefix, after=after, limit=limit and limit - len(found)
+            )
+            reply = await self._read(client_pb2.Read(stale=stale, keys=wanted), timeout_s)
+            page = list(reply.keys.keys)
+            found += page
+            if not (page and reply.keys.more) or 0 < limit <= len(found):
+                return found
+            after = page[-1]
+
+    # Export and import ----------------------------------------------------------------------
+
+    async def export_conversation(
+        self, conversation: str, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """The conversation as a JSON document (see `export`)."""
+        return export.to_document(await self.view(conversation, timeout_s=timeout_s))
+
+    async def import_conversation(
+        self, document: Mapping[str, Any], name: str, *, timeout_s: float | None = None
+    ) -> None:
+        """Make the conversation ``name`` of an exported document, whole or not at all.
+
+        It is built under a temporary id, which begins with ``.import-``, and renamed at the end.
+        ``timeout_s`` is for each step. Raises InvalidRequest, AlreadyExists.
+        """
+        temporary = f".import-{os.urandom(8).hex()}"
+        turns = export.from_document(document, temporary)
+        rename = Rename(temporary, checks.conversation_id(name))
+        steps: list[Operation] = [CreateConversation(temporary), *turns, rename]
+        for step in steps:
+            try:
+                await self._command(step, timeout_s)
+            except (ConsensusError, asyncio.CancelledError) as error:
+                removed = await self._discard(temporary, error)
+                if step is rename and isinstance(error, OutcomeUnknown) and not removed:
+                    return  # nothing was left to remove, so the rename did happen
+                raise
+
+    async def _discard(self, temporary: str, error: BaseException) -> bool:
+        """Whether there was something to remove; ``error`` is told where it could not be."""
+        try:
+            await self.delete(temporary)
+        except NotFound:
+            return False
+        except ConsensusError:
+            error.args = (f"{error}; what was imported is left as {temporary}: delete it",)
+        return True
+
+    # Status ---------------------------------------------------------------------------------
+
+    async def status(self, address: str | None = None, *, timeout_s: float | None = None) -> Status:
+        """What the node at ``address`` says of itself (None: the current one, or else the first
+        other one that answers). Raises Unavailable."""
+        deadline = self._deadline(timeout_s)
+        if address is not None:
+            return await node_status(self._nodes, address, deadline)
+        address = self._nodes.current
+        for _ in self._nodes.addresses:
+            try:
+                return await node_status(self._nodes, address, deadline)
+            except Unavailable as error:
+                failure = error
+            address = self._nodes.following(address)
+        raise failure
+
+    async def statuses(
+        self, *, timeout_s: float | None = None
+    ) -> dict[str, Status | ConsensusError]:
+        """What each of the addresses says of itself, at once; for one that does not, its error."""
+        deadline = self._deadline(timeout_s)
+
+        async def one(address: str) -> Status | ConsensusError:
+            try:
+                return await node_status(self._nodes, address, deadline)
+            except ConsensusError as error:
+                return error
+
+        answers = await asyncio.gather(*map(one, self._nodes.addresses))
+        return dict(zip(self._nodes.addresses, answers, strict=True))
+
+    # What the calls share -------------------------------------------------------------------
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline(self._timeout_s if timeout_s is None else timeout_s)
+
+    def _answer_timeout_s(self, deadline_ms: int, timeout_s: float | None) -> float:
+        if timeout_s is not None:
+            return timeout_s
+        return max(ANSWER_TIMEOUT_S, deadline_ms / 1000 + self._timeout_s)
+
+    async def _command(self, operation: Operation, timeout_s: float | None) -> object:
+        return await self._session.command(operation, self._deadline(timeout_s))
+
+    async def _read(self, read: client_pb2.Read, timeout_s: float | None) -> client_pb2.ReadReply:
+        response, _ = await self._calls.answered(
+            lambda: client_pb2.Request(read=read), self._deadline(timeout_s), changes=False
+        )
+        return response.read
+
+    async def _ask(
+        self,
+        conversation: str,
+        question: str,
+        close_after: int,
+        deadline_ms: int,
+        options: GenerationOptions | None,
+        deadline: Deadline,
+    ) -> int:
+        ask = client_pb2.Ask(
+            conversation=checks.conversation_id(conversation),
+            question=checks.question(question),
+            close_after=checks.number(close_after, "close_after"),
+            deadline_ms=checks.number(deadline_ms, "deadline_ms"),
+            options=checks.options(options or GenerationOptions()),
+        )
+        submit = Deadline(max(0.001, min(self._timeout_s, deadline.remaining_s())))
+        return _expect(TurnOpened, await self._session.ask(ask, submit)).turn
+
+    async def _turn(self, conversation: str, turn: int) -> Turn:
+        for each in (await self.view(conversation)).turns:
+            if each.turn == turn:
+                return each
+        raise NotFound(f"{conversation!r} has no turn {turn}: view it to see those it has")
+
+    def _watch(
+        self, conversation: str, turn: int, candidates: Sequence[int], deadline: Deadline
+    ) -> AsyncGenerator[WatchEvent, None]:
+        async def confirm() -> None:
+            await self._turn(conversation, turn)
+
+        return watch(self._nodes, conversation, turn, candidates, deadline, self._random, confirm)
+
+
+def _expect(kind: type[_Expected], reply: object) -> _Expected:
+    assert isinstance(reply, kind), f"the cluster answered {reply!r}"
+    return reply

@@ -1,0 +1,136 @@
+"""Where the nodes are: their addresses, the channels to them, and which one is spoken to now.
+
+It owns the gRPC channels. It refuses to roam when the client is pinned. A hint that names an
+address which was not configured is followed, and forgotten when that address is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import grpc.aio
+
+from consensusllm.client.errors import InvalidRequest, Unauthenticated
+from consensusllm.wire.generated import client_pb2_grpc
+
+CONNECT_S = 2.0
+RESPONSE_BYTES_MAX = 64 << 20
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
+    # A node that was started again is found again at once; the calls have a back-off of their own.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+)
+_DENIED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+class Unreachable(Exception):
+    """No connection to ``address``; the text is the reason."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
+
+
+def reason(address: str, error: grpc.aio.AioRpcError) -> str:
+    """One line that says how a call to ``address`` ended."""
+    details = " ".join((error.details() or "").split())
+    return f"{address}: {details or error.code().name}"
+
+
+def denial(address: str, error: grpc.aio.AioRpcError) -> Unauthenticated | None:
+    """The error to raise where the node turned the client's token down."""
+    if error.code() not in _DENIED:
+        return None
+    return Unauthenticated(
+        f"{reason(address, error)}: give the token that the nodes are configured with"
+    )
+
+
+class Nodes:
+    """The nodes a client may speak to. ``current`` is where its calls go."""
+
+    def __init__(self, addresses: Sequence[str], *, token: str | None, pinned: bool) -> None:
+        if isinstance(addresses, str) or not addresses:
+            raise InvalidRequest("give the nodes' addresses as a list, such as ['127.0.0.1:5101']")
+        for address in addresses:
+            host, colon, port = address.rpartition(":")
+            if not (host and colon and port.isdecimal() and 1 <= int(port) <= 65535):
+                raise InvalidRequest(f"{address!r} is not HOST:PORT, such as 127.0.0.1:5101")
+        if pinned and len(addresses) != 1:
+            raise InvalidRequest("a pinned client takes exactly one address")
+        if token is not None and not (token and token.isascii() and token.isprintable()):
+            raise InvalidRequest("a token is one or more printable ASCII characters")
+        self.addresses = tuple(dict.fromkeys(addresses))
+        self.pinned = pinned
+        self.metadata: tuple[tuple[str, str], ...] = ()
+        if token is not None:
+            self.metadata = (("authorization", f"Bearer {token}"),)
+        self.current = self.addresses[0]
+        self._turn = 0
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closed = False
+
+    def leave(self, address: str, hint: str = "") -> None:
+        """Speak to ``hint``, or else to the next node, from now on.
+
+        Many calls learn at once that a node is of no use, so only the first one moves: nothing
+        happens unless ``address`` is still the current one.
+        """
+        if self.pinned or address != self.current:
+            return
+        if hint and hint != address:
+            self.current = hint
+            return
+        self.current = self.following(address)
+
+    def following(self, address: str) -> str:
+        """The node to try after ``address``."""
+        if address in self.addresses:
+            self._turn = self.addresses.index(address)
+        self._turn = (self._turn + 1) % len(self.addresses)
+        return self.addresses[self._turn]
+
+    async def stub(self, address: str, within_s: float = CONNECT_S) -> client_pb2_grpc.ClientStub:
+        """A stub on a connection that is up; raises Unreachable where there is none in time."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self._channels[address] = channel
+        try:
+            await asyncio.wait_for(_connected(address, channel), within_s)
+        except asyncio.TimeoutError:
+            raise Unreachable(address, f"no connection within {within_s:.1f} s") from None
+        return client_pb2_grpc.ClientStub(channel)  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        self._closed = True
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await channel.close()
+
+
+async def _connected(address: str, channel: grpc.aio.Channel) -> None:
+    """Return when the channel is up; raise as soon as an attempt has failed.
+
+    A call on a channel that is down would fail at once too, but one on a host that swallows
+    packets would wait for the operating system's minutes.
+    """
+    while True:
+        state = channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.READY:
+            return
+        if state in (
+            grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+            grpc.ChannelConnectivity.SHUTDOWN,
+        ):
+            raise Unreachable(address, "it does not accept connections")
+        await channel.wait_for_state_change(state)

@@ -1,0 +1,266 @@
+"""One bidirectional stream that all concurrent calls share.
+
+Everything that is waiting travels in one message, so a hundred concurrent calls cost about as much
+as one. It owns the stream and the requests that are on it, each a future by its id; a call costs no
+task and no lock. What is outstanding is bounded in count and in bytes; past that, callers wait.
+
+It tries everything once: a call whose stream ends is told that it is Lost, and whether the request
+had left. Trying again is for `calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+import grpc
+import grpc.aio
+
+from consensusllm.client.errors import ConsensusError, Overloaded, TooLarge
+from consensusllm.client.nodes import Nodes, Unreachable, denial, reason
+from consensusllm.wire.generated import client_pb2
+
+OUTSTANDING_MAX = 1024
+OUTSTANDING_BYTES_MAX = 32 << 20
+MESSAGE_REQUESTS_MAX = 1024
+MESSAGE_BYTES_MAX = 1 << 20
+"""A message is cut before the request that would pass this; one larger request travels alone."""
+REQUEST_BYTES_MAX = 8 << 20
+SILENCE_S = 1.0
+"""A stream that has been silent for a request's whole time, and for this, is given up."""
+
+
+class Lost(Exception):
+    """The answer cannot come any more. ``sent``: the request may have reached the node."""
+
+    def __init__(self, why: str, *, address: str, sent: bool) -> None:
+        super().__init__(why)
+        self.address = address
+        self.sent = sent
+
+
+class Pipeline:
+    """The stream to the current node, opened when it is needed and again after it was lost."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        *,
+        outstanding_max: int = OUTSTANDING_MAX,
+        outstanding_bytes_max: int = OUTSTANDING_BYTES_MAX,
+    ) -> None:
+        self._nodes = nodes
+        self._outstanding_max = outstanding_max
+        self._outstanding_bytes_max = outstanding_bytes_max
+        self._outstanding = 0
+        self._outstanding_bytes = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._ids = count(1)
+        self._stream: _Stream | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def send(
+        self, build: Callable[[], client_pb2.Request], give_up_at: float
+    ) -> tuple[str, client_pb2.Response]:
+        """The node's address and its response to what ``build`` makes; the id is set here.
+
+        A request is built again after it had to wait for room, as what it acknowledges has aged.
+        ``give_up_at`` is a time of the event loop's clock. Raises Lost, Overloaded (this client's
+        own bound), TooLarge, or Unauthenticated.
+        """
+        request = build()
+        size_bytes = request.ByteSize()
+        if size_bytes > REQUEST_BYTES_MAX:
+            raise TooLarge(f"the request has {size_bytes} bytes: the most is {REQUEST_BYTES_MAX}")
+        if self._waiting or not self._fits(size_bytes):
+            await self._wait_for_room(size_bytes, give_up_at)
+            request = build()
+        else:
+            self._take(size_bytes)
+        try:
+            request.id = next(self._ids)
+            stream = self._current()
+            return stream.address, await stream.send(request, give_up_at)
+        finally:
+            self._release(size_bytes)
+
+    async def close(self) -> None:
+        """End the stream; calls on it are told that it is lost, and later ones are refused."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.end("the client was closed")
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def _current(self) -> _Stream:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        stream = self._stream
+        if stream is None or stream.ended or stream.address != self._nodes.current:
+            if stream is not None:
+                stream.end(f"{stream.address}: left for {self._nodes.current}")
+            stream = self._stream = _Stream(self._nodes, self._nodes.current)
+            self._ending.add(stream.task)
+            stream.task.add_done_callback(self._ending.discard)
+        return stream
+
+    # What is outstanding --------------------------------------------------------------------
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self._outstanding == 0 or (
+            self._outstanding < self._outstanding_max
+            and self._outstanding_bytes + size_bytes <= self._outstanding_bytes_max
+        )
+
+    async def _wait_for_room(self, size_bytes: int, give_up_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        entry = (size_bytes, turn)
+        self._waiting.append(entry)
+        timer = loop.call_at(give_up_at, _refuse, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._release(size_bytes)
+            raise
+        finally:
+            timer.cancel()
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self._admit_waiting()
+
+    def _take(self, size_bytes: int) -> None:
+        self._outstanding += 1
+        self._outstanding_bytes += size_bytes
+
+    def _release(self, size_bytes: int) -> None:
+        self._outstanding -= 1
+        self._outstanding_bytes -= size_bytes
+        assert self._outstanding >= 0
+        assert self._outstanding_bytes >= 0
+        self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        """Let in those who wait, in the order in which they came."""
+        while self._waiting:
+            size_bytes, turn = self._waiting[0]
+            if not turn.done():
+                if not self._fits(size_bytes):
+                    return
+                self._take(size_bytes)
+                turn.set_result(None)
+            self._waiting.popleft()
+
+
+def _refuse(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(
+            Overloaded("this client has too many calls in flight: send fewer at once")
+        )
+
+
+class _Stream:
+    """One Pipeline call to one node, from the connecting to its end."""
+
+    def __init__(self, nodes: Nodes, address: str) -> None:
+        self.address = address
+        self.ended = False
+        self._nodes = nodes
+        self._loop = asyncio.get_running_loop()
+        self._queued: dict[int, client_pb2.Request] = {}
+        self._pending: dict[int, asyncio.Future[client_pb2.Response]] = {}
+        self._wake = asyncio.Event()
+        self._heard_at = self._loop.time()
+        self.task = asyncio.create_task(self._run())
+
+    async def send(self, request: client_pb2.Request, give_up_at: float) -> client_pb2.Response:
+        future: asyncio.Future[client_pb2.Response] = self._loop.create_future()
+        self._pending[request.id] = future
+        self._queued[request.id] = request
+        self._wake.set()
+        timer = self._loop.call_at(give_up_at, self._give_up, request.id, self._loop.time())
+        try:
+            return await future
+        finally:
+            timer.cancel()
+            self._pending.pop(request.id, None)
+            self._queued.pop(request.id, None)
+
+    def end(self, why: str, error: ConsensusError | None = None) -> None:
+        """Tell all that is pending that it is lost (or ``error``), and let go of the stream."""
+        self.ended = True
+        self.task.cancel()
+        for number, future in self._pending.items():
+            if not future.done():
+                future.set_exception(error or self._lost(number, why))
+        self._pending.clear()
+        self._queued.clear()
+
+    def _lost(self, number: int, why: str) -> Lost:
+        return Lost(why, address=self.address, sent=number not in self._queued)
+
+    def _give_up(self, number: int, since: float) -> None:
+        future = self._pending.get(number)
+        if future is None or future.done():
+            return
+        now = self._loop.time()
+        why = f"{self.address}: no answer for {now - since:.1f} s"
+        if self._heard_at <= since and now - since >= SILENCE_S:
+            self.end(why)  # a node answers in a request's time, if only with a failure
+        else:
+            future.set_exception(self._lost(number, why))
+
+    async def _run(self) -> None:
+        call = writer = None
+        try:
+            stub = await self._nodes.stub(self.address)
+            call = stub.Pipeline(metadata=self._nodes.metadata)
+            writer = asyncio.create_task(self._write(call))
+            while (responses := await call.read()) is not grpc.aio.EOF:
+                self._heard_at = self._loop.time()
+                for response in responses.responses:
+                    future = self._pending.get(response.id)
+                    if future is not None and not future.done():
+                        future.set_result(response)
+            self.end(f"{self.address}: the node ended the stream")
+        except Unreachable as error:
+            self.end(str(error))
+        except grpc.aio.AioRpcError as error:
+            self.end(reason(self.address, error), denial(self.address, error))
+        finally:
+            if not self.ended:
+                self.end(f"{self.address}: the stream was given up")
+            if writer is not None:
+                writer.cancel()
+            if call is not None:
+                call.cancel()
+
+    async def _write(self, call: _Call) -> None:
+        """The one writer. All that came in while the last message was written is the next one."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while message := self._next_message():
+                    await call.write(client_pb2.Requests(requests=message))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the reader gets the stream's status, and tells the callers
+
+    def _next_message(self) -> list[client_pb2.Request]:
+        message: list[client_pb2.Request] = []
+        size_bytes = 0
+        for request in self._queued.values():
+            size_bytes += request.ByteSize()
+            full = size_bytes > MESSAGE_BYTES_MAX or len(message) == MESSAGE_REQUESTS_MAX
+            if message and full:
+                break
+            message.append(request)
+        for request in message:
+            del self._queued[request.id]
+        return message
+
+
+_Call = grpc.aio.StreamStreamCall[client_pb2.Requests, client_pb2.Responses]

@@ -1,0 +1,179 @@
+"""A session with the cluster: each command happens at most once, however often it is sent.
+
+The cluster remembers the replies of a session by sequence number (Raft thesis, 6.3), so a command
+is sent again, to any node, with the number that it had. ``acknowledged`` is the lowest number that
+is not finished. A call that was cancelled or whose deadline passed counts as finished: its number
+is never sent again, and the state machine refuses every number below ``acknowledged``, so a copy
+that is still under way is either in time or never applied.
+
+The cluster keeps the replies from ``acknowledged`` on, up to a bound. Where one command is held up
+and many later ones have finished, the later ones go on in a fresh session.
+
+A cluster that has forgotten the session (it forgets those that were idle longest) says so; then a
+fresh one is opened. A command that was sent once and then meets this raises OutcomeUnknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from consensusllm.client.calls import Calls, Deadline, unavailable
+from consensusllm.client.errors import OutcomeUnknown, Overloaded, Unavailable, refusal
+from consensusllm.conversations.commands import (
+    Code,
+    OpenSession,
+    Operation,
+    Refused,
+    Reply,
+    SessionCommand,
+)
+from consensusllm.wire.commands import encode_command, reply_from_proto
+from consensusllm.wire.errors import MalformedMessage
+from consensusllm.wire.generated import client_pb2
+
+SESSION_BYTES = 16
+HELD_REPLIES_MAX = 1024
+"""Well below what the cluster keeps of a session, as commands under way add to it."""
+
+
+class Numbers:
+    """One session's id and the sequence numbers that are in use."""
+
+    def __init__(self, session: bytes) -> None:
+        self.session = session
+        self.opened = False
+        self._next = 1
+        self._lowest = 1
+        self._live: set[int] = set()
+
+    def take(self) -> int:
+        sequence = self._next
+        self._next += 1
+        self._live.add(sequence)
+        return sequence
+
+    def finish(self, sequence: int) -> None:
+        self._live.remove(sequence)
+
+    @property
+    def acknowledged(self) -> int:
+        """The lowest number that is not finished, or the next one where none is in use."""
+        while self._lowest < self._next and self._lowest not in self._live:
+            self._lowest += 1
+        return self._lowest
+
+    @property
+    def held_replies(self) -> int:
+        """How many finished commands the cluster still has to remember because of an older one."""
+        return self._next - self.acknowledged - len(self._live)
+
+
+class Session:
+    """Numbers the commands of one client; opened by the first of them."""
+
+    def __init__(self, calls: Calls, timeout_s: float) -> None:
+        self._calls = calls
+        self._timeout_s = timeout_s
+        self._numbers = Numbers(os.urandom(SESSION_BYTES))
+        self._opening: asyncio.Task[None] | None = None
+
+    async def command(self, operation: Operation, deadline: Deadline) -> Reply:
+        """The state machine's reply; a refusal is raised (see `errors`)."""
+
+        def request(numbers: Numbers, sequence: int) -> client_pb2.Request:
+            command = SessionCommand(numbers.session, sequence, numbers.acknowledged, operation)
+            return client_pb2.Request(command=encode_command(command))
+
+        return await self._numbered(request, deadline)
+
+    async def ask(self, ask: client_pb2.Ask, deadline: Deadline) -> Reply:
+        """As `command`, for a query that the node completes with a plan."""
+
+        def request(numbers: Numbers, sequence: int) -> client_pb2.Request:
+            ask.session = numbers.session
+            ask.sequence = sequence
+            ask.acknowledged = numbers.acknowledged
+            return client_pb2.Request(ask=ask)
+
+        return await self._numbered(request, deadline)
+
+    async def close(self) -> None:
+        """Stop opening. The cluster forgets the session in its own time."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+
+    async def _numbered(
+        self, request: Callable[[Numbers, int], client_pb2.Request], deadline: Deadline
+    ) -> Reply:
+        while True:
+            numbers = await self._opened(deadline)
+            sequence = numbers.take()
+            try:
+                response, sent_before = await self._calls.answered(
+                    lambda n=numbers, s=sequence: request(n, s),  # type: ignore[misc]
+                    deadline,
+                    changes=True,
+                )
+            finally:
+                numbers.finish(sequence)
+            try:
+                reply = reply_from_proto(response.reply)
+            except MalformedMessage as error:
+                raise OutcomeUnknown(f"{error}: install the version that the nodes run") from None
+            if not isinstance(reply, Refused):
+                return reply
+            if reply.code is not Code.SESSION_EXPIRED:
+                raise refusal(reply)
+            if self._numbers is numbers:
+                self._renew()
+            if sent_before:
+                raise OutcomeUnknown(
+                    "the cluster has forgotten this client's session while the command was sent"
+                    " again: look whether it happened before doing it again"
+                )
+
+    def _renew(self) -> None:
+        self._numbers = Numbers(os.urandom(SESSION_BYTES))
+
+    async def _opened(self, deadline: Deadline) -> Numbers:
+        """The session, once the cluster knows it. All who wait share one attempt to open it."""
+        if self._numbers.held_replies > HELD_REPLIES_MAX:
+            self._renew()
+        joined = self._opening is not None  # one whose deadline may be earlier than this call's
+        while not self._numbers.opened:
+            if self._opening is None:
+                patience = Deadline(max(self._timeout_s, deadline.remaining_s()))
+                self._opening = asyncio.create_task(self._open(self._numbers, patience))
+                self._opening.add_done_callback(self._open_ended)
+            opening = self._opening
+            await asyncio.wait({opening}, timeout=max(0.0, deadline.remaining_s()))
+            if opening.cancelled():
+                raise RuntimeError("the client is closed")
+            if opening.done():
+                try:
+                    opening.result()
+                except (Unavailable, Overloaded):
+                    if not joined:
+                        raise
+                    joined = False
+            elif deadline.remaining_s() <= 0:
+                raise unavailable(deadline, self._calls.trouble)
+        return self._numbers
+
+    def _open_ended(self, opening: asyncio.Task[None]) -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # those who still wait raise it; there may be none left
+
+    async def _open(self, numbers: Numbers, deadline: Deadline) -> None:
+        command = encode_command(SessionCommand(numbers.session, 0, 0, OpenSession()))
+        response, _ = await self._calls.answered(
+            lambda: client_pb2.Request(command=command), deadline, changes=False
+        )
+        reply = reply_from_proto(response.reply)
+        if isinstance(reply, Refused):
+            raise refusal(reply)
+        numbers.opened = True

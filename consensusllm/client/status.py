@@ -1,0 +1,99 @@
+"""What a node says of itself, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc.aio
+
+from consensusllm.client.calls import Deadline
+from consensusllm.client.errors import Unavailable
+from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
+from consensusllm.wire.generated import client_pb2
+
+_REMEDY = "start the node or check its address"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """A member of the cluster as the node sees it."""
+
+    node: int
+    address: str
+    live: bool
+    chosen_through: int
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """A model that answers in the cluster; ``note`` is what a person should know of it."""
+
+    node: int
+    provider: str
+    model: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of one node. ``leader`` 0: none known. ``state_hash`` is that of ``applied_slot``.
+
+    ``loop_lag_ms`` is the event loop's worst in the last ten seconds; ``pending`` counts commands
+    admitted and not yet applied; ``elections`` those the node began since its process started.
+    """
+
+    cluster_id: str
+    node: int
+    incarnation: int
+    role: str
+    leader: int
+    ballot_seq_num: int
+    ballot_pid: int
+    chosen_through: int
+    applied_slot: int
+    state_hash: str
+    snapshot_slot: int
+    log_first_slot: int
+    log_bytes: int
+    members: tuple[MemberStatus, ...]
+    models: tuple[ModelStatus, ...]
+    conversations: int
+    keys: int
+    loop_lag_ms: float
+    uptime_ms: int
+    version: str
+    transport: str
+    orchestrator_address: str
+    pending: int
+    elections: int
+
+
+async def node_status(nodes: Nodes, address: str, deadline: Deadline) -> Status:
+    """What the node at ``address`` says of itself. Raises Unavailable, Unauthenticated."""
+    try:
+        stub = await nodes.stub(address, min(CONNECT_S, max(0.0, deadline.remaining_s())))
+        status = await stub.GetStatus(
+            client_pb2.StatusRequest(),
+            metadata=nodes.metadata,
+            timeout=max(0.0, deadline.remaining_s()),
+        )
+    except Unreachable as error:
+        raise Unavailable(f"{error}: {_REMEDY}") from None
+    except grpc.aio.AioRpcError as error:
+        failure = denial(address, error) or Unavailable(f"{reason(address, error)}: {_REMEDY}")
+        raise failure from None
+    return _from_proto(status)
+
+
+def _from_proto(status: client_pb2.Status) -> Status:
+    """The fields have the same names on the wire."""
+    fields = {name: getattr(status, name) for name in client_pb2.Status.DESCRIPTOR.fields_by_name}
+    fields["members"] = tuple(
+        MemberStatus(each.node, each.address, each.live, each.chosen_through, each.connected)
+        for each in status.members
+    )
+    fields["models"] = tuple(
+        ModelStatus(each.node, each.provider, each.model, each.note) for each in status.models
+    )
+    return Status(**fields)

@@ -1,0 +1,420 @@
+"""The configuration: read once from JSON, checked whole, then frozen.
+
+It owns every setting of a cluster and the words for what is wrong with one. It refuses unknown and
+repeated keys, wrong types, ids or addresses used twice, and environment variables that are not set,
+each in one line that names the file and the key path. Secrets appear in no repr and no error.
+
+Strings may hold ``${NAME}`` or ``${NAME:-default}``; they are filled in from the environment when
+the file is parsed, so a file on disk need not hold a key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+DEFAULT_BASE_PORT = 5100
+DEFAULT_DATA_DIR = "consensusllm-data"
+NODES_MAX = 9
+LOOPBACK = "127.0.0.1"
+
+
+class ConfigError(ValueError):
+    """One line: the file, the key path, and what is wrong with it."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``("host", port)`` of ``host:port`` or ``[v6]:port``; raises ValueError with the reason."""
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or (":" in host and not bracketed) or any(map(str.isspace, address)):
+        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:5101")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise ValueError(f"{address!r} needs a port from 1 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def _checked_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+Address = Annotated[str, AfterValidator(_checked_address)]
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+Bytes = Annotated[int, Field(ge=1024, le=1 << 40)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class ModelConfig(_Section):
+    """A model that a node serves. ``auto`` takes what is there: a Gemini key, a reachable Ollama,
+    else the built-in responder. ``options`` are the provider's own."""
+
+    provider: Literal["auto", "gemini", "ollama", "openai", "builtin", "scripted"] = "auto"
+    model: str = ""
+    base_url: str | None = None
+    api_key: SecretStr | None = None
+    options: dict[str, JsonValue] = {}
+
+
+class NodeConfig(_Section):
+    """One replica: its id, its gRPC server's address, and its models, the default one first."""
+
+    id: int = Field(ge=1, le=2**31 - 1)
+    address: Address
+    models: tuple[ModelConfig, ...] = Field(default=(ModelConfig(),), min_length=1)
+
+
+class OrchestratorConfig(_Section):
+    """The relay and its fault commands; ``token`` guards the latter."""
+
+    address: Address = f"{LOOPBACK}:{DEFAULT_BASE_PORT}"
+    token: SecretStr | None = None
+
+
+class PaxosSettings(_Section):
+    """Times and bounds of consensus."""
+
+    heartbeat_ms: Milliseconds = 50
+    election_timeout_ms: Milliseconds = 500
+    max_batch_bytes: Bytes = 1 << 20
+    max_batch_commands: Count = 2048
+    pipeline_slots: Count = 8
+    max_pending_bytes: Bytes = 32 << 20
+    max_pending_commands: Count = 16_384
+    snapshot_every_bytes: Bytes = 16 << 20
+    snapshot_every_slots: Count = 10_000
+    log_retain_bytes: Bytes = 8 << 20
+    chunk_bytes: Bytes = 512 << 10
+
+    @model_validator(mode="after")
+    def _agree(self) -> PaxosSettings:
+        if self.election_timeout_ms < 3 * self.heartbeat_ms:
+            raise ValueError("election_timeout_ms must be at least three times heartbeat_ms")
+        if self.max_pending_bytes < self.max_batch_bytes:
+            raise ValueError("max_pending_bytes must be at least max_batch_bytes")
+        return self
+
+
+class AnsweringSettings(_Section):
+    """How a node calls its models. ``retries`` are tries after the first one failed."""
+
+    deadline_ms: Milliseconds = 120_000
+    first_token_timeout_ms: Milliseconds = 60_000
+    idle_timeout_ms: Milliseconds = 30_000
+    retries: int = Field(default=2, ge=0, le=20)
+    concurrency: Count = 4
+    reassign_after_ms: Milliseconds = 3_000
+
+
+class Limits(_Section):
+    """Sizes in bytes of UTF-8 or of raw values; what is larger is refused early."""
+
+    question_bytes: Bytes = 1 << 20
+    answer_bytes: Bytes = 1 << 20
+    value_bytes: Bytes = 1 << 20
+    message_bytes: Bytes = 16 << 20
+
+
+class LogSettings(_Section):
+    """What a process writes to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(_Section):
+    """A whole cluster; every process of it reads the same file. All but ``nodes`` has a default."""
+
+    cluster_id: str = Field(default="demo", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    network: Literal["orchestrated", "direct"] = "orchestrated"
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    nodes: tuple[NodeConfig, ...]
+    orchestrator: OrchestratorConfig = OrchestratorConfig()
+    client_token: SecretStr | None = None
+    paxos: PaxosSettings = PaxosSettings()
+    answering: AnsweringSettings = AnsweringSettings()
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> Config:
+        if not 1 <= len(self.nodes) <= NODES_MAX:
+            raise ValueError(f"nodes: a cluster has 1 to {NODES_MAX} nodes, not {len(self.nodes)}")
+        ids: set[int] = set()
+        addresses = {self.orchestrator.address: "the orchestrator"}
+        for index, node in enumerate(self.nodes):
+            if node.id in ids:
+                raise ValueError(f"nodes[{index}].id: another node has the id {node.id}")
+            ids.add(node.id)
+            if owner := addresses.get(node.address):
+                raise ValueError(f"nodes[{index}].address: {owner} has the address {node.address}")
+            addresses[node.address] = f"node {node.id}"
+        return self
+
+    @model_validator(mode="after")
+    def _fit_in_a_message(self) -> Config:
+        largest = max(
+            self.limits.question_bytes,
+            self.limits.answer_bytes,
+            self.limits.value_bytes,
+            self.paxos.max_batch_bytes,
+            self.paxos.chunk_bytes,
+        )
+        if self.limits.message_bytes < 2 * largest:
+            raise ValueError(
+                "limits.message_bytes must be at least twice every other limit, "
+                "paxos.max_batch_bytes and paxos.chunk_bytes"
+            )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Config:
+        """The configuration in the file ``path``. Raises ConfigError."""
+        return cls.from_document(read_document(path), source=str(path))
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], *, source: str) -> Config:
+        """The configuration in ``document``, as `read_document` returns it; ``source`` names it in
+        errors. Raises ConfigError."""
+        expanded = _expand(dict(document), "", source)
+        try:
+            return cls.model_validate_json(json.dumps(expanded))
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {_first_fault(cls, error)}") from None
+
+    def node(self, node_id: int) -> NodeConfig:
+        """The node of that id. Raises ConfigError where there is none."""
+        for node in self.nodes:
+            if node.id == node_id:
+                return node
+        known = ", ".join(str(node.id) for node in self.nodes)
+        raise ConfigError(
+            f"there is no node {node_id} in the configuration; it has {known}: correct the id"
+        )
+
+    def node_dir(self, node_id: int) -> Path:
+        """Where node ``node_id`` keeps its data."""
+        return self.data_dir / f"node-{node_id}"
+
+
+def demo_document(
+    nodes: int = 3,
+    base_port: int = DEFAULT_BASE_PORT,
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+    direct: bool = False,
+) -> dict[str, Any]:
+    """The demo's configuration as JSON values: orchestrator on ``base_port``, node i on
+    ``base_port + i``, all on loopback."""
+    return {
+        "network": "direct" if direct else "orchestrated",
+        "data_dir": str(data_dir),
+        "orchestrator": {"address": f"{LOOPBACK}:{base_port}"},
+        "nodes": [
+            {"id": number, "address": f"{LOOPBACK}:{base_port + number}"}
+            for number in range(1, nodes + 1)
+        ],
+    }
+
+
+def demo_config(
+    nodes: int = 3,
+    base_port: int = DEFAULT_BASE_PORT,
+    data_dir: str | Path = DEFAULT_DATA_DIR,
+    direct: bool = False,
+) -> Config:
+    """`demo_document`, checked. Raises ConfigError where the ports do not fit below 65536."""
+    document = demo_document(nodes, base_port, data_dir, direct)
+    return Config.from_document(document, source=f"a demo of {nodes} nodes from port {base_port}")
+
+
+# Clients --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAddresses:
+    """Where a client finds a cluster.
+
+    ``nodes`` is never empty and may name only some of the members: the others are learnt from them.
+    ``by_id`` is empty, and ``orchestrator`` None, where only addresses were given.
+    """
+
+    nodes: tuple[str, ...]
+    by_id: Mapping[int, str] = field(default_factory=dict)
+    orchestrator: str | None = None
+    client_token: SecretStr | None = None
+    orchestrator_token: SecretStr | None = None
+
+
+def resolve_cluster(
+    config_path: str | Path | None, base_port: int | None, connect: str | None
+) -> ClusterAddresses:
+    """Where the cluster is that a client command names: by a file, by the demo's base port (the
+    default, 5100), or by ``HOST:PORT,...``.
+
+    Without a file the tokens are those of the environment: CONSENSUSLLM_CLIENT_TOKEN and
+    CONSENSUSLLM_ORCHESTRATOR_TOKEN. Raises ConfigError, also for more than one way.
+    """
+    ways = {"--config": config_path, "--base-port": base_port, "--connect": connect}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} say the same thing twice: use only one of them")
+    if config_path is not None:
+        config = Config.load(config_path)
+        client_token, orchestrator_token = config.client_token, config.orchestrator.token
+    else:
+        client_token = _secret("CONSENSUSLLM_CLIENT_TOKEN")
+        orchestrator_token = _secret("CONSENSUSLLM_ORCHESTRATOR_TOKEN")
+        if connect is not None:
+            nodes = tuple(part.strip() for part in connect.split(",") if part.strip())
+            try:
+                for address in nodes:
+                    split_address(address)
+            except ValueError as error:
+                raise ConfigError(f"--connect: {error}") from None
+            if not nodes:
+                raise ConfigError("--connect: needs at least one HOST:PORT")
+            return ClusterAddresses(nodes, {}, None, client_token, orchestrator_token)
+        config = demo_config(base_port=DEFAULT_BASE_PORT if base_port is None else base_port)
+    by_id = {node.id: node.address for node in config.nodes}
+    return ClusterAddresses(
+        tuple(by_id.values()),
+        by_id,
+        config.orchestrator.address,
+        client_token,
+        orchestrator_token,
+    )
+
+
+def _secret(variable: str) -> SecretStr | None:
+    value = os.environ.get(variable)
+    return SecretStr(value) if value else None
+
+
+# Reading --------------------------------------------------------------------------------------
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers a key it was given twice, until its path is known."""
+
+    repeated: str | None = None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    result = _Object()
+    for key, value in pairs:
+        if key in result:
+            result.repeated = key
+        result[key] = value
+    return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def read_document(path: str | Path) -> dict[str, Any]:
+    """The JSON object in the file ``path``, with ``${NAME}`` as it stands there, to be checked by
+    `Config.from_document`. Raises ConfigError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise ConfigError(f"{path}: {where}: not JSON: {error.msg}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not a text file in UTF-8") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(document, _Object):
+        raise ConfigError(f"{path}: must hold one JSON object")
+    return document
+
+
+_VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
+
+
+def _expand(value: Any, where: str, source: str) -> Any:
+    """``value`` with the environment's values in place of ``${NAME}``, at every depth."""
+
+    def fill(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2)
+        if name is None:
+            raise ConfigError(f"{source}: {where}: write ${{NAME}} or ${{NAME:-default}}")
+        found = os.environ.get(name)
+        if default is not None and not found:
+            return default.removeprefix(":-")
+        if found is None:
+            raise ConfigError(f"{source}: {where}: the environment variable {name} is not set")
+        return found
+
+    if isinstance(value, str):
+        return _VARIABLE.sub(fill, value)
+    if isinstance(value, list):
+        return [_expand(item, f"{where}[{index}]", source) for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        if isinstance(value, _Object) and value.repeated is not None:
+            raise ConfigError(f"{source}: {_join(where, value.repeated)}: is there twice")
+        return {key: _expand(item, _join(where, key), source) for key, item in value.items()}
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _first_fault(model: type[BaseModel], error: ValidationError) -> str:
+    """The first fault as ``key path: what is wrong``, in our words and without the value."""
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    # A misspelt key is also a missing one: the spelling is the fault.
+    fault = min(faults, key=lambda one: one["type"] != "extra_forbidden")
+    where = ""
+    known: Mapping[str, Any] = model.model_fields
+    path = fault["loc"]
+    for part in path[:-1]:
+        if isinstance(part, str) and part in known:
+            known = _fields_below(known[part].annotation)
+    for part in path:
+        where = f"{where}[{part}]" if isinstance(part, int) else _join(where, part)
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+        hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: is missing"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{where}: {message}" if where else message
+
+
+def _fields_below(annotation: Any) -> Mapping[str, Any]:
+    """The fields of the section that ``annotation`` is, or is a tuple of; none of anything else."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_fields
+    for argument in get_args(annotation):
+        if found := _fields_below(argument):
+            return found
+    return {}

@@ -1,0 +1,62 @@
+"""The hash of a table of records, kept up to date without reading the table again.
+
+It is a multiset hash: the sum modulo 2**128 of the BLAKE2b digests of the records' canonical lines
+(Clarke et al., "Incremental Multiset Hash Functions", ASIACRYPT 2003, the additive kind). A sum
+depends on what is in the table and not on how it got there. It finds nodes that diverged; it is no
+defence against somebody who forges records.
+
+Writing only marks a record. Marked records are hashed when the hash is asked for, or when so many
+are marked that asking would hold the caller up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key")
+Record = TypeVar("Record")
+
+MODULUS = 1 << 128
+_MARKED_MAX = 4096
+
+
+def digest(line: bytes) -> int:
+    """What one record adds to the sum: 0 to 2**128 - 1."""
+    return int.from_bytes(blake2b(line, digest_size=16).digest(), "big")
+
+
+class Fingerprint(Generic[Key, Record]):
+    """The hash of ``table``, whose records ``line`` encodes; kinds of record must differ in it.
+
+    The owner adds a record's key to ``marked`` whenever it sets, replaces or removes the record.
+    """
+
+    __slots__ = ("_digests", "_line", "_table", "_total", "marked")
+
+    def __init__(self, table: Mapping[Key, Record], line: Callable[[Key, Record], bytes]) -> None:
+        self._table = table
+        self._line = line
+        self._digests: dict[Key, int] = {}
+        self._total = 0
+        self.marked: set[Key] = set(table)
+
+    def settle_if_many(self) -> None:
+        """Hash what is marked if it is much."""
+        if len(self.marked) >= _MARKED_MAX:
+            self.total()
+
+    def total(self) -> int:
+        """The sum over the whole table, 0 to 2**128 - 1."""
+        table, digests = self._table, self._digests
+        total = self._total
+        for key in self.marked:
+            total -= digests.pop(key, 0)
+            record = table.get(key)
+            if record is not None:
+                digests[key] = added = digest(self._line(key, record))
+                total += added
+        self.marked.clear()
+        self._total = total % MODULUS
+        return self._total

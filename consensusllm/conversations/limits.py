@@ -1,0 +1,30 @@
+"""How much the replicated state machine takes in: every bound, in one place.
+
+The limits decide which commands are refused, so they belong to the state machine's definition:
+every node of a cluster must run with the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds in count and in bytes (UTF-8); all are inclusive."""
+
+    question_bytes: int = MEBIBYTE
+    text_bytes: int = 4 * MEBIBYTE
+    value_bytes: int = MEBIBYTE
+    key_characters: int = 512
+    name_bytes: int = 256  # of a model, and of a finish reason
+    candidates_per_turn: int = 64
+    turns_per_conversation: int = 10_000
+    conversations: int = 1_000_000
+    keys: int = 1_000_000
+    deadline_ms: int = 3_600_000
+    sessions: int = 10_000
+    replies_per_session: int = 4096
+    reply_bytes_per_session: int = 16 * MEBIBYTE  # of values inside remembered replies

@@ -1,0 +1,36 @@
+"""The prompt of a turn, rebuilt from the replicated history: the same on every node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from .records import Turn
+
+Prompt: TypeAlias = tuple[tuple[Literal["user", "assistant"], str], ...]
+"""(role, text) in order; the last one is the user's question."""
+
+
+def context(turn: Turn, earlier: Callable[[int], Turn]) -> tuple[tuple[int, int], ...]:
+    """``(turn, candidate)`` of the choices that stood when the question was asked, in order.
+
+    ``earlier(number)`` gives a turn of the same conversation. Choices made later do not count, so
+    that a second attempt, or a retry, sees what the first one saw.
+    """
+    return tuple(
+        (number, before.choice)
+        for number in range(1, turn.turn)
+        if 0 < (before := earlier(number)).choice_revision <= turn.asked_revision
+    )
+
+
+def prompt(turn: Turn, earlier: Callable[[int], Turn]) -> Prompt:
+    """The questions of the context with their chosen answers, then the turn's own question."""
+    messages: list[tuple[Literal["user", "assistant"], str]] = []
+    for number, choice in context(turn, earlier):
+        before = earlier(number)
+        chosen = before.candidate(choice)
+        assert chosen is not None, "a choice names a candidate of its turn"
+        messages += [("user", before.question), ("assistant", chosen.text)]
+    messages.append(("user", turn.question))
+    return tuple(messages)

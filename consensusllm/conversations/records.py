@@ -1,0 +1,120 @@
+"""What the replicated state consists of: immutable records of conversations, turns and candidates.
+
+A turn does not list its context. A choice is never changed once made, so two stamps are enough: the
+conversation's revision when the question was asked, and the one at which a choice was made. A
+turn's context is every earlier turn whose choice is not younger than the question (see prompt.py);
+a list in each turn would take space quadratic in the length of the conversation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from .commands import GenerationOptions, Usage
+
+TurnId: TypeAlias = tuple[str, int]
+"""(conversation id, turn number >= 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One answer to a turn's question, by ``node``'s ``model``.
+
+    ``text`` is the answer, or while it is open what ``attempt`` has produced so far. It ``ended``
+    without an answer where ``error`` is not empty.
+    """
+
+    number: int
+    node: int
+    model: str = ""
+    attempt: int = 1
+    ended: bool = False
+    text: str = ""
+    error: str = ""
+    finish_reason: str = ""
+    usage: Usage = field(default_factory=Usage)
+
+    @property
+    def answered(self) -> bool:
+        return self.ended and not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its candidates, in the order of their numbers; ``choice`` 0 is none yet.
+
+    Times are in ms since the epoch. ``close_after`` answers close the turn (0: all of them).
+    ``asked_revision`` and ``choice_revision`` (0: no choice) are revisions of the conversation.
+    """
+
+    turn: int
+    question: str
+    candidates: tuple[Candidate, ...]
+    choice: int = 0
+    closed: bool = False
+    opened_ms: int = 0
+    deadline_ms: int = 0
+    close_after: int = 0
+    asked_revision: int = 0
+    choice_revision: int = 0
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+
+    def candidate(self, number: int) -> Candidate | None:
+        return next((each for each in self.candidates if each.number == number), None)
+
+    def with_candidate(self, candidate: Candidate) -> Turn:
+        """The turn with ``candidate`` in the place of the one that has its number."""
+        return replace(
+            self,
+            candidates=tuple(
+                candidate if each.number == candidate.number else each for each in self.candidates
+            ),
+        )
+
+    def closed_because(self, reason: str) -> Turn:
+        """The turn closed; candidates that were open end with ``reason`` as their error."""
+        assert reason, "an empty error would count as an answer"
+        return replace(
+            self,
+            closed=True,
+            candidates=tuple(
+                each if each.ended else replace(each, ended=True, error=reason)
+                for each in self.candidates
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A conversation without its turns, which are records of their own: changing one of ten
+    thousand turns must not copy the others. ``revision`` counts the changes that a reader can see.
+    """
+
+    revision: int
+    created_ms: int
+    updated_ms: int
+    turns: int = 0
+    open_turns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation as it is read: ``turns[i]`` is turn ``i + 1``."""
+
+    conversation: str
+    revision: int
+    turns: tuple[Turn, ...]
+    created_ms: int = 0
+    updated_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSummary:
+    """One line of a list; ``last_question`` is cut to 200 characters."""
+
+    conversation: str
+    turns: int
+    open_turns: int
+    last_question: str
+    updated_ms: int

@@ -1,0 +1,133 @@
+"""The session table: what makes a command happen at most once however often it arrives.
+
+A session's commands may arrive repeated and in any order. Each number is applied once and its reply
+kept until the client says, by `acknowledged`, that it has finished with it (Raft thesis, 6.3). The
+table is bounded; which session has to go is a function of the log alone: the one that has gone
+without a command the longest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from .commands import Code, Done, OpenSession, Refused, Reply, SessionCommand
+from .limits import Limits
+
+DONE = Done()
+
+_EXPIRED = Refused(
+    Code.SESSION_EXPIRED,
+    "the session is not known, or was dropped because it was unused: open a new one",
+)
+_FINISHED = Refused(
+    Code.STALE, "the command's number is already acknowledged: send it under a new number"
+)
+_MISNUMBERED = Refused(
+    Code.INVALID, "number 0 is for opening the session: number commands from 1 on"
+)
+
+
+class Session:
+    """One client's numbers and replies.
+
+    ``used`` orders sessions by their last command (no two are equal). ``replies`` has what was
+    answered from ``acknowledged`` on, ``held_bytes`` is the size of the values inside.
+    """
+
+    __slots__ = ("acknowledged", "held_bytes", "replies", "used")
+
+    def __init__(self, used: int, acknowledged: int, replies: dict[int, Reply]) -> None:
+        self.used = used
+        self.acknowledged = acknowledged
+        self.replies = replies
+        self.held_bytes = sum(map(_held_bytes, replies.values()))
+
+    def copy(self) -> Session:
+        return Session(self.used, self.acknowledged, self.replies.copy())
+
+    def remember(self, sequence: int, reply: Reply) -> None:
+        self.replies[sequence] = reply
+        if reply is not DONE:
+            self.held_bytes += _held_bytes(reply)
+
+    def acknowledge(self, acknowledged: int) -> None:
+        """Forget the replies to numbers below ``acknowledged``."""
+        replies = self.replies
+        finished: Iterable[int] = range(self.acknowledged, acknowledged)
+        if acknowledged - self.acknowledged > len(replies):
+            finished = [number for number in replies if number < acknowledged]
+        self.acknowledged = acknowledged
+        for number in finished:
+            reply = replies.pop(number, DONE)
+            if reply is not DONE:
+                self.held_bytes -= _held_bytes(reply)
+
+
+def _held_bytes(reply: Reply) -> int:
+    return len(reply.current) if isinstance(reply, Refused) and reply.current else 0
+
+
+class Sessions:
+    """All sessions, the longest unused first. ``marked`` is told of every change of a session."""
+
+    __slots__ = ("_limits", "_marked", "table", "touches")
+
+    def __init__(self, limits: Limits, marked: set[bytes], touches: int = 0) -> None:
+        self._limits = limits
+        self._marked = marked
+        self.table: OrderedDict[bytes, Session] = OrderedDict()
+        self.touches = touches
+
+    def admit(self, command: SessionCommand) -> Session | Reply:
+        """The session in which to apply ``command`` and remember the reply, or the reply itself
+        where there is nothing to apply: it was applied before, or may not be."""
+        sequence = command.sequence
+        if sequence == 0:
+            return self._open(command)
+        session = self.table.get(command.session)
+        if session is None:
+            return _EXPIRED
+        self._touch(command.session, session)
+        acknowledged = command.acknowledged
+        if sequence < acknowledged or sequence < session.acknowledged:
+            return _FINISHED
+        if acknowledged > session.acknowledged:
+            session.acknowledge(acknowledged)
+        replies = session.replies
+        reply = replies.get(sequence)
+        if reply is not None:
+            return reply
+        limits = self._limits
+        if len(replies) >= limits.replies_per_session:
+            return Refused(
+                Code.TOO_LARGE,
+                f"{len(replies)} replies of the session are unacknowledged: acknowledge them, "
+                "then send the command again",
+            )
+        if session.held_bytes >= limits.reply_bytes_per_session:
+            return Refused(
+                Code.TOO_LARGE,
+                f"unacknowledged replies of the session hold {session.held_bytes} bytes: "
+                "acknowledge them, then send the command again",
+            )
+        return session
+
+    def _open(self, command: SessionCommand) -> Reply:
+        if not isinstance(command.operation, OpenSession):
+            return _MISNUMBERED
+        session = self.table.get(command.session)
+        if session is None:
+            while len(self.table) >= self._limits.sessions:
+                dropped, _ = self.table.popitem(last=False)
+                self._marked.add(dropped)
+            session = self.table[command.session] = Session(0, command.acknowledged, {})
+        elif command.acknowledged > session.acknowledged:
+            session.acknowledge(command.acknowledged)
+        self._touch(command.session, session)
+        return DONE
+
+    def _touch(self, key: bytes, session: Session) -> None:
+        self.touches = session.used = self.touches + 1
+        self.table.move_to_end(key)
+        self._marked.add(key)

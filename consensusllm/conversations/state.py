@@ -1,0 +1,148 @@
+"""The replicated state's tables, and the indexes that follow from them.
+
+Everything that changes conversations or keys goes through the methods here, which keep revision,
+indexes, fingerprints and the list of touched turns right. Whether a change is allowed is decided
+elsewhere: see turn_rules.py, conversation_rules.py and key_rules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from .fingerprint import Fingerprint
+from .lines import head_line, key_line, turn_line
+from .names import SortedNames
+from .records import Head, Turn, TurnId
+from .sessions import Session
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenState:
+    """The whole state after ``slot``, for a snapshot. Nobody changes what is in it.
+
+    ``sessions`` are in the order of their last use, ``conversations`` and ``key_names`` in that of
+    names. ``extra`` is the owner's, small, and of JSON's types (membership, for one).
+    """
+
+    slot: int
+    time_ms: int = 0
+    attempt_floor: int = 0
+    touches: int = 0
+    sessions: tuple[tuple[bytes, Session], ...] = ()
+    heads: Mapping[str, Head] = field(default_factory=dict)
+    turns: Mapping[TurnId, Turn] = field(default_factory=dict)
+    keys: Mapping[str, bytes] = field(default_factory=dict)
+    conversations: tuple[str, ...] = ()
+    key_names: tuple[str, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+class State:
+    """Conversations, keys, and the replicated clock.
+
+    ``attempt_floor`` is the highest attempt under any conversation id that was given up: new
+    candidates start above it, so that an answer which was still on its way when its conversation
+    was deleted never lands in another one of the same id.
+    """
+
+    def __init__(self, frozen: FrozenState) -> None:
+        self.time_ms = frozen.time_ms
+        self.attempt_floor = frozen.attempt_floor
+        self.heads = dict(frozen.heads)
+        self.turns = dict(frozen.turns)
+        self.keys = dict(frozen.keys)
+        self.conversations = SortedNames(frozen.conversations)
+        self.key_names = SortedNames(frozen.key_names)
+        self.open = {turn_id for turn_id, turn in self.turns.items() if not turn.closed}
+        self.touched: dict[TurnId, None] = {}
+        self.head_hash = Fingerprint(self.heads, head_line)
+        self.turn_hash = Fingerprint(self.turns, turn_line)
+        self.key_hash = Fingerprint(self.keys, key_line)
+
+    # Conversations ----------------------------------------------------------------------------
+
+    def create(self, conversation: str, revision: int, turns: tuple[Turn, ...] = ()) -> None:
+        """Add a conversation under an id that is free, with closed ``turns`` to begin with."""
+        now = self.time_ms
+        for turn in turns:
+            assert turn.closed, "a conversation begins with closed turns"
+            self._set_turn(conversation, turn)
+        self._add_head(conversation, Head(revision, now, now, turns=len(turns)))
+
+    def write_turn(self, conversation: str, turn: Turn) -> None:
+        """Set a turn of a conversation, or append its next one; one more revision of it."""
+        head = self.heads[conversation]
+        before = self.turns.get((conversation, turn.turn))
+        assert before is not None or turn.turn == head.turns + 1, "turns are numbered without a gap"
+        was_open = before is not None and not before.closed
+        self._set_turn(conversation, turn)
+        self.heads[conversation] = Head(
+            revision=head.revision + 1,
+            created_ms=head.created_ms,
+            updated_ms=self.time_ms,
+            turns=max(head.turns, turn.turn),
+            open_turns=head.open_turns + (not turn.closed) - was_open,
+        )
+        self.head_hash.marked.add(conversation)
+        self.touched[conversation, turn.turn] = None
+
+    def rename(self, conversation: str, target: str) -> None:
+        """Move a conversation to an id that is free."""
+        head = self.heads[conversation]
+        for turn in self._take_turns(conversation):
+            self._set_turn(target, turn)
+        self._add_head(target, replace(head, revision=head.revision + 1, updated_ms=self.time_ms))
+
+    def delete(self, conversation: str) -> None:
+        self._take_turns(conversation)
+
+    def all_turns(self, conversation: str, through: int) -> tuple[Turn, ...]:
+        """Turns 1 to ``through``."""
+        turns = self.turns
+        return tuple(turns[conversation, number] for number in range(1, through + 1))
+
+    def _add_head(self, conversation: str, head: Head) -> None:
+        self.heads[conversation] = head
+        self.head_hash.marked.add(conversation)
+        self.conversations.add(conversation)
+        self.touched[conversation, 0] = None
+
+    def _set_turn(self, conversation: str, turn: Turn) -> None:
+        turn_id = (conversation, turn.turn)
+        self.turns[turn_id] = turn
+        self.turn_hash.marked.add(turn_id)
+        if turn.closed:
+            self.open.discard(turn_id)
+        else:
+            self.open.add(turn_id)
+
+    def _take_turns(self, conversation: str) -> tuple[Turn, ...]:
+        """Remove the conversation and give back its turns; its id is free for another one."""
+        head = self.heads.pop(conversation)
+        self.head_hash.marked.add(conversation)
+        self.conversations.remove(conversation)
+        self.touched[conversation, 0] = None
+        taken = []
+        for number in range(1, head.turns + 1):
+            turn_id = (conversation, number)
+            turn = self.turns.pop(turn_id)
+            self.turn_hash.marked.add(turn_id)
+            self.open.discard(turn_id)
+            taken.append(turn)
+            for candidate in turn.candidates:
+                self.attempt_floor = max(self.attempt_floor, candidate.attempt)
+        return tuple(taken)
+
+    # Keys -------------------------------------------------------------------------------------
+
+    def set_key(self, key: str, value: bytes) -> None:
+        if key not in self.keys:
+            self.key_names.add(key)
+        self.keys[key] = value
+        self.key_hash.marked.add(key)
+
+    def delete_key(self, key: str) -> None:
+        del self.keys[key]
+        self.key_names.remove(key)
+        self.key_hash.marked.add(key)

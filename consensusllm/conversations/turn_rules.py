@@ -1,0 +1,324 @@
+"""The rules of turns: ask, record what is answered, close, choose, retry.
+
+A turn is open or closed. It opens with a query, and again with a retry; it closes when its last
+candidate ends, after ``close_after`` answers, or by CloseTurn. A candidate is open until it ends,
+with an answer or an error; then it never changes again. While it is open it belongs to one attempt:
+who records under another one is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .commands import (
+    Choose,
+    Chosen,
+    CloseTurn,
+    Code,
+    GenerationOptions,
+    PlannedCandidate,
+    ReassignCandidate,
+    RecordCandidate,
+    RecordCheckpoint,
+    Reply,
+    RetryTurn,
+    SubmitQuery,
+    TurnOpened,
+)
+from .limits import Limits
+from .records import Candidate, Head, Turn
+from .refusal import Refusal, check_size, named
+from .sessions import DONE
+from .state import State
+
+_NUMBER_MAX = 65_535
+
+
+class TurnRules:
+    """Applies one operation at a time; a rule raises Refusal before it has changed anything."""
+
+    def __init__(self, state: State, limits: Limits) -> None:
+        self._state = state
+        self._limits = limits
+        self.handlers: Mapping[type, Callable[[Any], Reply]] = {
+            SubmitQuery: self._submit,
+            RetryTurn: self._retry,
+            RecordCheckpoint: self._record_checkpoint,
+            RecordCandidate: self._record_candidate,
+            ReassignCandidate: self._reassign,
+            CloseTurn: self._close,
+            Choose: self._choose,
+        }
+
+    def _submit(self, query: SubmitQuery) -> Reply:
+        head = find_conversation(self._state, query.conversation)
+        number = next_turn(query.conversation, head, self._limits)
+        if not query.question:
+            raise Refusal(Code.INVALID, "the question is empty: say what to ask")
+        check_size("the question", query.question, self._limits.question_bytes)
+        if query.close_after < 0:
+            raise Refusal(Code.INVALID, "close_after is negative: use 0 for all candidates")
+        self._check_options(query.options)
+        candidates = self._planned(query.plan, after=0, present=0)
+        self._state.write_turn(
+            query.conversation,
+            Turn(
+                turn=number,
+                question=query.question,
+                candidates=candidates,
+                opened_ms=self._state.time_ms,
+                deadline_ms=self._deadline(query.deadline_ms),
+                close_after=query.close_after,
+                asked_revision=head.revision,
+                options=query.options,
+            ),
+        )
+        return TurnOpened(number, tuple(each.number for each in candidates))
+
+    def _retry(self, retry: RetryTurn) -> Reply:
+        """A turn that is asked again waits for every candidate: ``close_after`` counted the first
+        ones, and may have been reached already."""
+        turn = find_turn(self._state, retry.conversation, retry.turn)
+        _check_unchosen(retry.conversation, turn)
+        candidates = self._planned(
+            retry.plan, after=turn.candidates[-1].number, present=len(turn.candidates)
+        )
+        self._state.write_turn(
+            retry.conversation,
+            replace(
+                turn,
+                candidates=turn.candidates + candidates,
+                closed=False,
+                close_after=0,
+                deadline_ms=max(turn.deadline_ms, self._deadline(retry.deadline_ms)),
+            ),
+        )
+        return TurnOpened(turn.turn, tuple(each.number for each in candidates))
+
+    def _record_checkpoint(self, checkpoint: RecordCheckpoint) -> Reply:
+        turn, candidate = self._held(checkpoint)
+        if len(checkpoint.text) < len(candidate.text):
+            raise Refusal(
+                Code.STALE,
+                f"{_name(turn, candidate)} has a longer checkpoint already: drop this one",
+            )
+        check_size("the text", checkpoint.text, self._limits.text_bytes)
+        self._state.write_turn(
+            checkpoint.conversation, turn.with_candidate(replace(candidate, text=checkpoint.text))
+        )
+        return DONE
+
+    def _record_candidate(self, record: RecordCandidate) -> Reply:
+        turn, candidate = self._held(record)
+        check_size("the text", record.text, self._limits.text_bytes)
+        check_size("the error", record.error, self._limits.text_bytes)
+        check_size("the model", record.model, self._limits.name_bytes)
+        check_size("the finish reason", record.finish_reason, self._limits.name_bytes)
+        ended = replace(
+            candidate,
+            ended=True,
+            text=record.text,
+            error=record.error,
+            model=record.model or candidate.model,
+            finish_reason=record.finish_reason,
+            usage=record.usage,
+        )
+        self._state.write_turn(record.conversation, _settled(turn.with_candidate(ended)))
+        return DONE
+
+    def _reassign(self, reassign: ReassignCandidate) -> Reply:
+        turn, candidate = self._open_candidate(reassign)
+        if reassign.attempt != candidate.attempt + 1:
+            raise Refusal(
+                Code.STALE,
+                f"{_name(turn, candidate)} is at attempt {candidate.attempt}: "
+                f"only attempt {candidate.attempt + 1} may follow",
+            )
+        _check_node(candidate.number, reassign.node)
+        moved = replace(candidate, node=reassign.node, attempt=reassign.attempt, text="")
+        self._state.write_turn(reassign.conversation, turn.with_candidate(moved))
+        return DONE
+
+    def _close(self, close: CloseTurn) -> Reply:
+        turn = self._numbered(close.conversation, close.turn)
+        if turn.closed:
+            raise Refusal(
+                Code.STALE, f"turn {turn.turn} of {close.conversation} is closed: nothing to do"
+            )
+        if not close.reason:
+            raise Refusal(Code.INVALID, "no reason is given: say why the turn is closed")
+        check_size("the reason", close.reason, self._limits.text_bytes)
+        self._state.write_turn(close.conversation, turn.closed_because(close.reason))
+        return DONE
+
+    def _choose(self, choose: Choose) -> Reply:
+        turn = find_turn(self._state, choose.conversation, choose.turn)
+        _check_unchosen(choose.conversation, turn)
+        candidate = _find_candidate(choose.conversation, turn, choose.candidate)
+        if not candidate.answered:
+            remedy = "choose another one, or retry" if candidate.ended else "wait for it"
+            state = "failed" if candidate.ended else "is still being answered"
+            raise Refusal(
+                Code.NOT_ANSWERED,
+                f"{_name(turn, candidate)} {state}: {remedy}",
+            )
+        revision = self._state.heads[choose.conversation].revision
+        self._state.write_turn(
+            choose.conversation,
+            replace(turn, choice=candidate.number, choice_revision=revision + 1),
+        )
+        return Chosen(turn.turn, candidate.number)
+
+    # What the rules have in common ------------------------------------------------------------
+
+    def _planned(
+        self, plan: tuple[PlannedCandidate, ...], after: int, present: int
+    ) -> tuple[Candidate, ...]:
+        """New open candidates, numbered on from ``after``, of a turn that has ``present`` ones."""
+        check_numbers((each.number for each in plan), self._limits, present)
+        for each in plan:
+            _check_node(each.number, each.node)
+            check_size(f"candidate {each.number}'s model", each.model, self._limits.name_bytes)
+        attempt = self._state.attempt_floor + 1
+        return tuple(
+            Candidate(after + each.number, each.node, each.model, attempt)
+            for each in sorted(plan, key=lambda each: each.number)
+        )
+
+    def _deadline(self, deadline_ms: int) -> int:
+        if not 1 <= deadline_ms <= self._limits.deadline_ms:
+            raise Refusal(
+                Code.INVALID,
+                f"a deadline of {deadline_ms} ms: use 1 to {self._limits.deadline_ms}",
+            )
+        return self._state.time_ms + deadline_ms
+
+    def _check_options(self, options: GenerationOptions) -> None:
+        if options.temperature is not None and not 0 <= options.temperature <= 2:
+            raise Refusal(Code.INVALID, f"a temperature of {options.temperature}: use 0.0 to 2.0")
+        if options.max_tokens is not None and options.max_tokens < 1:
+            raise Refusal(Code.INVALID, "max_tokens is 0: use 1 or more")
+        if options.system is not None:
+            check_size("the system prompt", options.system, self._limits.question_bytes)
+
+    def _numbered(self, conversation: str, number: int) -> Turn:
+        """Turn ``number``, where 0 does not stand for the latest."""
+        if number < 1:
+            raise Refusal(Code.NOT_FOUND, f"no turn {number} of {named(conversation)}: name one")
+        return find_turn(self._state, conversation, number)
+
+    def _open_candidate(
+        self, command: RecordCheckpoint | RecordCandidate | ReassignCandidate
+    ) -> tuple[Turn, Candidate]:
+        turn = self._numbered(command.conversation, command.turn)
+        candidate = _find_candidate(command.conversation, turn, command.candidate)
+        if candidate.ended:
+            raise Refusal(
+                Code.STALE,
+                f"{_name(turn, candidate)} has ended: what it says stands",
+            )
+        return turn, candidate
+
+    def _held(self, command: RecordCheckpoint | RecordCandidate) -> tuple[Turn, Candidate]:
+        """The open candidate that ``command``'s attempt holds."""
+        turn, candidate = self._open_candidate(command)
+        if candidate.attempt != command.attempt:
+            raise Refusal(
+                Code.STALE,
+                f"{_name(turn, candidate)} belongs to attempt {candidate.attempt} of node "
+                f"{candidate.node}: drop attempt {command.attempt}",
+            )
+        return turn, candidate
+
+
+def find_conversation(state: State, conversation: str) -> Head:
+    head = state.heads.get(conversation)
+    if head is None:
+        raise Refusal(
+            Code.NOT_FOUND,
+            f"no conversation {named(conversation)}: create it first, or see viewall",
+        )
+    return head
+
+
+def find_turn(state: State, conversation: str, number: int) -> Turn:
+    """Turn ``number`` of a conversation; 0 is the latest."""
+    latest = find_conversation(state, conversation).turns
+    if not latest:
+        raise Refusal(Code.NOT_FOUND, f"{conversation} has no turns: query it first")
+    turn = state.turns.get((conversation, number or latest))
+    if turn is None:
+        raise Refusal(Code.NOT_FOUND, f"no turn {number} of {conversation}: its latest is {latest}")
+    return turn
+
+
+def next_turn(conversation: str, head: Head, limits: Limits) -> int:
+    """The number that the next turn has."""
+    if head.turns >= limits.turns_per_conversation:
+        raise Refusal(
+            Code.TOO_LARGE,
+            f"{conversation} has {head.turns} turns, the limit: go on in a new conversation",
+        )
+    return head.turns + 1
+
+
+def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> tuple[int, ...]:
+    """The candidates' numbers in order: some, distinct, positive, and not too many with those that
+    are ``present`` already."""
+    ordered = tuple(sorted(numbers))
+    if not ordered:
+        raise Refusal(Code.INVALID, "no candidate is planned: name at least one")
+    if ordered[0] < 1 or ordered[-1] > _NUMBER_MAX or len(set(ordered)) < len(ordered):
+        raise Refusal(
+            Code.INVALID,
+            f"candidates are not numbered well: use distinct numbers from 1 to {_NUMBER_MAX}",
+        )
+    if present + len(ordered) > limits.candidates_per_turn:
+        raise Refusal(
+            Code.TOO_LARGE,
+            f"the turn would have {present + len(ordered)} candidates, "
+            f"over the limit of {limits.candidates_per_turn}: ask fewer",
+        )
+    return ordered
+
+
+def _settled(turn: Turn) -> Turn:
+    """``turn``, closed where enough of its candidates have ended."""
+    answers = sum(each.answered for each in turn.candidates)
+    if turn.close_after and answers >= turn.close_after:
+        return turn.closed_because(f"not waited for: the turn closed after {answers} answers")
+    if all(each.ended for each in turn.candidates):
+        return replace(turn, closed=True)
+    return turn
+
+
+def _find_candidate(conversation: str, turn: Turn, number: int) -> Candidate:
+    candidate = turn.candidate(number)
+    if candidate is None:
+        there = ", ".join(str(each.number) for each in turn.candidates)
+        raise Refusal(
+            Code.NOT_FOUND,
+            f"no candidate {number} in turn {turn.turn} of {conversation}: it has {there}",
+        )
+    return candidate
+
+
+def _check_node(number: int, node: int) -> None:
+    if node < 1:
+        raise Refusal(Code.INVALID, f"candidate {number} is planned for node {node}: use 1 or more")
+
+
+def _check_unchosen(conversation: str, turn: Turn) -> None:
+    if turn.choice:
+        raise Refusal(
+            Code.CONFLICT,
+            f"turn {turn.turn} of {conversation} was already chosen: candidate {turn.choice} won",
+            turn=turn.turn,
+            winner=turn.choice,
+        )
+
+
+def _name(turn: Turn, candidate: Candidate) -> str:
+    return f"candidate {candidate.number} of turn {turn.turn}"

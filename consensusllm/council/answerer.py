@@ -1,0 +1,311 @@
+"""Answers the open candidates of one node, outside apply.
+
+The replicated state is the only queue: an open candidate that is assigned to this node is work, and
+its attempt is the lease under which the answer may be recorded. What calls a model, and what it
+said, is kept nowhere else, so any node can go on from the state alone.
+
+An attempt is never begun twice. Within a process that is remembered; a new process cannot know what
+an earlier one produced under the attempts that it finds, so it claims those candidates anew, under
+the next attempt, before it calls a model. What is found, as opposed to assigned since, is what the
+state has once a barrier has passed: the earlier process can have acted on nothing younger.
+
+What only the leader does about candidates is in `duties`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import aclosing
+from typing import NamedTuple
+
+import structlog
+
+from consensusllm.conversations.commands import (
+    Code,
+    ReassignCandidate,
+    RecordCandidate,
+    Refused,
+    Usage,
+)
+from consensusllm.conversations.records import Candidate
+from consensusllm.conversations.records import Turn as RecordedTurn
+from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError, Turn
+
+from .duties import Duties, end
+from .port import Delta, ReplicaPort, SubmitFailed
+
+log = structlog.get_logger()
+
+POLL_S = 0.25
+"""How often all of the state is looked at; a change of a turn is looked at when it is applied."""
+
+RETRY_S = 0.5
+"""The longest wait before a command is submitted again that could not be done in time."""
+
+TOUCHED_MAX = 10_000
+"""Turns that are remembered as changed; beyond that all of the state is looked at."""
+
+ERROR_CHARACTERS = 2000
+MODEL_CHARACTERS = 64
+
+
+class Key(NamedTuple):
+    """One generation."""
+
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+
+
+class Answerer:
+    """``providers`` are this node's, by the name of their model; "" is the default one.
+
+    A candidate whose model this node does not serve (it was reassigned) goes to the default. At
+    most ``concurrency`` (>= 1) candidates are worked on at a time; the others wait in the state.
+    """
+
+    def __init__(
+        self,
+        port: ReplicaPort,
+        providers: Mapping[str, Provider],
+        *,
+        concurrency: int = 4,
+        reassign_after_s: float = 3.0,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._port = port
+        self._providers = providers
+        self._concurrency = concurrency
+        self._poll_s = poll_s
+        self._duties = Duties(port, reassign_after_s)
+        self._wake = asyncio.Event()
+        self._poll_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._touched: set[tuple[str, int]] = set()
+        self._waiting: dict[Key, None] = {}  # a set that keeps its order
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._begun: set[Key] = set()
+        self._found: set[Key] = set()
+        self._main: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; returns without waiting for a quorum."""
+        assert self._main is None, "an answerer is started once"
+        self._port.subscribe_touched(self._on_touched)
+        self._main = asyncio.create_task(self._run())
+        self._main.add_done_callback(_report_bug)
+
+    async def close(self) -> None:
+        """End every call and task. What was not recorded stays open in the state."""
+        if self._main is not None:
+            await end(self._main)
+        if self._timer is not None:
+            self._timer.cancel()
+        await end(*self._running.values(), *self._ending)
+        await self._duties.close()
+
+    # Finding work -------------------------------------------------------------------------------
+
+    def _on_touched(self, conversation: str, turn: int) -> None:
+        self._touched.add((conversation, turn))
+        if len(self._touched) > TOUCHED_MAX:
+            self._touched.clear()
+            self._poll_due = True
+        self._wake.set()
+
+    def _on_poll(self) -> None:
+        self._poll_due = True
+        self._wake.set()
+        self._timer = asyncio.get_running_loop().call_later(self._poll_s, self._on_poll)
+
+    async def _run(self) -> None:
+        await self._pass_barrier()
+        self._found = set(self._assigned(self._port.machine.open_turns()))
+        self._on_poll()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._poll_due:
+                self._poll_due = False
+                self._touched.clear()
+                self._begun = set(filter(self._holds, self._begun))
+                self._found = set(filter(self._holds, self._found))
+                self._look(self._port.machine.open_turns())
+                self._duties.look()
+            else:
+                self._look(self._take_touched())
+
+    async def _pass_barrier(self) -> None:
+        while True:
+            try:
+                return await self._port.barrier()
+            except SubmitFailed:
+                await _pause()
+
+    def _take_touched(self) -> Iterator[tuple[str, RecordedTurn]]:
+        touched, self._touched = self._touched, set()
+        for conversation, number in sorted(touched):
+            turn = self._port.machine.turn(conversation, number)
+            if turn is not None:
+                yield conversation, turn
+
+    def _assigned(self, turns: Iterable[tuple[str, RecordedTurn]]) -> Iterator[Key]:
+        """The open candidates of ``turns`` that are this node's."""
+        for conversation, turn in turns:
+            for each in turn.candidates:
+                if not each.ended and each.node == self._port.node:
+                    yield Key(conversation, turn.turn, each.number, each.attempt)
+
+    def _candidate(self, key: Key) -> Candidate | None:
+        turn = self._port.machine.turn(key.conversation, key.turn)
+        return turn.candidate(key.candidate) if turn is not None else None
+
+    def _holds(self, key: Key) -> bool:
+        """Whether an answer could still be recorded under ``key``, by this node."""
+        candidate = self._candidate(key)
+        return (
+            candidate is not None
+            and not candidate.ended
+            and (candidate.attempt, candidate.node) == (key.attempt, self._port.node)
+        )
+
+    def _look(self, turns: Iterable[tuple[str, RecordedTurn]]) -> None:
+        for key in self._assigned(turns):
+            if key not in self._begun and key not in self._running:
+                self._waiting[key] = None
+        for key in [key for key in self._running if not self._holds(key)]:
+            # Once only: a second cancellation would break into the first one's cleaning up.
+            task = self._running.pop(key)
+            task.cancel()
+            self._ending.add(task)
+        while self._waiting and len(self._running) < self._concurrency:
+            key = next(iter(self._waiting))
+            del self._waiting[key]
+            if self._holds(key):
+                self._begin(key)
+
+    # Doing it -----------------------------------------------------------------------------------
+
+    def _begin(self, key: Key) -> None:
+        if key in self._found:
+            work = self._claim(key)
+        else:
+            self._begun.add(key)
+            work = self._answer(key, self._provider(key), self._request(key))
+        task = self._running[key] = asyncio.create_task(work)
+        task.add_done_callback(_report_bug)
+        task.add_done_callback(lambda task: self._ended(key, task))
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        if task in self._ending:
+            self._ending.remove(task)
+        else:
+            del self._running[key]
+            self._wake.set()
+
+    async def _claim(self, key: Key) -> None:
+        """Take a candidate that was found under an attempt that only this process can know."""
+        claim = ReassignCandidate(
+            key.conversation, key.turn, key.candidate, key.attempt + 1, self._port.node
+        )
+        try:
+            await self._port.submit(claim)
+        except SubmitFailed as error:
+            log.warning("not claimed yet", **key._asdict(), error=str(error))
+            await _pause()
+
+    def _provider(self, key: Key) -> Provider | None:
+        candidate = self._candidate(key)
+        assert candidate is not None, "the key holds"
+        return self._providers.get(candidate.model) or self._providers.get("")
+
+    def _request(self, key: Key) -> GenerateRequest:
+        machine = self._port.machine
+        turn = machine.turn(key.conversation, key.turn)
+        assert turn is not None, "the key holds"
+        prompt = machine.prompt(key.conversation, key.turn)
+        options = turn.options
+        return GenerateRequest(
+            turns=tuple(Turn(role, text) for role, text in prompt),
+            system=options.system,
+            temperature=options.temperature,
+            max_tokens=options.max_tokens,
+            seed=options.seed,
+        )
+
+    async def _answer(self, key: Key, provider: Provider | None, request: GenerateRequest) -> None:
+        if provider is None:
+            record = _failed(key, f"node {self._port.node} serves no model: configure one", "")
+        else:
+            log.info("answering", **key._asdict(), provider=provider.name)
+            record = await self._generate(key, provider, request)
+        if record.error:
+            log.warning("no answer", **key._asdict(), error=record.error)
+        await self._record(key, record)
+
+    async def _generate(
+        self, key: Key, provider: Provider, request: GenerateRequest
+    ) -> RecordCandidate:
+        pieces: list[str] = []
+        offset = 0
+        last = Chunk()
+        try:
+            async with aclosing(provider.generate(request)) as chunks:
+                async for last in chunks:
+                    if last.text:
+                        self._port.publish(Delta(*key, offset, last.text, last.model))
+                        pieces.append(last.text)
+                        offset += len(last.text)
+        except ProviderError as error:
+            return _failed(key, str(error), provider.model)
+        except Exception as error:
+            log.exception("a provider raised what it must not", provider=provider.name)
+            text = f"{provider.name}: failed unexpectedly ({type(error).__name__})"
+            return _failed(key, text, provider.model)
+        return RecordCandidate(
+            *key,
+            text="".join(pieces),
+            model=last.model[:MODEL_CHARACTERS],
+            finish_reason=last.finish_reason,
+            usage=Usage(last.prompt_tokens, last.completion_tokens),
+        )
+
+    async def _record(self, key: Key, record: RecordCandidate) -> None:
+        """Propose ``record`` until the state machine has answered; a candidate that closes or moves
+        on meanwhile cancels this."""
+        while True:
+            try:
+                reply = await self._port.submit(record)
+            except SubmitFailed as error:
+                log.warning("not recorded yet", **key._asdict(), error=str(error))
+                await _pause()
+                continue
+            unfit = isinstance(reply, Refused) and reply.code in (Code.TOO_LARGE, Code.INVALID)
+            if not unfit or record.error:
+                return
+            assert isinstance(reply, Refused)
+            record = _failed(key, f"the answer cannot be recorded: {reply.message}", record.model)
+
+
+def _failed(key: Key, error: str, model: str) -> RecordCandidate:
+    return RecordCandidate(
+        *key,
+        text="",
+        model=model[:MODEL_CHARACTERS],
+        finish_reason="",
+        error=error[:ERROR_CHARACTERS] or "no answer",
+    )
+
+
+async def _pause() -> None:
+    # Nodes that lost the leader at once should not all come back at once.
+    await asyncio.sleep(random.uniform(RETRY_S / 5, RETRY_S))
+
+
+def _report_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a bug in the answerer: this node may answer no more", exc_info=task.exception())

@@ -1,0 +1,122 @@
+"""What the leader does for candidates and turns that nobody else can help.
+
+A candidate whose node is gone is reassigned to one that lives, under the next attempt, which fences
+the old one; a turn past its deadline is closed. Both are decided anew from the state each time, by
+whoever leads then, so nothing here needs to outlive a leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+import structlog
+
+from consensusllm.conversations.commands import (
+    CloseTurn,
+    Operation,
+    ReassignCandidate,
+)
+from consensusllm.conversations.records import Turn
+
+from .port import ReplicaPort, SubmitFailed
+
+log = structlog.get_logger()
+
+PROPOSALS_MAX = 32
+"""Commands under way at a time; what is left over is found at the next look."""
+
+
+class Duties:
+    """`look` is called often, on the event loop, and does nothing while another node leads.
+
+    A node counts as gone once this leader has not heard from it for ``reassign_after_s`` of
+    ``clock`` (seconds, monotonic).
+    """
+
+    def __init__(
+        self,
+        port: ReplicaPort,
+        reassign_after_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._port = port
+        self._clock = clock
+        self._reassign_after_s = reassign_after_s
+        self._absent_since: dict[int, float] = {}
+        self._proposals: dict[Hashable, asyncio.Task[None]] = {}
+
+    def look(self) -> None:
+        """Propose what the state now asks for, each thing once at a time."""
+        if not self._port.is_leader():
+            self._absent_since.clear()
+            return
+        open_turns = self._port.machine.open_turns()
+        now_ms = self._port.now_ms()
+        in_time = []
+        for conversation, turn in open_turns:
+            if now_ms <= turn.deadline_ms:
+                in_time.append((conversation, turn))
+            else:
+                self._close_turn(conversation, turn)
+        self._reassign(in_time)
+
+    async def close(self) -> None:
+        await end(*self._proposals.values())
+
+    def _close_turn(self, conversation: str, turn: Turn) -> None:
+        allowed_s = (turn.deadline_ms - turn.opened_ms) / 1000
+        reason = f"deadline passed: no answer in {allowed_s:g} s"
+        self._propose((conversation, turn.turn), CloseTurn(conversation, turn.turn, reason))
+
+    def _reassign(self, turns: list[tuple[str, Turn]]) -> None:
+        now = self._clock()
+        live = self._port.live()
+        open_candidates = [
+            (conversation, turn.turn, each)
+            for conversation, turn in turns
+            for each in turn.candidates
+            if not each.ended
+        ]
+        nodes = {each.node for _, _, each in open_candidates}
+        self._absent_since = {
+            node: self._absent_since.get(node, now) for node in sorted(nodes - live)
+        }
+        gone = {
+            node
+            for node, since in self._absent_since.items()
+            if now - since >= self._reassign_after_s
+        }
+        if not gone or not live:
+            return
+        load = Counter(each.node for _, _, each in open_candidates)
+        for conversation, number, each in open_candidates:
+            if each.node in gone:
+                node = min(sorted(live), key=lambda node: load[node])
+                load[node] += 1
+                attempt = each.attempt + 1
+                operation = ReassignCandidate(conversation, number, each.number, attempt, node)
+                self._propose((conversation, number, each.number, attempt), operation)
+
+    def _propose(self, key: Hashable, operation: Operation) -> None:
+        if key in self._proposals or len(self._proposals) >= PROPOSALS_MAX:
+            return
+        task = self._proposals[key] = asyncio.create_task(self._submit(operation))
+        task.add_done_callback(lambda _: self._proposals.pop(key))
+
+    async def _submit(self, operation: Operation) -> None:
+        try:
+            reply = await self._port.submit(operation)
+        except SubmitFailed as error:
+            log.warning("not done yet", operation=operation, error=str(error))
+        else:
+            log.info("done for lack of an answer", operation=operation, reply=reply)
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel ``tasks`` and wait until they have ended, however they do."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,230 @@
+"""The text of running generations, on its way to whoever watches, on whichever node.
+
+The node that produces a candidate keeps its text while the candidate is open; a node whose clients
+watch it subscribes there, from the offset that it already has. Nothing of this is in the log: what
+is lost on the way is asked for again, and once the candidate has ended its text is in the
+replicated state. Texts are keyed by attempt, so those of two attempts are never mixed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from google.protobuf.message import DecodeError
+
+from consensusllm.transport.port import Envelope
+from consensusllm.wire.generated import peer_pb2 as pb
+
+KIND = "stream"
+"""The kind of the envelopes that carry this."""
+
+FLUSH_S = 0.02
+SUBSCRIPTION_S = 3.0
+RENEW_S = 1.0
+MAX_DELTA_CHARACTERS = 64 << 10
+MAX_TEXT_CHARACTERS = 8 << 20
+MAX_TEXTS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class Text:
+    """One attempt's text so far, in the pieces in which it came."""
+
+    model: str = ""
+    length: int = 0
+    _pieces: list[str] = field(default_factory=list)
+
+    def append(self, text: str) -> None:
+        self._pieces.append(text)
+        self.length += len(text)
+
+    def since(self, offset: int) -> str:
+        """Everything from ``offset`` (in characters) on; cheap where that is little."""
+        missing = self.length - offset
+        if missing <= 0:
+            return ""
+        tail: list[str] = []
+        for piece in reversed(self._pieces):
+            tail.append(piece)
+            missing -= len(piece)
+            if missing <= 0:
+                break
+        return "".join(reversed(tail))[-missing if missing < 0 else 0 :]
+
+
+@dataclass(slots=True)
+class _Subscriber:
+    offset: int
+    until: float
+
+
+Changed: TypeAlias = Callable[[], None]
+
+
+class LiveText:
+    """``send(node, body)`` hands an envelope of KIND to the transport."""
+
+    def __init__(self, node: int, send: Callable[[int, bytes], None]) -> None:
+        self._node = node
+        self._send = send
+        self._texts: dict[Key, Text] = {}
+        self._subscribers: dict[Key, dict[int, _Subscriber]] = {}
+        self._subscribed_at: dict[Key, float] = {}
+        self._watchers: dict[tuple[str, int], dict[Changed, None]] = {}
+        self._flush: asyncio.TimerHandle | None = None
+        self._dirty: dict[Key, None] = {}  # in order, so that runs can be repeated
+
+    # The producing node -------------------------------------------------------------------------
+
+    def publish(self, key: Key, offset: int, text: str, model: str) -> None:
+        """``text`` continues ``key`` at ``offset``."""
+        held = self._text(key)
+        if held is None:
+            return
+        held.model = model or held.model
+        self._append(key, held, offset, text)
+        if self._subscribers.get(key):
+            self._dirty[key] = None
+            if self._flush is None:
+                self._flush = asyncio.get_running_loop().call_later(FLUSH_S, self._send_dirty)
+
+    def _text(self, key: Key) -> Text | None:
+        """The text of ``key``, begun where it is new; None where the table is full."""
+        held = self._texts.get(key)
+        if held is None and len(self._texts) < MAX_TEXTS:
+            held = self._texts[key] = Text()
+        return held
+
+    def _append(self, key: Key, held: Text, offset: int, text: str) -> None:
+        new = text[held.length - offset :] if offset <= held.length else ""
+        if new and held.length + len(new) <= MAX_TEXT_CHARACTERS:
+            held.append(new)
+            self._changed(key.conversation, key.turn)
+
+    def _send_dirty(self) -> None:
+        self._flush = None
+        dirty, self._dirty = self._dirty, {}
+        for key in dirty:
+            for node in list(self._subscribers.get(key, ())):
+                self._send_delta(key, node)
+
+    def _send_delta(self, key: Key, node: int) -> None:
+        subscriber = self._subscribers[key][node]
+        held = self._texts.get(key)
+        if asyncio.get_running_loop().time() > subscriber.until or held is None:
+            del self._subscribers[key][node]
+            return
+        while text := held.since(subscriber.offset)[:MAX_DELTA_CHARACTERS]:
+            delta = pb.Delta(
+                conversation=key.conversation,
+                turn=key.turn,
+                candidate=key.candidate,
+                attempt=key.attempt,
+                offset=subscriber.offset,
+                text=text,
+                model=held.model,
+            )
+            self._send(node, pb.StreamMessage(delta=delta).SerializeToString())
+            subscriber.offset += len(text)
+
+    # The watching node --------------------------------------------------------------------------
+
+    def watch(self, conversation: str, turn: int, changed: Changed) -> Callable[[], None]:
+        """Call ``changed`` whenever text of the turn arrives, until the result is called."""
+        watchers = self._watchers.setdefault((conversation, turn), {})
+        watchers[changed] = None
+
+        def stop() -> None:
+            watchers.pop(changed, None)
+            if not watchers:
+                self._watchers.pop((conversation, turn), None)
+
+        return stop
+
+    def follow(self, key: Key, node: int) -> Text | None:
+        """What is here of ``key``, which ``node`` produces; subscribes there, and again before the
+        subscription ends. None: nothing yet."""
+        if node != self._node:
+            now = asyncio.get_running_loop().time()
+            if now >= self._subscribed_at.get(key, 0.0) + RENEW_S:
+                self._subscribe(key, node, now)
+        return self._texts.get(key)
+
+    def _subscribe(self, key: Key, node: int, now: float) -> None:
+        self._subscribed_at[key] = now
+        held = self._texts.get(key)
+        request = pb.Subscribe(
+            conversation=key.conversation,
+            turn=key.turn,
+            candidate=key.candidate,
+            attempt=key.attempt,
+            offset=held.length if held is not None else 0,
+        )
+        self._send(node, pb.StreamMessage(subscribe=request).SerializeToString())
+
+    def _changed(self, conversation: str, turn: int) -> None:
+        for changed in self._watchers.get((conversation, turn), ()):
+            changed()
+
+    # Both ---------------------------------------------------------------------------------------
+
+    def receive(self, envelope: Envelope) -> None:
+        """An envelope of KIND from a peer. Malformed ones are dropped."""
+        try:
+            message = pb.StreamMessage.FromString(envelope.body)
+        except DecodeError:
+            return
+        now = asyncio.get_running_loop().time()
+        if message.HasField("subscribe"):
+            request = message.subscribe
+            key = Key(request.conversation, request.turn, request.candidate, request.attempt)
+            held = self._texts.get(key)
+            if held is not None:
+                subscriber = _Subscriber(request.offset, now + SUBSCRIPTION_S)
+                self._subscribers.setdefault(key, {})[envelope.src] = subscriber
+                self._send_delta(key, envelope.src)
+        elif message.HasField("delta"):
+            delta = message.delta
+            key = Key(delta.conversation, delta.turn, delta.candidate, delta.attempt)
+            if key not in self._subscribed_at:
+                return
+            text = self._text(key)
+            if text is None:
+                return
+            text.model = delta.model or text.model
+            if delta.offset > text.length:
+                self._subscribe(key, envelope.src, now)  # some was lost on the way
+            else:
+                self._append(key, text, delta.offset, delta.text)
+
+    def forget(self, conversation: str, turn: int, open_attempts: dict[int, int]) -> None:
+        """The turn changed: drop the texts of candidates that are not open at that attempt (what
+        they said is in the state, or void), and wake the watchers."""
+        gone = [
+            key
+            for key in (*self._texts, *self._subscribed_at)
+            if key.conversation == conversation
+            and key.turn == turn
+            and open_attempts.get(key.candidate) != key.attempt
+        ]
+        for key in gone:
+            self._texts.pop(key, None)
+            self._subscribers.pop(key, None)
+            self._subscribed_at.pop(key, None)
+            self._dirty.pop(key, None)
+        self._changed(conversation, turn)
+
+    def close(self) -> None:
+        if self._flush is not None:
+            self._flush.cancel()

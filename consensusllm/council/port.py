@@ -1,0 +1,68 @@
+"""What the answerer needs of the replica that it works for, and nothing else.
+
+Everything here is called on the event loop's thread, which is also where the machine applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from consensusllm.conversations.commands import Operation, Reply
+from consensusllm.conversations.machine import Machine
+
+
+class SubmitFailed(Exception):
+    """It could not be done in time; whether it happened is unknown. One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Live text: ``text`` continues the attempt's text at ``offset``, counted in characters."""
+
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    offset: int
+    text: str
+    model: str
+
+
+class ReplicaPort(Protocol):
+    """One node's replica, as its own answerer sees it."""
+
+    node: int
+
+    @property
+    def machine(self) -> Machine:
+        """The applied state, to be read only. Another object after a snapshot was installed."""
+        ...
+
+    def is_leader(self) -> bool: ...
+
+    def live(self) -> frozenset[int]:
+        """The nodes that the leader hears from, itself included; of use on the leader only."""
+        ...
+
+    def now_ms(self) -> int:
+        """Wall-clock time in ms since the epoch."""
+        ...
+
+    def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:
+        """Call ``callback(conversation, turn)`` after each apply that changed the turn."""
+        ...
+
+    async def barrier(self) -> None:
+        """Return once this node has applied all that was chosen before the call. Raises
+        SubmitFailed."""
+        ...
+
+    async def submit(self, operation: Operation) -> Reply:
+        """Propose ``operation`` and wait until this node has applied it. Raises SubmitFailed."""
+        ...
+
+    def publish(self, delta: Delta) -> None:
+        """Hand live text to those who watch. Must not block."""
+        ...

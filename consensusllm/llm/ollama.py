@@ -1,0 +1,95 @@
+"""A local (or hosted) Ollama, by its own Python package: /api/chat in lines of JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from .port import Chunk, GenerateRequest, ProviderError
+from .sdk import SdkProvider
+from .settings import ProviderSettings
+
+if TYPE_CHECKING:
+    import httpx
+    import ollama
+
+
+class Ollama(SdkProvider["ollama.AsyncClient"]):
+    """``base_url`` "" is OLLAMA_HOST, or the port 11434 of this machine."""
+
+    name = "ollama"
+    modules = ("ollama",)
+    default_base_url = "http://127.0.0.1:11434"
+    # The SDK splits lines as str.splitlines does.
+    escape_separators = True
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        # The SDK would read these itself, and errors would not know what to hide or to name.
+        settings = replace(
+            settings,
+            api_key=settings.api_key or os.environ.get("OLLAMA_API_KEY", ""),
+            base_url=settings.base_url or os.environ.get("OLLAMA_HOST", ""),
+        )
+        super().__init__(settings)
+        if "://" not in self.base_url:
+            port = "" if ":" in self.base_url.rpartition("]")[2] else ":11434"
+            self.base_url = f"http://{self.base_url}{port}"
+
+    def _open(self, http: httpx.AsyncClient) -> ollama.AsyncClient:
+        import ollama
+
+        key = self._settings.api_key
+        return ollama.AsyncClient(
+            self.base_url,
+            follow_redirects=False,
+            event_hooks=http.event_hooks,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+        )
+
+    async def _answer(
+        self, client: ollama.AsyncClient, request: GenerateRequest
+    ) -> AsyncGenerator[Chunk, None]:
+        messages = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        if request.system is not None:
+            messages.insert(0, {"role": "system", "content": request.system})
+        options: dict[str, Any] = {
+            "temperature": request.temperature,
+            "num_predict": request.max_tokens,
+            "seed": request.seed,
+        }
+        stream = await client.chat(
+            model=request.model,
+            messages=messages,
+            stream=True,
+            options={name: value for name, value in options.items() if value is not None},
+        )
+        async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", stream)) as parts:
+            async for part in parts:
+                ended = bool(part.done)
+                yield Chunk(
+                    text=part.message.content or "",
+                    finish_reason=_finish(part.done_reason) if ended else "",
+                    model=part.model or "",
+                    prompt_tokens=part.prompt_eval_count,
+                    completion_tokens=part.eval_count,
+                )
+                if ended:
+                    return
+
+    async def _models(self, client: ollama.AsyncClient) -> tuple[str, ...]:
+        return tuple(model.model for model in (await client.list()).models if model.model)
+
+    async def _close(self, client: ollama.AsyncClient) -> None:
+        await cast(Any, client).close()
+
+    def _reported(self, error: Exception) -> ProviderError | None:
+        import ollama
+
+        return self._faults.report(error.error) if isinstance(error, ollama.ResponseError) else None
+
+
+def _finish(reason: str | None) -> Any:
+    return "length" if reason == "length" else "stop"

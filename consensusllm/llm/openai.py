@@ -1,0 +1,93 @@
+"""Any server with OpenAI's chat completions, by the openai package: vLLM, LM Studio, llama.cpp,
+OpenRouter and OpenAI itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Literal
+
+from .port import Chunk, GenerateRequest, ProviderError
+from .sdk import SdkProvider
+
+if TYPE_CHECKING:
+    import httpx
+    import openai
+
+_FINISH: dict[str, Literal["length", "filtered"]] = {
+    "length": "length",
+    "content_filter": "filtered",
+}
+"""Every other word that ends a choice is taken for "stop": servers have many."""
+
+
+class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
+    """``base_url`` ends with the API's version, as in ``http://127.0.0.1:8000/v1``."""
+
+    name = "openai"
+    modules = ("openai",)
+    default_base_url = "https://api.openai.com/v1"
+
+    def _open(self, http: httpx.AsyncClient) -> openai.AsyncOpenAI:
+        import openai
+
+        # A key is always given: without one the SDK would send OPENAI_API_KEY to any base_url.
+        client: Any = http
+        return openai.AsyncOpenAI(
+            api_key=self._settings.api_key or "none",
+            base_url=self.base_url,
+            max_retries=0,
+            http_client=client,
+        )
+
+    async def _answer(
+        self, client: openai.AsyncOpenAI, request: GenerateRequest
+    ) -> AsyncGenerator[Chunk, None]:
+        messages: list[Any] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        if request.system is not None:
+            messages.insert(0, {"role": "system", "content": request.system})
+        options: dict[str, Any] = {"temperature": request.temperature, "seed": request.seed}
+        # OpenAI's newer models refuse the name that every compatible server knows.
+        own = self.base_url == self.default_base_url
+        options["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
+        stream = await client.chat.completions.create(
+            model=request.model,
+            messages=messages,
+            stream=True,
+            stream_options={"include_usage": True},
+            **{name: value for name, value in options.items() if value is not None},
+        )
+        try:
+            async for event in stream:
+                yield _chunk(event)
+        finally:
+            await stream.close()
+
+    async def _models(self, client: openai.AsyncOpenAI) -> tuple[str, ...]:
+        return tuple([model.id async for model in client.models.list()])
+
+    def _reported(self, error: Exception) -> ProviderError | None:
+        import openai
+
+        if isinstance(error, openai.APIConnectionError) and error.__cause__ is not None:
+            return self._translated(error.__cause__)
+        if isinstance(error, openai.APIError) and error.body is not None:
+            return self._faults.report(error.body)
+        return None
+
+
+def _chunk(event: Any) -> Chunk:
+    """One event of the stream; the SDK does not check its types."""
+    text = ""
+    finish: Literal["", "stop", "length", "filtered"] = ""
+    for choice in (event.choices or ())[:1]:
+        text = (choice.delta.content or choice.delta.refusal or "") if choice.delta else ""
+        if choice.finish_reason:
+            finish = _FINISH.get(choice.finish_reason, "stop")
+    usage = event.usage
+    return Chunk(
+        text=text,
+        finish_reason=finish,
+        model=event.model or "",
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+    )

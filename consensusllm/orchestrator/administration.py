@@ -1,0 +1,215 @@
+"""The gRPC service Faults: injects and lists faults, traces messages, passes orders to launchers.
+
+It is an administration interface: with a token configured, every call must carry it. Without a
+relay (nodes linked directly) it still kills and starts nodes, and refuses faults of links.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import grpc.aio
+import structlog
+
+from ..transport import StreamRefused, race, receive
+from ..wire.generated import orchestrator_pb2, orchestrator_pb2_grpc
+from .faults import BadFault, FaultTable
+from .launchers import Launcher, Launchers, ProcessRefused
+from .relay import Relay
+
+NO_RELAY = "nodes are linked directly: start the cluster without --direct to use link faults"
+
+log = structlog.get_logger(__name__)
+
+
+class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
+    """``token`` None leaves the service open; ``relay`` None means nodes are linked directly."""
+
+    def __init__(
+        self, table: FaultTable, launchers: Launchers, relay: Relay | None, token: str | None
+    ) -> None:
+        self._table = table
+        self._launchers = launchers
+        self._relay = relay
+        self._token = token
+
+    async def Inject(
+        self,
+        request: orchestrator_pb2.FaultRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> orchestrator_pb2.FaultReply:
+        await self._authorise(context)
+        try:
+            message = await self._inject(request)
+        except BadFault as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (ProcessRefused, _NoRelay) as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        log.info("fault command", fault=request.WhichOneof("fault"), answer=message)
+        return orchestrator_pb2.FaultReply(message=message)
+
+    async def List(
+        self,
+        request: orchestrator_pb2.ListFaultsRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> orchestrator_pb2.ListFaultsReply:
+        await self._authorise(context)
+        return orchestrator_pb2.ListFaultsReply(
+            faults=self._table.describe(),
+            attached=self._relay.attached() if self._relay else (),
+            down=self._table.down,
+        )
+
+    async def Trace(
+        self,
+        request: orchestrator_pb2.TraceRequest,
+        context: grpc.aio.ServicerContext[Any, orchestrator_pb2.TraceEvent],
+    ) -> None:
+        await self._authorise(context)
+        if self._relay is None:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, NO_RELAY)
+        subscription = self._relay.subscribe(request.kinds)
+        try:
+            while (events := await subscription.take()) is not None:
+                for event in events:
+                    await context.write(event)
+        finally:
+            self._relay.unsubscribe(subscription)
+
+    async def Processes(
+        self,
+        _requests: Any,
+        context: grpc.aio.ServicerContext[
+            orchestrator_pb2.ProcessReport, orchestrator_pb2.ProcessOrder
+        ],
+    ) -> None:
+        await self._authorise(context)
+        try:
+            await self._serve_launcher(context)
+        except StreamRefused as refused:
+            await context.abort(refused.code, str(refused))
+
+    async def _serve_launcher(
+        self,
+        context: grpc.aio.ServicerContext[
+            orchestrator_pb2.ProcessReport, orchestrator_pb2.ProcessOrder
+        ],
+    ) -> None:
+        first = await receive(context)
+        if first is None or not first.nodes or set(first.nodes) - set(self._table.members):
+            members = ", ".join(map(str, self._table.members))
+            raise StreamRefused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"a launcher's first report names the nodes that it runs, of {members}",
+            )
+        launcher = self._launchers.attach(first.nodes)
+        log.info("launcher attached", nodes=sorted(launcher.nodes), peer=context.peer())
+        try:
+            await context.write(orchestrator_pb2.ProcessOrder())
+            await race(_read_reports(launcher, context), _write_orders(launcher, context))
+        finally:
+            self._launchers.detach(launcher)
+            log.info("launcher detached", nodes=sorted(launcher.nodes))
+
+    async def _inject(self, request: orchestrator_pb2.FaultRequest) -> str:
+        table = self._table
+        which = request.WhichOneof("fault")
+        if which is None:
+            raise BadFault("the request names no fault that this orchestrator knows: upgrade it")
+        fault = getattr(request, which)
+        if which == "fail_node":
+            await self._kill(fault.node)
+            return f"node {fault.node} is dead and stays down until fixNode {fault.node}"
+        if which == "fix_node":
+            await self._start(fault.node)
+            return f"node {fault.node} is started"
+        if which == "heal":
+            return await self._heal()
+        if self._relay is None:
+            raise _NoRelay(NO_RELAY)
+        if which in ("fail_link", "fix_link"):
+            message: str = getattr(table, which)(fault.a, fault.b, fault.one_way)
+        elif which == "partition":
+            message = table.partition([list(group.nodes) for group in fault.groups])
+        elif which == "delay":
+            message = table.delay(fault.a, fault.b, fault.delay_ms, fault.jitter_ms)
+        elif which == "isolate":
+            message = table.isolate(fault.node)
+        else:
+            assert which in ("drop", "duplicate", "reorder"), which
+            message = getattr(table, which)(fault.a, fault.b, fault.percent)
+        self._relay.faults_changed()
+        return message
+
+    async def _kill(self, node: int) -> None:
+        """Mark ``node`` down, kill its process, and take the mark back when that was refused."""
+        was_down = node in self._table.down
+        self._table.fail_node(node)
+        self._faults_changed()
+        try:
+            await self._launchers.order(node, start=False)
+        except ProcessRefused:
+            if not was_down:
+                self._table.fix_node(node)
+            raise
+
+    async def _start(self, node: int) -> None:
+        """Start ``node``'s process; it may speak from its first moment on."""
+        was_down = node in self._table.down
+        self._table.fix_node(node)
+        try:
+            await self._launchers.order(node, start=True)
+        except ProcessRefused:
+            if was_down:
+                self._table.fail_node(node)
+            raise
+        finally:
+            self._faults_changed()
+
+    async def _heal(self) -> str:
+        self._table.heal()
+        self._faults_changed()
+        down = self._table.down
+        for node in down:
+            try:
+                await self._start(node)
+            except ProcessRefused as error:
+                raise ProcessRefused(f"links are healed, node {node} is not: {error}") from None
+        return "every fault is lifted" + "".join(f", node {node} is started" for node in down)
+
+    def _faults_changed(self) -> None:
+        if self._relay is not None:
+            self._relay.faults_changed()
+
+    async def _authorise(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if self._token is None:
+            return
+        given = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization":
+                given = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        # Compared in constant time: how long a refusal takes says nothing about the token.
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "fault commands need the administration token: give the one of the config",
+            )
+
+
+class _NoRelay(Exception):
+    pass
+
+
+async def _read_reports(
+    launcher: Launcher, context: grpc.aio.ServicerContext[orchestrator_pb2.ProcessReport, Any]
+) -> None:
+    while (report := await receive(context)) is not None:
+        launcher.report(report)
+
+
+async def _write_orders(
+    launcher: Launcher, context: grpc.aio.ServicerContext[Any, orchestrator_pb2.ProcessOrder]
+) -> None:
+    while (order := await launcher.orders.get()) is not None:
+        await context.write(order)

@@ -1,0 +1,237 @@
+"""The client of the service Faults: the fault commands, the trace, and the launcher's side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc.aio
+import structlog
+
+from ..transport import race, stream_options
+from ..wire.generated import orchestrator_pb2 as pb
+from ..wire.generated import orchestrator_pb2_grpc
+from .launchers import ORDER_TIMEOUT_S
+
+CALL_TIMEOUT_S = 5.0
+RECONNECT_S = 0.2
+
+log = structlog.get_logger(__name__)
+
+Message = TypeVar("Message")
+
+ProcessHandler = Callable[[int, bool], Awaitable[None]]
+"""``handler(node, start)`` starts the node's process, or kills it; raises ``ProcessFailed``."""
+
+
+class FaultRefused(Exception):
+    """A command was refused or did not get through. The message is one line that says why."""
+
+
+class ProcessFailed(Exception):
+    """Raised by a process handler: the order could not be carried out, and why in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultList:
+    """``faults`` in the words of the commands; which nodes are attached, and which held down."""
+
+    faults: list[str]
+    attached: list[int]
+    down: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One message that passed the orchestrator, or did not: ``fate`` says which.
+
+    ``time_ms`` is the orchestrator's clock (since 1970); ``size_bytes`` is the body's size;
+    ``skipped`` counts the events before this one that came too fast for this reader.
+    """
+
+    time_ms: int
+    src: int
+    dst: int
+    kind: str
+    size_bytes: int
+    fate: str
+    summary: str
+    skipped: int
+
+
+class FaultsClient:
+    """Commands to the orchestrator at ``address``; make it inside a running event loop.
+
+    Each command returns the orchestrator's answer, one line, or raises ``FaultRefused``.
+    """
+
+    def __init__(self, address: str, token: str | None = None) -> None:
+        self._address = address
+        self._channel = grpc.aio.insecure_channel(address, options=stream_options())
+        self._stub = orchestrator_pb2_grpc.FaultsStub(self._channel)  # type: ignore[no-untyped-call]
+        self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+
+    async def __aenter__(self) -> FaultsClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()
+
+    async def fail_node(self, node: int) -> str:
+        return await self._inject(fail_node=_checked(pb.FailNode, node=node))
+
+    async def fix_node(self, node: int) -> str:
+        return await self._inject(fix_node=_checked(pb.FixNode, node=node))
+
+    async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
+        return await self._inject(fail_link=_checked(pb.LinkFault, a=a, b=b, one_way=one_way))
+
+    async def fix_link(self, a: int, b: int, one_way: bool = False) -> str:
+        return await self._inject(fix_link=_checked(pb.LinkFault, a=a, b=b, one_way=one_way))
+
+    async def partition(self, groups: Sequence[Sequence[int]]) -> str:
+        nodes = [_checked(pb.Group, nodes=group) for group in groups]
+        return await self._inject(partition=pb.Partition(groups=nodes))
+
+    async def heal(self) -> str:
+        return await self._inject(heal=pb.Heal())
+
+    async def delay(self, a: int, b: int, delay_ms: float, jitter_ms: float = 0.0) -> str:
+        fault = _checked(pb.Delay, a=a, b=b, delay_ms=delay_ms, jitter_ms=jitter_ms)
+        return await self._inject(delay=fault)
+
+    async def drop(self, a: int, b: int, percent: float) -> str:
+        return await self._inject(drop=_checked(pb.Percent, a=a, b=b, percent=percent))
+
+    async def duplicate(self, a: int, b: int, percent: float) -> str:
+        return await self._inject(duplicate=_checked(pb.Percent, a=a, b=b, percent=percent))
+
+    async def reorder(self, a: int, b: int, percent: float) -> str:
+        return await self._inject(reorder=_checked(pb.Percent, a=a, b=b, percent=percent))
+
+    async def isolate(self, node: int) -> str:
+        return await self._inject(isolate=_checked(pb.Isolate, node=node))
+
+    async def faults(self) -> FaultList:
+        """What is injected now."""
+        try:
+            reply = await self._stub.List(
+                pb.ListFaultsRequest(), timeout=CALL_TIMEOUT_S, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._refused(error) from None
+        return FaultList(list(reply.faults), list(reply.attached), list(reply.down))
+
+    async def trace(self, kinds: Iterable[str] = ()) -> AsyncIterator[TraceEvent]:
+        """Messages of ``kinds`` (none: all) as they pass, until the caller stops reading.
+
+        Ends when the orchestrator stops; raises ``FaultRefused`` when it cannot be reached.
+        """
+        call: grpc.aio.UnaryStreamCall[pb.TraceRequest, pb.TraceEvent]
+        call = self._stub.Trace(pb.TraceRequest(kinds=kinds), metadata=self._metadata)
+        try:
+            while True:
+                event = await call.read()
+                if isinstance(event, pb.TraceEvent):
+                    yield TraceEvent(
+                        event.time_ms,
+                        event.src,
+                        event.dst,
+                        event.kind,
+                        event.size_bytes,
+                        event.fate,
+                        event.body_summary,
+                        event.skipped,
+                    )
+                else:
+                    return
+        except grpc.aio.AioRpcError as error:
+            raise self._refused(error) from None
+        finally:
+            call.cancel()
+
+    async def processes(
+        self,
+        nodes: Iterable[int],
+        handler: ProcessHandler,
+        *,
+        on_attached: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Carry out kill and start orders for ``nodes``, one after the other, until cancelled.
+
+        ``on_attached`` is called each time that the orchestrator has accepted this launcher. The
+        stream is opened again when it is lost. Raises ``FaultRefused`` when it is refused for good.
+        """
+        mine = list(nodes)
+        while True:
+            try:
+                await self._hold_processes(mine, handler, on_attached)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (
+                    grpc.StatusCode.UNAUTHENTICATED,
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    grpc.StatusCode.UNIMPLEMENTED,
+                ):
+                    raise self._refused(error) from None
+                log.warning("launcher's stream lost", why=str(self._refused(error)))
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _hold_processes(
+        self, nodes: list[int], handler: ProcessHandler, on_attached: Callable[[], None]
+    ) -> None:
+        call: grpc.aio.StreamStreamCall[pb.ProcessReport, pb.ProcessOrder]
+        call = self._stub.Processes(metadata=self._metadata, wait_for_ready=True)
+
+        async def carry_out() -> None:
+            await call.write(pb.ProcessReport(nodes=nodes))
+            while isinstance(order := await call.read(), pb.ProcessOrder):
+                if order.number == 0:
+                    on_attached()
+                    continue
+                error = ""
+                try:
+                    await handler(order.node, order.start)
+                except (ProcessFailed, OSError) as failure:
+                    error = str(failure) or type(failure).__name__
+                await call.write(pb.ProcessReport(number=order.number, error=error))
+
+        try:
+            await race(carry_out())
+        except asyncio.InvalidStateError:
+            return  # the stream ended before the report; whoever asked was told so
+        finally:
+            call.cancel()
+
+    async def _inject(self, **fault: object) -> str:
+        request = pb.FaultRequest(**fault)  # type: ignore[arg-type]
+        try:
+            reply = await self._stub.Inject(
+                request, timeout=ORDER_TIMEOUT_S + CALL_TIMEOUT_S, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._refused(error) from None
+        return str(reply.message)
+
+    def _refused(self, error: grpc.aio.AioRpcError) -> FaultRefused:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return FaultRefused(
+                f"no orchestrator answers at {self._address}: start the cluster, or correct the "
+                "address"
+            )
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return FaultRefused(f"the orchestrator at {self._address} did not answer in time")
+        return FaultRefused((error.details() or error.code().name).splitlines()[0])
+
+
+def _checked(make: Callable[..., Message], **fields: object) -> Message:
+    """The message, or a line instead of protobuf's words for a number that is no node id."""
+    try:
+        return make(**fields)
+    except ValueError:
+        raise FaultRefused("a node is named by its number, from 1 on") from None

@@ -1,0 +1,82 @@
+"""The launchers that hold the nodes' processes, and the orders to kill or start one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+
+from ..wire.generated import orchestrator_pb2
+
+ORDER_TIMEOUT_S = 10.0
+
+
+class ProcessRefused(Exception):
+    """An order was not carried out. The message is one line that says why."""
+
+
+class Launcher:
+    """One launcher's stream: the orders for it, and who waits for their reports."""
+
+    def __init__(self, nodes: frozenset[int]) -> None:
+        self.nodes = nodes
+        self.orders: asyncio.Queue[orchestrator_pb2.ProcessOrder | None] = asyncio.Queue()
+        self.waiting: dict[int, asyncio.Future[str]] = {}
+
+    def report(self, report: orchestrator_pb2.ProcessReport) -> None:
+        """The order of that number is done, or failed with ``report.error``."""
+        waiter = self.waiting.get(report.number)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(report.error)
+
+
+class Launchers:
+    """Finds the launcher of a node, gives it an order and waits for its report."""
+
+    def __init__(self, order_timeout_s: float = ORDER_TIMEOUT_S) -> None:
+        self._order_timeout_s = order_timeout_s
+        self._launchers: list[Launcher] = []
+        self._numbers = itertools.count(1)
+
+    def attach(self, nodes: Iterable[int]) -> Launcher:
+        """A launcher that runs ``nodes`` is there; for a node it goes before an earlier one."""
+        launcher = Launcher(frozenset(nodes))
+        self._launchers.insert(0, launcher)
+        return launcher
+
+    def detach(self, launcher: Launcher) -> None:
+        """The launcher's stream is over; orders that wait for it fail."""
+        self._launchers.remove(launcher)
+        for waiter in launcher.waiting.values():
+            if not waiter.done():
+                waiter.set_result("the launcher went away before it answered: see its log")
+
+    def close(self) -> None:
+        """End the launchers' streams."""
+        for launcher in self._launchers:
+            launcher.orders.put_nowait(None)
+
+    async def order(self, node: int, *, start: bool) -> None:
+        """Have ``node``'s process started or killed. Raises ``ProcessRefused``."""
+        launcher = next((one for one in self._launchers if node in one.nodes), None)
+        if launcher is None:
+            raise ProcessRefused(
+                "no launcher runs these nodes: start the cluster with `consensusllm up`, or kill "
+                "and start the process by hand"
+            )
+        number = next(self._numbers)
+        waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        launcher.waiting[number] = waiter
+        launcher.orders.put_nowait(
+            orchestrator_pb2.ProcessOrder(number=number, start=start, node=node)
+        )
+        try:
+            error = await asyncio.wait_for(waiter, self._order_timeout_s)
+        except asyncio.TimeoutError:
+            raise ProcessRefused(
+                f"the launcher did not answer within {self._order_timeout_s:g} s: see its log"
+            ) from None
+        finally:
+            del launcher.waiting[number]
+        if error:
+            raise ProcessRefused(error)

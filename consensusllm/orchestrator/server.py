@@ -1,0 +1,197 @@
+"""The orchestrator's server: the service Orchestrator around a relay, and what comes with it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+from typing import Any
+
+import grpc.aio
+import structlog
+
+from ..transport import (
+    BATCH_BYTES,
+    MAX_MESSAGE_BYTES,
+    Health,
+    QueueLimits,
+    StreamRefused,
+    add_standard_services,
+    listen,
+    race,
+    receive,
+    stream_options,
+)
+from ..wire.generated import orchestrator_pb2, orchestrator_pb2_grpc
+from .administration import FaultsServicer
+from .faults import FaultTable
+from .launchers import Launchers
+from .relay import Attached, Forged, Relay, Summarise
+
+HELLO_TIMEOUT_S = 10.0
+STOP_GRACE_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+NodeContext = grpc.aio.ServicerContext[orchestrator_pb2.FromNode, orchestrator_pb2.ToNode]
+
+
+class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServicer):
+    """One stream a node: its hello, then batches of envelopes both ways."""
+
+    def __init__(self, relay: Relay, max_message_bytes: int) -> None:
+        self._relay = relay
+        self._batch_bytes = min(BATCH_BYTES, max_message_bytes)
+
+    async def Attach(self, _requests: Any, context: NodeContext) -> None:
+        try:
+            hello = await self._hello(context)
+            place = self._relay.attach(hello.node, hello.address)
+            log.info("node attached", node=place.node, address=place.address)
+            try:
+                await context.write(orchestrator_pb2.ToNode())
+                await race(self._read(place, context), self._write(place, context))
+            finally:
+                self._relay.detach(place)
+                log.info(
+                    "node detached", node=place.node, dropped=place.outbox.dropped,
+                    why=place.ended_because,
+                )  # fmt: skip
+            if place.ended_because:
+                code = grpc.StatusCode.ABORTED if place.replaced else grpc.StatusCode.UNAVAILABLE
+                await context.abort(code, place.ended_because)
+        except StreamRefused as refused:
+            log.warning("refused a stream", peer=context.peer(), why=str(refused))
+            await context.abort(refused.code, str(refused))
+
+    async def _hello(self, context: NodeContext) -> orchestrator_pb2.Hello:
+        try:
+            first = receive(context)
+            message: orchestrator_pb2.FromNode | None
+            message = await asyncio.wait_for(first, HELLO_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise StreamRefused(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came") from None
+        if message is None or message.WhichOneof("message") != "hello":
+            raise StreamRefused(
+                grpc.StatusCode.INVALID_ARGUMENT, "the first message of a stream is the hello"
+            )
+        hello, relay = message.hello, self._relay
+        if hello.cluster_id != relay.cluster_id:
+            raise StreamRefused(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"node {hello.node} is of cluster {hello.cluster_id!r}, this orchestrator serves "
+                f"cluster {relay.cluster_id!r}: correct the cluster id or the address",
+            )
+        if hello.node not in relay.faults.members:
+            members = ", ".join(map(str, relay.faults.members))
+            raise StreamRefused(
+                grpc.StatusCode.NOT_FOUND,
+                f"no node {hello.node} in cluster {relay.cluster_id!r}: the nodes are {members}",
+            )
+        return hello
+
+    async def _read(self, place: Attached, context: NodeContext) -> None:
+        while (message := await receive(context)) is not None:
+            if message.WhichOneof("message") != "envelopes":
+                raise StreamRefused(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    "after the hello a stream carries envelopes and nothing else",
+                )
+            try:
+                self._relay.take_in(place, message.envelopes.envelopes)
+            except Forged as forged:
+                raise StreamRefused(grpc.StatusCode.PERMISSION_DENIED, str(forged)) from None
+
+    async def _write(self, place: Attached, context: NodeContext) -> None:
+        while (batch := await place.outbox.take(self._batch_bytes)) is not None:
+            message = orchestrator_pb2.ToNode()
+            message.envelopes.envelopes.extend(batch)
+            await context.write(message)
+
+
+class RunningServer:
+    """A server that listens on ``address`` until ``stop``."""
+
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        address: str,
+        health: Health,
+        launchers: Launchers,
+        relay: Relay | None,
+    ) -> None:
+        self.address = address
+        self._server = server
+        self._health = health
+        self._launchers = launchers
+        self._relay = relay
+
+    async def stop(self) -> None:
+        """End every stream with a word, then the server; at most about a second."""
+        await self._health.stopping()
+        if self._relay is not None:
+            self._relay.close()
+        self._launchers.close()
+        await self._server.stop(STOP_GRACE_S)
+
+    async def wait(self) -> None:
+        """Until the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+async def serve_orchestrator(
+    address: str,
+    cluster_id: str,
+    members: Iterable[int],
+    token: str | None = None,
+    *,
+    summarise: Summarise = lambda kind, body: "",
+    limits: QueueLimits = QueueLimits(),  # noqa: B008 (frozen)
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    rng: random.Random | None = None,
+) -> RunningServer:
+    """Serve relay and fault commands on ``address`` (``host:port``, port 0 for any free one).
+
+    ``token`` guards the fault commands (None: open). ``limits`` bound what waits for one node, and
+    what delays hold back in all. Raises ``CannotListen``.
+    """
+    table = FaultTable(members, rng or random.Random())
+    relay = Relay(cluster_id, table, limits=limits, summarise=summarise)
+    return await _serve(address, table, relay, token, max_message_bytes)
+
+
+async def serve_faults(
+    address: str, members: Iterable[int], token: str | None = None
+) -> RunningServer:
+    """Serve fault commands for nodes that are linked directly: only processes can fail.
+
+    Raises ``CannotListen``.
+    """
+    table = FaultTable(members, random.Random())
+    return await _serve(address, table, None, token, MAX_MESSAGE_BYTES)
+
+
+async def _serve(
+    address: str,
+    table: FaultTable,
+    relay: Relay | None,
+    token: str | None,
+    max_message_bytes: int,
+) -> RunningServer:
+    server = grpc.aio.server(options=stream_options(max_message_bytes))
+    launchers = Launchers()
+    services = orchestrator_pb2.DESCRIPTOR.services_by_name
+    names = [services["Faults"].full_name]
+    orchestrator_pb2_grpc.add_FaultsServicer_to_server(  # type: ignore[no-untyped-call]
+        FaultsServicer(table, launchers, relay, token), server
+    )
+    if relay is not None:
+        names.append(services["Orchestrator"].full_name)
+        orchestrator_pb2_grpc.add_OrchestratorServicer_to_server(  # type: ignore[no-untyped-call]
+            OrchestratorServicer(relay, max_message_bytes), server
+        )
+    health = await add_standard_services(server, names)
+    bound = listen(server, address)
+    await server.start()
+    log.info("serving", address=bound, services=names)
+    return RunningServer(server, bound, health, launchers, relay)

@@ -1,0 +1,136 @@
+"""What a replica asks of its disk, one job at a time.
+
+`run` touches only the disk and may be called in another thread; `done` is called back on the
+replica's own. A job that raises has met a broken disk: the owner stops the node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from consensusllm.conversations import Limits, Machine, MalformedSnapshot, restore
+from consensusllm.paxos.messages import Compacted, SnapshotChunk
+from consensusllm.paxos.ready import Install, Persist, SnapshotRead
+from consensusllm.storage.port import Damaged, Disk, SnapshotInfo
+
+READ_BYTES = 256 << 10
+
+
+class Job(Protocol):
+    def run(self, disk: Disk) -> None: ...
+
+    def done(self) -> None: ...
+
+
+def snapshot_chunks(disk: Disk, slot: int) -> Iterator[bytes]:
+    """The bytes of a stored snapshot, in order."""
+    offset = 0
+    while data := disk.read_snapshot(slot, offset, READ_BYTES):
+        yield data
+        offset += len(data)
+
+
+class Write:
+    """Everything that waits to be durable, in one transaction."""
+
+    def __init__(self, changes: Sequence[Persist], then: Callable[[], None]) -> None:
+        self._changes = changes
+        self.done = then
+
+    def run(self, disk: Disk) -> None:
+        disk.write(self._changes)
+
+
+class StageSnapshot:
+    """A chunk of a peer's snapshot; with the last one, the whole is verified and published.
+
+    ``machine`` is then the state that it holds; None: more is to come, or it did not verify.
+    """
+
+    def __init__(self, install: Install, limits: Limits, then: Callable[[StageSnapshot], None]):
+        self.install = install
+        self.machine: Machine | None = None
+        self.rejected = False
+        self._limits = limits
+        self._then = then
+
+    def run(self, disk: Disk) -> None:
+        install = self.install
+        disk.stage_snapshot(install.slot, install.offset, install.data)
+        if not install.last:
+            return
+        info = SnapshotInfo(install.slot, install.size_bytes, install.digest)
+        try:
+            disk.publish_snapshot(
+                info, Persist(chosen_through=install.slot, compact_through=install.slot)
+            )
+        except Damaged:
+            self.rejected = True
+            return
+        try:
+            self.machine = restore(snapshot_chunks(disk, install.slot), self._limits)
+        except MalformedSnapshot as error:
+            # Its digest is right, so a peer wrote it so: no repetition helps.
+            raise Damaged(f"the snapshot of slot {install.slot} cannot be read: {error}") from None
+
+    def done(self) -> None:
+        self._then(self)
+
+
+class TakeSnapshot:
+    """One step of a snapshot of one's own: the next chunk, and at the end its publication."""
+
+    def __init__(self, slot: int, chunks: Iterator[bytes], then: Callable[[TakeSnapshot], None]):
+        self.slot = slot
+        self.finished = False
+        self.size_bytes = 0
+        self._chunks = chunks
+        self._digest = hashlib.blake2b(digest_size=32)
+        self._then = then
+
+    def run(self, disk: Disk) -> None:
+        chunk = next(self._chunks, None)
+        if chunk is not None:
+            disk.stage_snapshot(self.slot, self.size_bytes, chunk)
+            self.size_bytes += len(chunk)
+            self._digest.update(chunk)
+        else:
+            info = SnapshotInfo(self.slot, self.size_bytes, self._digest.digest())
+            disk.publish_snapshot(info, Persist())
+            self.finished = True
+
+    def done(self) -> None:
+        self._then(self)
+
+
+class ServeSnapshot:
+    """Read a chunk for a peer. A snapshot that is gone is answered with the newest, from 0."""
+
+    def __init__(
+        self,
+        node: int,
+        request: SnapshotRead,
+        size_bytes: int,
+        then: Callable[[int, SnapshotChunk | Compacted], None],
+    ) -> None:
+        self._node = node
+        self._request = request
+        self._size_bytes = size_bytes
+        self._then = then
+        self._answer: SnapshotChunk | Compacted | None = None
+
+    def run(self, disk: Disk) -> None:
+        info = disk.snapshot()
+        if info is None:
+            return
+        offset = self._request.offset if self._request.slot == info.slot else 0
+        data = disk.read_snapshot(info.slot, offset, self._size_bytes)
+        self._answer = SnapshotChunk(
+            self._node, info.slot, offset, info.size_bytes, info.digest, data
+        )
+
+    def done(self) -> None:
+        if self._answer is not None:
+            self._then(self._request.to, self._answer)

@@ -1,0 +1,176 @@
+"""The replica as the node's own answerer uses it: a client in the same process.
+
+It has a session like any other client, so what it proposes happens at most once; the session is
+opened when it is first needed, and anew when the cluster has forgotten it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from consensusllm.conversations import Machine
+from consensusllm.conversations.commands import (
+    Code,
+    OpenSession,
+    Operation,
+    Refused,
+    Reply,
+    SessionCommand,
+)
+from consensusllm.council.live_text import Key, LiveText
+from consensusllm.council.port import Delta, SubmitFailed
+from consensusllm.paxos import Role
+from consensusllm.wire.commands import encode_command
+
+from .outcomes import Failure
+from .replica import Replica
+
+TRY_S = 2.0
+"""How long one try may take before the same command is sent again."""
+
+SUBMIT_S = 30.0
+
+
+class Shell(Protocol):
+    """What owns the replica: the asyncio runtime, or the simulator's."""
+
+    replica: Replica
+
+    def submit(
+        self,
+        command: bytes,
+        decoded: SessionCommand,
+        timeout_s: float,
+        resolve: Callable[[Reply | Failure], None],
+    ) -> None: ...
+
+    def read(self, timeout_s: float, resolve: Callable[[Failure | None], None]) -> None: ...
+
+
+def wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class LocalReplica:
+    """Implements council.port.ReplicaPort around ``runtime``.
+
+    ``random_bytes`` names sessions and ``now_ms`` is the wall clock, in ms since the epoch.
+    """
+
+    def __init__(
+        self,
+        runtime: Shell,
+        live: LiveText,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self.node = runtime.replica.node
+        self._runtime = runtime
+        self._live = live
+        self._random_bytes = random_bytes
+        self.now_ms = now_ms
+        self._callbacks: list[Callable[[str, int], None]] = []
+        self._session = b""
+        self._opening: asyncio.Lock = asyncio.Lock()
+        self._sequence = 0
+        self._unfinished: set[int] = set()
+        runtime.replica.on_applied = self._on_applied
+
+    # What is known ----------------------------------------------------------------------------
+
+    @property
+    def machine(self) -> Machine:
+        return self._runtime.replica.machine
+
+    def is_leader(self) -> bool:
+        return self._runtime.replica.role is Role.LEADING
+
+    def live(self) -> frozenset[int]:
+        return frozenset(self._runtime.replica.paxos.live)
+
+    def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:
+        self._callbacks.append(callback)
+
+    def _on_applied(self) -> None:
+        machine = self.machine
+        for conversation, number in machine.take_touched():
+            turn = machine.turn(conversation, number)
+            attempts = (
+                {each.number: each.attempt for each in turn.candidates if not each.ended}
+                if turn is not None
+                else {}
+            )
+            self._live.forget(conversation, number, attempts)
+            for callback in self._callbacks:
+                callback(conversation, number)
+
+    async def barrier(self) -> None:
+        """Return once this node has applied all that was chosen before the call. Raises
+        SubmitFailed."""
+        done: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
+
+        def resolve(failure: Failure | None) -> None:
+            if not done.done():
+                done.set_result(failure)
+
+        self._runtime.read(TRY_S, resolve)
+        failure = await done
+        if failure is not None:
+            raise SubmitFailed(failure.message)
+
+    def publish(self, delta: Delta) -> None:
+        key = Key(delta.conversation, delta.turn, delta.candidate, delta.attempt)
+        self._live.publish(key, delta.offset, delta.text, delta.model)
+
+    # Commands -------------------------------------------------------------------------------
+
+    async def submit(self, operation: Operation) -> Reply:
+        """Propose ``operation`` until it is applied. Raises SubmitFailed after SUBMIT_S."""
+        end = asyncio.get_running_loop().time() + SUBMIT_S
+        while True:
+            session, sequence = await self._take_number(end)
+            try:
+                reply = await self._repeat(session, sequence, operation, end)
+            finally:
+                self._unfinished.discard(sequence)
+            if not (isinstance(reply, Refused) and reply.code is Code.SESSION_EXPIRED):
+                return reply
+            if self._session == session:
+                self._session = b""  # fenced by attempt, so a repetition in a new one is harmless
+
+    async def _take_number(self, end: float) -> tuple[bytes, int]:
+        async with self._opening:
+            if not self._session:
+                session = self._random_bytes(16)
+                await self._repeat(session, 0, OpenSession(), end)
+                self._session, self._sequence, self._unfinished = session, 0, set()
+            self._sequence += 1
+            self._unfinished.add(self._sequence)
+            return self._session, self._sequence
+
+    async def _repeat(
+        self, session: bytes, sequence: int, operation: Operation, end: float
+    ) -> Reply:
+        acknowledged = min(self._unfinished, default=1)
+        decoded = SessionCommand(session, sequence, acknowledged, operation)
+        command = encode_command(decoded)
+        while asyncio.get_running_loop().time() < end:
+            outcome = await self._once(command, decoded)
+            if not isinstance(outcome, Failure):
+                return outcome
+            await asyncio.sleep(0.05)  # a full queue or a stopping node: let it drain
+        raise SubmitFailed(f"{type(operation).__name__} was not applied within {SUBMIT_S:.0f} s")
+
+    async def _once(self, command: bytes, decoded: SessionCommand) -> Reply | Failure:
+        done: asyncio.Future[Reply | Failure] = asyncio.get_running_loop().create_future()
+
+        def resolve(outcome: Reply | Failure) -> None:
+            if not done.done():
+                done.set_result(outcome)
+
+        self._runtime.submit(command, decoded, TRY_S, resolve)
+        return await done

@@ -1,0 +1,441 @@
+"""Replica: the synchronous glue of consensus, state machine and disk.
+
+It does no I/O and knows no clock: messages, requests and the time go in; messages, disk jobs and
+answers come out. The asyncio runtime and the simulator both own one and drive it the same way:
+
+1. call `receive`, `submit`, `read` or `tick` as things happen;
+2. call `pump`, then hand `take_messages` to the network;
+3. run `next_job` on the disk, one at a time, and call the job's `done` afterwards; go to 2.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+
+from consensusllm.conversations import Limits, Machine, encode
+from consensusllm.conversations.commands import SessionCommand
+from consensusllm.paxos import (
+    Ballot,
+    Batch,
+    NotLeader,
+    Overloaded,
+    PaxosConfig,
+    PaxosNode,
+    Persist,
+    Ready,
+    Recovered,
+    Role,
+)
+from consensusllm.paxos.messages import (
+    Compacted,
+    Forward,
+    ForwardRefused,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    SnapshotChunk,
+)
+from consensusllm.wire.commands import decode_command
+from consensusllm.wire.errors import MalformedMessage
+
+from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
+from .outcomes import Failure, FailureKind
+from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
+
+_REMEMBERED_FORWARDS = 1024
+_SNAPSHOT_REQUESTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """``sweep_s``: how often deadlines and silences are looked at while requests wait.
+    ``repeat_s``: the silence after which a command or barrier is sent again."""
+
+    paxos: PaxosConfig
+    limits: Limits = field(default_factory=Limits)
+    snapshot_every_bytes: int = 16 << 20
+    snapshot_every_slots: int = 100_000
+    sweep_s: float = 0.1
+    repeat_s: float = 1.0
+
+
+class Replica:
+    """``machine`` is the state at ``recovered.snapshot_slot``; ``now`` as for PaxosNode."""
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        recovered: Recovered,
+        machine: Machine,
+        rng: Random,
+        now: float,
+    ) -> None:
+        assert machine.applied_slot == recovered.snapshot_slot
+        self.config = config
+        self.node = config.paxos.node
+        self.machine = machine
+        self.snapshot_slot = recovered.snapshot_slot
+        self.on_applied: Callable[[], None] = lambda: None
+        self._paxos = PaxosNode(config.paxos, recovered, rng, now)
+        self._now = now
+        self._requests = Requests(config.paxos.max_pending_commands, config.paxos.max_pending_bytes)
+        self._messages: list[tuple[int, Message]] = []
+        # Requests on their way to the leader.
+        self._leader: int | None = None
+        self._forwards: dict[int, list[bytes]] = {}
+        self._forwarded: OrderedDict[int, list[Key]] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._gathering: PendingRead | None = None
+        self._barriers: dict[int, tuple[int, int]] = {}  # token -> (peer, its number)
+        self._sweep_at = now
+        # Disk.
+        self._unwritten: list[Persist] = []
+        self._unwritten_batch = 0
+        self._stages: deque[StageSnapshot] = deque()
+        self._taking: TakeSnapshot | None = None
+        self._serving: deque[ServeSnapshot] = deque()
+        self._bytes_since_snapshot = 0
+        self._installing = False
+
+    # In -------------------------------------------------------------------------------------
+
+    def receive(self, message: Message, now: float) -> None:
+        """Handle one message of a peer."""
+        self._now = now
+        if isinstance(message, Forward):
+            self._on_forward(message)
+        elif isinstance(message, ForwardRefused):
+            self._on_forward_refused(message)
+        elif isinstance(message, ReadIndex):
+            self._on_read_index(message)
+        elif isinstance(message, ReadIndexReply):
+            self._on_read_index_reply(message)
+        else:
+            self._paxos.receive(message, now)
+
+    def submit(
+        self,
+        command: bytes,
+        decoded: SessionCommand,
+        deadline: float,
+        resolve: Resolve,
+        now: float,
+    ) -> None:
+        """Get ``command`` (which ``decoded`` is) into the log. ``resolve`` is called once, with the
+        reply when this replica applies it, or with a Failure by ``deadline``."""
+        self._now = now
+        pending = self._requests.add(command, decoded, deadline, resolve)
+        if pending is not None:
+            self._send_command(pending)
+
+    def read(self, deadline: float, resolve: Callable[[Failure | None], None], now: float) -> None:
+        """Run a read barrier. ``resolve`` is called once: with None when this replica's state
+        reflects everything that was acknowledged before the call, or with a Failure."""
+        self._now = now
+        if self._gathering is None:
+            self._gathering = PendingRead(next(self._numbers), deadline)
+            self._requests.reads[self._gathering.token] = self._gathering
+        self._gathering.deadline = max(self._gathering.deadline, deadline)
+        self._gathering.resolve.append(resolve)
+
+    def tick(self, now: float) -> None:
+        self._now = now
+        self._paxos.tick(now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + self.config.sweep_s
+            self._sweep()
+
+    def deadline(self) -> float:
+        """When `tick` is due next."""
+        if self._requests.reads or len(self._requests):
+            return min(self._paxos.deadline(), self._sweep_at)
+        return self._paxos.deadline()
+
+    def stop(self) -> None:
+        """Answer everybody who still waits."""
+        self._requests.stop()
+
+    # Out ------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Act on everything that is ready, up to the messages and jobs to be taken next."""
+        self._ask_barrier()
+        applied = False
+        while True:
+            ready = self._paxos.take_ready()
+            self._messages.extend(ready.send)
+            if ready.persist is not None:
+                self._unwritten.append(ready.persist)
+                self._unwritten_batch = ready.batch
+            for slot, batch in ready.chosen:
+                self._apply(slot, batch)
+                applied = True
+            self._finish_barriers(ready)
+            self._queue_snapshots(ready)
+            if not self._paxos.has_ready():
+                break
+        leader = self._paxos.leader
+        if leader != self._leader:
+            self._leader = leader
+            self._resend_all()
+        self._flush_forwards()
+        if applied:
+            self._serve_reads()
+            self._maybe_snapshot()
+            self.on_applied()
+
+    def take_messages(self) -> list[tuple[int, Message]]:
+        messages, self._messages = self._messages, []
+        return messages
+
+    def next_job(self) -> Job | None:
+        """The next job for the disk. Log writes go first: nothing makes them wait but the one job
+        that is running, and those are short."""
+        if self._unwritten:
+            changes, self._unwritten = self._unwritten, []
+            batch = self._unwritten_batch
+            return Write(changes, lambda: self._paxos.persisted(batch))
+        if self._taking is not None:
+            return self._taking
+        if self._stages:
+            return self._stages.popleft()
+        if self._serving:
+            return self._serving.popleft()
+        return None
+
+    # What is known ----------------------------------------------------------------------------
+
+    @property
+    def role(self) -> Role:
+        return self._paxos.role
+
+    @property
+    def leader(self) -> int | None:
+        return self._paxos.leader
+
+    @property
+    def ballot(self) -> Ballot:
+        return self._paxos.ballot
+
+    @property
+    def paxos(self) -> PaxosNode:
+        """For status: read only."""
+        return self._paxos
+
+    @property
+    def pending(self) -> int:
+        return len(self._requests) + self._paxos.pending
+
+    # Commands -------------------------------------------------------------------------------
+
+    def _send_command(self, pending: PendingCommand) -> None:
+        pending.sent_at = self._now
+        try:
+            self._paxos.propose(pending.command, self._now)
+            pending.sent_to = self.node
+            pending.ever_sent = True
+        except Overloaded:
+            self._requests.fail(pending, _OVERLOADED)
+        except NotLeader as refusal:
+            pending.sent_to = refusal.leader
+            if refusal.leader is not None:
+                pending.ever_sent = True
+                self._forwards.setdefault(refusal.leader, []).append(pending.command)
+
+    def _flush_forwards(self) -> None:
+        forwards, self._forwards = self._forwards, {}
+        for leader, commands in forwards.items():
+            number = next(self._numbers)
+            self._messages.append((leader, Forward(self.node, number, tuple(commands))))
+            decoded = [self._requests.decoded(command) for command in commands]
+            self._forwarded[number] = [(c.session, c.sequence) for c in decoded if c is not None]
+            if len(self._forwarded) > _REMEMBERED_FORWARDS:
+                self._forwarded.popitem(last=False)
+
+    def _on_forward(self, forward: Forward) -> None:
+        try:
+            for command in forward.commands:
+                self._paxos.propose(command, self._now)
+        except NotLeader as refusal:
+            self._refuse_forward(forward, refusal.leader, overloaded=False)
+        except Overloaded:
+            self._refuse_forward(forward, self.node, overloaded=True)
+
+    def _refuse_forward(self, forward: Forward, leader: int | None, *, overloaded: bool) -> None:
+        refusal = ForwardRefused(self.node, forward.number, leader, overloaded)
+        self._messages.append((forward.sender, refusal))
+
+    def _on_forward_refused(self, refusal: ForwardRefused) -> None:
+        for key in self._forwarded.pop(refusal.number, ()):
+            pending = self._requests.by_key(key)
+            if pending is None:
+                continue
+            if refusal.overloaded:
+                self._requests.fail(pending, _OVERLOADED)
+            else:
+                pending.sent_to = None  # the next sweep, or the next leader, has it again
+
+    def _resend_all(self) -> None:
+        """The leader changed: whatever the old one had may be lost, and repeating is harmless."""
+        if self._leader is not None:
+            for pending in self._requests.commands():
+                self._send_command(pending)
+            for read in self._requests.reads.values():
+                if read.slot is None:
+                    self._ask(read)
+
+    def _sweep(self) -> None:
+        self._requests.expire(self._now, self._paxos.leader)
+        if self._paxos.leader is None:
+            return
+        for pending in self._requests.commands():
+            silent = self._now >= pending.sent_at + self.config.repeat_s
+            if pending.sent_to is None or (silent and pending.sent_to != self.node):
+                self._send_command(pending)
+        for read in self._requests.reads.values():
+            silent = self._now >= read.asked_at + self.config.repeat_s
+            if read.slot is None and (read.asked is None or silent):
+                self._ask(read)
+
+    # Reads ----------------------------------------------------------------------------------
+
+    def _ask_barrier(self) -> None:
+        if self._gathering is not None:
+            self._ask(self._gathering)
+            self._gathering = None
+
+    def _ask(self, read: PendingRead) -> None:
+        read.asked_at = self._now
+        read.asked = None
+        try:
+            self._paxos.read(read.token, self._now)
+            read.asked = self.node
+        except NotLeader as refusal:
+            if refusal.leader is not None:
+                read.asked = refusal.leader
+                self._messages.append((refusal.leader, ReadIndex(self.node, read.token)))
+
+    def _on_read_index(self, request: ReadIndex) -> None:
+        token = next(self._numbers)
+        try:
+            self._paxos.read(token, self._now)
+            self._barriers[token] = (request.sender, request.number)
+        except NotLeader:
+            self._messages.append((request.sender, ReadIndexReply(self.node, request.number, None)))
+
+    def _on_read_index_reply(self, reply: ReadIndexReply) -> None:
+        read = self._requests.reads.get(reply.number)
+        if read is None or read.asked != reply.sender or read.slot is not None:
+            return
+        if reply.slot is None:
+            read.asked = None
+        else:
+            read.slot = reply.slot
+            self._serve_reads()
+
+    def _finish_barriers(self, ready: Ready) -> None:
+        for token, slot in ready.reads:
+            if token in self._barriers:
+                peer, number = self._barriers.pop(token)
+                self._messages.append((peer, ReadIndexReply(self.node, number, slot)))
+            elif token in self._requests.reads:
+                self._requests.reads[token].slot = slot
+        for token in ready.failed_reads:
+            if token in self._barriers:
+                peer, number = self._barriers.pop(token)
+                self._messages.append((peer, ReadIndexReply(self.node, number, None)))
+            elif token in self._requests.reads:
+                self._requests.reads[token].asked = None
+        if ready.reads:
+            self._serve_reads()
+
+    def _serve_reads(self) -> None:
+        applied = self.machine.applied_slot
+        reads = self._requests.reads
+        for token in [t for t, r in reads.items() if r.slot is not None and r.slot <= applied]:
+            for resolve in reads.pop(token).resolve:
+                resolve(None)
+
+    # Applying -------------------------------------------------------------------------------
+
+    def _apply(self, slot: int, batch: Batch) -> None:
+        time_ms, packed = batch.unpack()
+        commands = [self._decode(command) for command in packed]
+        replies = self.machine.apply(slot, time_ms, commands)
+        self._paxos.applied(slot)
+        self._bytes_since_snapshot += batch.size_bytes
+        if len(self._requests):
+            for command, reply in zip(commands, replies, strict=True):
+                if command is not None:
+                    self._requests.applied(command, reply)
+
+    def _decode(self, command: bytes) -> SessionCommand | None:
+        decoded = self._requests.decoded(command)
+        if decoded is not None:
+            return decoded
+        try:
+            return decode_command(command)
+        except MalformedMessage:
+            return None
+
+    # Snapshots ------------------------------------------------------------------------------
+
+    def _maybe_snapshot(self) -> None:
+        """Take one when enough has been applied since the last, and none is coming in."""
+        slots = self.machine.applied_slot - self.snapshot_slot
+        due = (
+            self._bytes_since_snapshot >= self.config.snapshot_every_bytes
+            or slots >= self.config.snapshot_every_slots
+        )
+        if due and self._taking is None and not self._installing:
+            self.take_snapshot()
+
+    def take_snapshot(self) -> None:
+        """Begin a snapshot of the state as it is now; its bytes are made and stored in steps."""
+        assert self._taking is None
+        self._bytes_since_snapshot = 0
+        slot = self.machine.applied_slot
+        members = {"members": list(self.config.paxos.members)}
+        chunks: Iterator[bytes] = encode(self.machine.freeze(members))
+        self._taking = TakeSnapshot(slot, chunks, self._snapshot_step)
+
+    def _snapshot_step(self, step: TakeSnapshot) -> None:
+        if step.finished:
+            self._taking = None
+            self.snapshot_slot = step.slot
+            self._paxos.compact(step.slot)
+
+    def _queue_snapshots(self, ready: Ready) -> None:
+        for install in ready.install:
+            self._installing = True
+            self._stages.append(StageSnapshot(install, self.config.limits, self._staged))
+        for request in ready.snapshot_reads:
+            if len(self._serving) < _SNAPSHOT_REQUESTS:  # else the asker asks again
+                chunk_bytes = self.config.paxos.chunk_bytes
+                self._serving.append(ServeSnapshot(self.node, request, chunk_bytes, self._serve))
+
+    def _serve(self, to: int, answer: SnapshotChunk | Compacted) -> None:
+        self._messages.append((to, answer))
+
+    def _staged(self, stage: StageSnapshot) -> None:
+        if not stage.install.last:
+            return
+        self._installing = False
+        if stage.rejected or stage.machine is None:
+            self._paxos.snapshot_rejected()
+            return
+        slot = stage.install.slot
+        if slot > self.machine.applied_slot:
+            self.machine = stage.machine
+            self._bytes_since_snapshot = 0
+        self.snapshot_slot = slot
+        self._paxos.snapshot_installed(slot)
+        self._serve_reads()
+        self.on_applied()
+
+
+_OVERLOADED = Failure(FailureKind.OVERLOADED, "the leader's queue is full: try again later")

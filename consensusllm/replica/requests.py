@@ -1,0 +1,146 @@
+"""Requests of this node's own clients, from their arrival until this node has applied them.
+
+A command waits under its (session, sequence) until this replica applies it, wherever it was
+proposed. Sending it again is harmless (the session table applies it once), so after a change of
+leader, or a silence, it is simply sent again, until its deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from consensusllm.conversations.commands import Reply, SessionCommand
+
+from .outcomes import Failure, FailureKind
+
+Key: TypeAlias = tuple[bytes, int]
+Resolve: TypeAlias = Callable[[Reply | Failure], None]
+
+
+@dataclass(slots=True)
+class PendingCommand:
+    """``sent_to`` is the node that it was last handed to (None: to nobody yet)."""
+
+    command: bytes
+    decoded: SessionCommand
+    deadline: float
+    resolve: list[Resolve]
+    sent_to: int | None = None
+    sent_at: float = 0.0
+    ever_sent: bool = False
+
+
+@dataclass(slots=True)
+class PendingRead:
+    """Reads of one turn of the loop; they share a barrier, numbered by ``token``."""
+
+    token: int
+    deadline: float
+    resolve: list[Callable[[Failure | None], None]] = field(default_factory=list)
+    asked: int | None = None
+    asked_at: float = 0.0
+    slot: int | None = None
+
+
+class Requests:
+    def __init__(self, max_commands: int, max_bytes: int) -> None:
+        self._max_commands = max_commands
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._commands: dict[Key, PendingCommand] = {}
+        self._decoded: dict[bytes, SessionCommand] = {}
+        self.reads: dict[int, PendingRead] = {}
+
+    # Commands -------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    def add(
+        self, command: bytes, decoded: SessionCommand, deadline: float, resolve: Resolve
+    ) -> PendingCommand | None:
+        """Wait for ``command``. None where it only joins an earlier copy, or is refused at once."""
+        key = (decoded.session, decoded.sequence)
+        pending = self._commands.get(key)
+        if pending is not None:
+            pending.resolve.append(resolve)
+            pending.deadline = max(pending.deadline, deadline)
+            return None
+        if (
+            len(self._commands) >= self._max_commands
+            or self._bytes + len(command) > self._max_bytes
+        ):
+            resolve(Failure(FailureKind.OVERLOADED, "this node's queue is full: try again later"))
+            return None
+        pending = PendingCommand(command, decoded, deadline, [resolve])
+        self._commands[key] = pending
+        self._decoded[command] = decoded
+        self._bytes += len(command)
+        return pending
+
+    def decoded(self, command: bytes) -> SessionCommand | None:
+        """What was decoded when the command came in here, so that applying it need not again."""
+        return self._decoded.get(command)
+
+    def applied(self, command: SessionCommand, reply: Reply) -> None:
+        key = (command.session, command.sequence)
+        if key in self._commands:
+            self._finish(key, reply)
+
+    def fail(self, pending: PendingCommand, failure: Failure) -> None:
+        key = (pending.decoded.session, pending.decoded.sequence)
+        if key in self._commands:
+            self._finish(key, failure)
+
+    def _finish(self, key: Key, outcome: Reply | Failure) -> None:
+        pending = self._commands.pop(key)
+        self._decoded.pop(pending.command, None)
+        self._bytes -= len(pending.command)
+        for resolve in pending.resolve:
+            resolve(outcome)
+
+    def commands(self) -> Iterator[PendingCommand]:
+        return iter(list(self._commands.values()))
+
+    def by_key(self, key: Key) -> PendingCommand | None:
+        return self._commands.get(key)
+
+    # Ends -----------------------------------------------------------------------------------
+
+    def expire(self, now: float, leader: int | None) -> None:
+        """Answer what has passed its deadline; a command that was sent may still happen."""
+        for pending in self.commands():
+            if now >= pending.deadline:
+                self.fail(pending, _too_late(pending.ever_sent, leader))
+        for read in list(self.reads.values()):
+            if now >= read.deadline:
+                del self.reads[read.token]
+                for resolve in read.resolve:
+                    resolve(_too_late(False, leader))
+
+    def stop(self) -> None:
+        """This node ends: tell everybody who waits."""
+        for pending in self.commands():
+            kind = FailureKind.UNKNOWN if pending.ever_sent else FailureKind.STOPPED
+            self.fail(pending, Failure(kind, "this node is stopping: ask another one"))
+        reads, self.reads = self.reads, {}
+        for read in reads.values():
+            for resolve in read.resolve:
+                resolve(Failure(FailureKind.STOPPED, "this node is stopping: ask another one"))
+
+
+def _too_late(sent: bool, leader: int | None) -> Failure:
+    if sent:
+        return Failure(
+            FailureKind.UNKNOWN,
+            "no answer in time, so it may or may not have happened: look before trying again",
+            leader,
+        )
+    return Failure(
+        FailureKind.NO_QUORUM,
+        "no majority of the nodes can be reached: nothing was written; "
+        "heal the network or start nodes, or read with --stale",
+        leader,
+    )

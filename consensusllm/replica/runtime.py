@@ -1,0 +1,234 @@
+"""The asyncio shell around a Replica: clock, timer, transport, disk thread.
+
+Everything that happens within one turn of the event loop is pumped together at its end, which is
+where batches come from: the commands of a turn share a slot, and the changes that gathered while
+the disk was busy share a sync. The disk is used inline while its syncs are quicker than a hop to a
+thread, and from a thread otherwise (docs/DECISIONS.md has the figures).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from consensusllm.conversations.commands import Reply, SessionCommand
+from consensusllm.paxos.messages import Message
+from consensusllm.storage.port import Disk
+from consensusllm.transport.port import Envelope, Transport
+from consensusllm.wire.errors import MalformedMessage
+from consensusllm.wire.peer import decode_message, encode_message, kind_of
+
+from .jobs import Job, Write
+from .outcomes import Failure
+from .replica import Replica
+
+log = structlog.get_logger()
+
+INLINE_BELOW_S = 0.0003
+"""A sync that takes less than this is cheaper on the loop than the hop to a thread and back."""
+_LAG_INTERVAL_S = 0.1
+_LAG_WINDOW = 100
+
+
+class Runtime:
+    """Owns ``replica`` and ``disk`` from `start` to `close`.
+
+    ``on_broken`` is called once, with the error, when the disk fails or a bug shows: the process
+    must end then, because what reached the disk is unknown.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        disk: Disk,
+        transport: Transport,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        self.replica = replica
+        self.transport = transport
+        self.started_at = asyncio.get_running_loop().time()
+        self._disk = disk
+        self._on_broken = on_broken
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._loop = asyncio.get_running_loop()
+        self._pump_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._job_running = False
+        self._sync_s = 0.0
+        self._closed = False
+        self._other_kinds: dict[str, Callable[[Envelope], None]] = {}
+        self._lag_ms: deque[float] = deque(maxlen=_LAG_WINDOW)
+        self._lag_task: asyncio.Task[None] | None = None
+        self._malformed = 0
+
+    def clock(self) -> float:
+        """The clock of every ``now`` and ``deadline`` here: the loop's, in seconds, monotonic."""
+        return self._loop.time()
+
+    async def start(self) -> None:
+        await self.transport.start(self._receive)
+        self._lag_task = asyncio.create_task(self._measure_lag())
+        self._schedule()
+
+    def on_kind(self, kind: str, receiver: Callable[[Envelope], None]) -> None:
+        """Hand envelopes of another kind than the protocol's to ``receiver``."""
+        self._other_kinds[kind] = receiver
+
+    # Requests -------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        command: bytes,
+        decoded: SessionCommand,
+        timeout_s: float,
+        resolve: Callable[[Reply | Failure], None],
+    ) -> None:
+        """See Replica.submit; ``timeout_s`` from now."""
+        now = self.clock()
+        self.replica.submit(command, decoded, now + timeout_s, resolve, now)
+        self._schedule()
+
+    def read(self, timeout_s: float, resolve: Callable[[Failure | None], None]) -> None:
+        """See Replica.read; ``timeout_s`` from now."""
+        now = self.clock()
+        self.replica.read(now + timeout_s, resolve, now)
+        self._schedule()
+
+    # The pump -------------------------------------------------------------------------------
+
+    def _receive(self, envelope: Envelope) -> None:
+        receiver = self._other_kinds.get(envelope.kind)
+        if receiver is not None:
+            receiver(envelope)
+            return
+        try:
+            message = decode_message(envelope.src, envelope.body)
+        except MalformedMessage as error:
+            self._malformed += 1
+            if self._malformed == 1:
+                log.warning("malformed message dropped", peer=envelope.src, error=str(error))
+            return
+        if not self._closed:
+            self._guarded(lambda: self.replica.receive(message, self.clock()))
+            self._schedule()
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Run the core. An exception in it is a bug, and a node with a bug must not go on."""
+        try:
+            action()
+        except Exception as error:
+            self._break(error)
+
+    def _schedule(self) -> None:
+        if not self._pump_due and not self._closed:
+            self._pump_due = True
+            self._loop.call_soon(self._guarded, self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        if self._closed:
+            return
+        self.replica.pump()
+        self._send()
+        self._next_job()
+        self._arm_timer()
+
+    def _send(self) -> None:
+        last: Message | None = None
+        kind, body = "", b""
+        for dst, message in self.replica.take_messages():
+            if message is not last:
+                last, kind, body = message, kind_of(message), encode_message(message)
+            self.transport.send(dst, kind, body)
+
+    def _arm_timer(self) -> None:
+        at = self.replica.deadline()
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return  # it fires early, finds nothing due, and is armed again
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0.0, at - self.clock()), self._guarded, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self.replica.tick(self.clock())
+            self._pump()
+
+    # The disk -------------------------------------------------------------------------------
+
+    def _next_job(self) -> None:
+        while not self._job_running and not self._closed:
+            job = self.replica.next_job()
+            if job is None:
+                return
+            self._job_running = True
+            if isinstance(job, Write) and 0.0 < self._sync_s < INLINE_BELOW_S:
+                self._timed(job)
+                self._finish(job)
+                self.replica.pump()
+                self._send()
+            else:
+                future = self._loop.run_in_executor(self._executor, self._timed, job)
+                future.add_done_callback(lambda done, job=job: self._job_done(done, job))  # type: ignore[misc]
+
+    def _timed(self, job: Job) -> None:
+        start = time.perf_counter()
+        job.run(self._disk)
+        if isinstance(job, Write):
+            took_s = time.perf_counter() - start
+            self._sync_s = took_s if self._sync_s == 0.0 else 0.9 * self._sync_s + 0.1 * took_s
+
+    def _job_done(self, future: asyncio.Future[None], job: Job) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self._break(error)
+        else:
+            self._guarded(lambda: self._finish(job))
+            self._schedule()
+
+    def _finish(self, job: Job) -> None:
+        self._job_running = False
+        if not self._closed:
+            job.done()
+
+    def _break(self, error: BaseException) -> None:
+        """Stop acting at once: neither a vote nor an answer may leave after this."""
+        if not self._closed:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._on_broken(error)
+
+    # The loop's own health ----------------------------------------------------------------------
+
+    async def _measure_lag(self) -> None:
+        while True:
+            due = self.clock() + _LAG_INTERVAL_S
+            await asyncio.sleep(_LAG_INTERVAL_S)
+            self._lag_ms.append((self.clock() - due) * 1000)
+
+    @property
+    def loop_lag_ms(self) -> float:
+        """The event loop's worst lag in the last ten seconds, in ms."""
+        return max(self._lag_ms, default=0.0)
+
+    async def close(self) -> None:
+        """Answer who waits, let the running disk job end, and stop. The disk stays open."""
+        if self._lag_task is not None:
+            self._lag_task.cancel()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self.replica.stop()
+        await self.transport.close()
+        await self._loop.run_in_executor(None, self._executor.shutdown)

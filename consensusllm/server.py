@@ -1,0 +1,343 @@
+"""The composition root of a node: the one place that knows every concrete part.
+
+It opens the disk (or rejoins after losing it), restores the state, joins replica, transport,
+answerer and gRPC server, serves until it is told to stop, and ends everything in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import grpc.aio
+import structlog
+
+from consensusllm.config import Config, NodeConfig
+from consensusllm.conversations import Limits, Machine, MalformedSnapshot, restore
+from consensusllm.council.answerer import Answerer
+from consensusllm.council.live_text import KIND as STREAM_KIND
+from consensusllm.council.live_text import LiveText
+from consensusllm.llm.auto import resolve
+from consensusllm.llm.port import Provider, ProviderError
+from consensusllm.llm.registry import make_provider
+from consensusllm.llm.settings import Limits as ProviderLimits
+from consensusllm.llm.settings import ProviderSettings, Timeouts
+from consensusllm.paxos import PaxosConfig, Recovered
+from consensusllm.replica.jobs import snapshot_chunks
+from consensusllm.replica.local import LocalReplica
+from consensusllm.replica.replica import Replica, ReplicaConfig
+from consensusllm.replica.runtime import Runtime
+from consensusllm.service.pipeline import Requests
+from consensusllm.service.servicer import ClientServicer
+from consensusllm.service.status import Facts
+from consensusllm.storage import (
+    Damaged,
+    Disk,
+    NotFormatted,
+    StorageError,
+    format_disk,
+    open_disk,
+    set_aside,
+)
+from consensusllm.transport import (
+    DirectTransport,
+    RelayedTransport,
+    Transport,
+    add_standard_services,
+    listen,
+    stream_options,
+)
+from consensusllm.wire.generated import (
+    client_pb2,
+    client_pb2_grpc,
+    peer_pb2,
+    peer_pb2_grpc,
+)
+
+log = structlog.get_logger()
+
+READ_TIMEOUT_S = 10.0
+STOP_GRACE_S = 1.0
+
+
+class NodeFailed(Exception):
+    """The node had to stop: its disk failed, or the code did. One line."""
+
+
+async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
+    """Serve as node ``node_id`` until SIGTERM or SIGINT, or until the disk fails.
+
+    ``bootstrap`` makes the node's data at the first start of a new cluster. Without it a node that
+    has no data rejoins: it learns before it votes. Raises StorageError, CannotListen, NodeFailed.
+    """
+    disk, recovered, machine = _open(config, node_id, bootstrap)
+    try:
+        node = _Node(config, config.node(node_id), disk, recovered, machine)
+        await node.serve()
+    finally:
+        disk.close()
+
+
+# The disk ---------------------------------------------------------------------------------------
+
+
+def _open(config: Config, node_id: int, bootstrap: bool) -> tuple[Disk, Recovered, Machine]:
+    """The node's disk and what it holds. One that is missing or damaged is replaced by an empty one
+    that may not vote, and what is left of it is kept aside."""
+    path = config.node_dir(node_id)
+
+    def fresh(*, voting: bool) -> None:
+        format_disk(path, config.cluster_id, node_id, time.time_ns() // 1_000_000, voting)
+
+    try:
+        disk: Disk = open_disk(path, config.cluster_id, node_id)
+    except NotFormatted as error:
+        if len(config.nodes) == 1 and not bootstrap:
+            raise StorageError(
+                f"{path}: no data, and no other node to learn it from: "
+                "start a new cluster with --bootstrap"
+            ) from None
+        if not bootstrap or error.data_lost:
+            log.warning(
+                "no data: the node rejoins, and votes once it has caught up", path=str(path)
+            )
+        fresh(voting=bootstrap and not error.data_lost)
+        disk = open_disk(path, config.cluster_id, node_id)
+    except Damaged as error:
+        disk = _replace_damaged(config, node_id, error, fresh)
+    try:
+        return disk, *_load(disk)
+    except Damaged as error:
+        disk.close()
+        disk = _replace_damaged(config, node_id, error, fresh)
+        return disk, *_load(disk)
+
+
+def _replace_damaged(
+    config: Config, node_id: int, error: Damaged, fresh: Callable[..., None]
+) -> Disk:
+    path = config.node_dir(node_id)
+    if len(config.nodes) == 1:
+        raise error
+    aside = set_aside(path)
+    log.error(
+        "damaged data is set aside: the node repairs itself from its peers before it votes",
+        damage=str(error),
+        kept=str(aside),
+    )
+    fresh(voting=False)
+    return open_disk(path, config.cluster_id, node_id)
+
+
+def _load(disk: Disk) -> tuple[Recovered, Machine]:
+    recovered = disk.load()
+    if recovered.snapshot_slot == 0:
+        return recovered, Machine(Limits())
+    try:
+        return recovered, restore(snapshot_chunks(disk, recovered.snapshot_slot), Limits())
+    except MalformedSnapshot as error:
+        raise Damaged(f"the snapshot of slot {recovered.snapshot_slot}: {error}") from None
+
+
+# The node ---------------------------------------------------------------------------------------
+
+
+class _Node:
+    def __init__(
+        self,
+        config: Config,
+        own: NodeConfig,
+        disk: Disk,
+        recovered: Recovered,
+        machine: Machine,
+    ) -> None:
+        self._config = config
+        self._own = own
+        self._stop = asyncio.Event()
+        self._broken: BaseException | None = None
+        self._addresses = {node.id: node.address for node in config.nodes}
+        rng = random.Random(int.from_bytes(os.urandom(8), "big"))
+        now = asyncio.get_running_loop().time()
+        replica = Replica(_replica_config(config, own.id, now), recovered, machine, rng, now)
+        self._transport = self._make_transport(rng)
+        self._runtime = Runtime(replica, disk, self._transport, self._on_broken)
+        self._models: list[client_pb2.ModelStatus] = []
+        self._live = LiveText(
+            own.id, lambda node, body: self._transport.send(node, STREAM_KIND, body)
+        )
+        self._runtime.on_kind(STREAM_KIND, self._live.receive)
+        self._local = LocalReplica(self._runtime, self._live)
+
+    def _make_transport(self, rng: random.Random) -> Transport:
+        config, own = self._config, self._own
+        bound = config.limits.message_bytes
+        if config.network == "direct":
+            return DirectTransport(
+                config.cluster_id, own.id, self._addresses, max_message_bytes=bound, rng=rng
+            )
+        return RelayedTransport(
+            config.orchestrator.address,
+            config.cluster_id,
+            own.id,
+            self._addresses,
+            client_address=own.address,
+            max_message_bytes=bound,
+            rng=rng,
+        )
+
+    def _on_broken(self, error: BaseException) -> None:
+        self._broken = error
+        self._stop.set()
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        config, own = self._config, self._own
+        server = grpc.aio.server(options=stream_options(config.limits.message_bytes))
+        facts = Facts(
+            config.cluster_id,
+            own.id,
+            self._addresses,
+            config.network,
+            config.orchestrator.address if config.network == "orchestrated" else "",
+            self._models,
+        )
+        requests = Requests(
+            self._runtime,
+            self._addresses,
+            default_timeout_s=READ_TIMEOUT_S,
+            default_deadline_ms=config.answering.deadline_ms,
+            max_command_bytes=config.limits.message_bytes // 2,
+            max_response_bytes=config.limits.message_bytes - 4096,
+        )
+        token = config.client_token.get_secret_value() if config.client_token else None
+        servicer = ClientServicer(
+            self._runtime, requests, self._live, facts, token=token, read_timeout_s=READ_TIMEOUT_S
+        )
+        client_pb2_grpc.add_ClientServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        names = [client_pb2.DESCRIPTOR.services_by_name["Client"].full_name]
+        if isinstance(self._transport, DirectTransport):
+            peer_pb2_grpc.add_PeerServicer_to_server(self._transport.servicer, server)  # type: ignore[no-untyped-call]
+            names.append(peer_pb2.DESCRIPTOR.services_by_name["Peer"].full_name)
+        health = await add_standard_services(server, names)
+        address = listen(server, own.address)
+        await server.start()
+        await self._runtime.start()
+        answering = asyncio.create_task(self._answer())
+        log.info("serving", node=own.id, address=address, network=config.network)
+        await self._stop.wait()
+        log.info("stopping", node=own.id)
+        if self._broken is None:
+            await health.stopping()
+        answering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await answering
+        servicer.close()
+        await self._runtime.close()
+        self._live.close()
+        await server.stop(STOP_GRACE_S)
+        if self._broken is not None:
+            raise NodeFailed(_reason(self._broken)) from self._broken
+
+    async def _answer(self) -> None:
+        """Find out which models there are, then answer with them until cancelled."""
+        providers: dict[str, Provider] = {}
+        try:
+            for index, settings in enumerate(_provider_settings(self._config, self._own)):
+                chosen, reason = await resolve(settings, os.environ)
+                try:
+                    provider = make_provider(chosen)
+                except ProviderError as error:
+                    log.error("a model cannot be served", model=settings.model, error=str(error))
+                    reason = str(error)
+                else:
+                    log.info("serving a model", provider=chosen.provider, reason=reason)
+                    providers[chosen.model] = provider
+                    if index == 0:
+                        providers[""] = provider
+                self._models.append(
+                    client_pb2.ModelStatus(
+                        node=self._own.id,
+                        provider=chosen.provider,
+                        model=chosen.model,
+                        note=reason,
+                    )
+                )
+            answering = self._config.answering
+            answerer = Answerer(
+                self._local,
+                providers,
+                concurrency=answering.concurrency,
+                reassign_after_s=answering.reassign_after_ms / 1000,
+            )
+            await answerer.start()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await answerer.close()
+        finally:
+            for provider in set(providers.values()):
+                await provider.aclose()
+
+
+def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:
+    settings = config.paxos
+    paxos = PaxosConfig(
+        node=node_id,
+        members=tuple(sorted(node.id for node in config.nodes)),
+        epoch_ms=int(time.time() * 1000 - now * 1000),
+        heartbeat_s=settings.heartbeat_ms / 1000,
+        election_timeout_s=settings.election_timeout_ms / 1000,
+        pipeline_slots=settings.pipeline_slots,
+        max_batch_commands=settings.max_batch_commands,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_pending_commands=settings.max_pending_commands,
+        max_pending_bytes=settings.max_pending_bytes,
+        log_retain_bytes=settings.log_retain_bytes,
+        chunk_bytes=settings.chunk_bytes,
+    )
+    return ReplicaConfig(
+        paxos=paxos,
+        snapshot_every_bytes=settings.snapshot_every_bytes,
+        snapshot_every_slots=settings.snapshot_every_slots,
+    )
+
+
+def _provider_settings(config: Config, own: NodeConfig) -> list[ProviderSettings]:
+    answering = config.answering
+    timeouts = Timeouts(
+        first_token_s=answering.first_token_timeout_ms / 1000,
+        idle_s=answering.idle_timeout_ms / 1000,
+        total_s=answering.deadline_ms / 1000,
+    )
+    limits = ProviderLimits(
+        max_answer_bytes=config.limits.answer_bytes,
+        concurrency=answering.concurrency,
+        attempts=answering.retries + 1,
+    )
+    return [
+        ProviderSettings(
+            provider=model.provider,
+            model=model.model,
+            base_url=model.base_url or "",
+            api_key=model.api_key.get_secret_value() if model.api_key else "",
+            node=own.id,
+            timeouts=timeouts,
+            limits=limits,
+            options=model.options,
+        )
+        for model in own.models
+    ]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, StorageError):
+        return str(error)
+    log.error("a bug stopped the node", exc_info=error)
+    return f"a bug stopped the node: {type(error).__name__}: {error}"

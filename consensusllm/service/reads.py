@@ -1,0 +1,43 @@
+"""Queries of a client, answered from this node's applied state."""
+
+from __future__ import annotations
+
+from consensusllm.conversations import Machine
+from consensusllm.wire.commands import conversation_to_proto, summary_to_proto
+from consensusllm.wire.generated import client_pb2 as pb
+
+PAGE = 1000
+"""The most that one answer lists."""
+
+
+def run_query(machine: Machine, read: pb.Read) -> pb.ReadReply:
+    """Answer ``read``, which asks for something."""
+    reply = pb.ReadReply(applied_slot=machine.applied_slot)
+    query = read.WhichOneof("query")
+    if query == "key":
+        value = machine.get(read.key)
+        if value is None:
+            reply.not_found = True
+        else:
+            reply.key_value.value = value
+    elif query == "conversation":
+        conversation = machine.conversation(read.conversation)
+        if conversation is None:
+            reply.not_found = True
+        else:
+            reply.conversation.CopyFrom(conversation_to_proto(conversation))
+    elif query == "list":
+        limit = _page(read.list.limit)
+        found = machine.summaries(read.list.after, limit + 1)
+        reply.list.conversations.extend(summary_to_proto(summary) for summary in found[:limit])
+        reply.list.more = len(found) > limit
+    else:
+        limit = _page(read.keys.limit)
+        keys = machine.keys(read.keys.prefix, read.keys.after, limit + 1)
+        reply.keys.keys.extend(keys[:limit])
+        reply.keys.more = len(keys) > limit
+    return reply
+
+
+def _page(limit: int) -> int:
+    return min(limit or PAGE, PAGE)

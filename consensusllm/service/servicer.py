@@ -1,0 +1,111 @@
+"""The gRPC service `Client` of a node: checks who asks, then hands on to the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from consensusllm.council.live_text import LiveText
+from consensusllm.replica.outcomes import Failure
+from consensusllm.replica.runtime import Runtime
+from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.generated import client_pb2_grpc
+
+from .pipeline import PipelineStream, Requests
+from .status import Facts, status
+from .watch import NoSuchTurn, watch
+
+MAX_OUTSTANDING = 8192
+"""Unanswered requests of one stream; more wait in the client, unread."""
+
+RESPONSE_BYTES = 1 << 20
+WATCHES = 4096
+
+
+class ClientServicer(client_pb2_grpc.ClientServicer):
+    """``token`` None: everybody may ask."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        requests: Requests,
+        live: LiveText,
+        facts: Facts,
+        *,
+        token: str | None,
+        read_timeout_s: float,
+    ) -> None:
+        self._runtime = runtime
+        self._requests = requests
+        self._live = live
+        self._facts = facts
+        self._expected = f"Bearer {token}".encode() if token else None
+        self._read_timeout_s = read_timeout_s
+        self._watches = 0
+        self._streams: set[asyncio.Task[None]] = set()
+
+    async def Pipeline(self, request_iterator: Any, context: Any) -> None:
+        await self._check(context)
+        stream = PipelineStream(self._requests, MAX_OUTSTANDING, RESPONSE_BYTES)
+        task = asyncio.ensure_future(stream.run(request_iterator, context.write))
+        self._streams.add(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            task.cancel()
+            if task.cancelled() or not task.done():
+                await asyncio.gather(task, return_exceptions=True)
+        finally:
+            self._streams.discard(task)
+
+    async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchEvent]:
+        await self._check(context)
+        if self._watches >= WATCHES:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many readers: try again later"
+            )
+        self._watches += 1
+        try:
+            await self._barrier(context)
+            async for event in watch(self._runtime.replica, self._live, request):
+                yield event
+        except NoSuchTurn as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        finally:
+            self._watches -= 1
+
+    async def GetStatus(self, request: pb.StatusRequest, context: Any) -> pb.Status:
+        await self._check(context)
+        return status(self._runtime, self._facts)
+
+    def close(self) -> None:
+        """End the pipelines, so that the server can stop; clients go on at another node."""
+        for task in self._streams:
+            task.cancel()
+
+    async def _barrier(self, context: Any) -> None:
+        """A reader that was just told of its turn must find it here."""
+        done: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
+
+        def resolve(failure: Failure | None) -> None:
+            if not done.done():
+                done.set_result(failure)
+
+        self._runtime.read(self._read_timeout_s, resolve)
+        failure = await done
+        if failure is not None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, failure.message)
+
+    async def _check(self, context: Any) -> None:
+        if self._expected is None:
+            return
+        given = dict(context.invocation_metadata() or ()).get("authorization", "")
+        value = given if isinstance(given, bytes) else given.encode()
+        if not hmac.compare_digest(value, self._expected):
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "the client token is missing or wrong"
+            )

@@ -1,0 +1,108 @@
+"""Live text of a turn for one reader, from wherever the reader left off to the turn's end.
+
+What a reader sees is what is recorded: while a candidate is open its live text is passed on; when
+it has ended, whatever the reader still lacks comes from the state. When another attempt takes the
+candidate over the reader is told so, and the text counts from 0 again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from consensusllm.conversations.records import Candidate, Turn
+from consensusllm.council.live_text import RENEW_S, Key, LiveText
+from consensusllm.replica.replica import Replica
+from consensusllm.wire.commands import candidate_to_proto, turn_to_proto
+from consensusllm.wire.generated import client_pb2 as pb
+
+
+class NoSuchTurn(Exception):
+    """The conversation or the turn is not there (any more)."""
+
+
+class _Reader:
+    def __init__(self, live: LiveText, request: pb.WatchRequest) -> None:
+        self._live = live
+        self._conversation = request.conversation
+        self._turn = request.turn
+        self._positions = {
+            position.candidate: (position.attempt, position.offset)
+            for position in request.positions
+        }
+        self._done: set[int] = set()
+
+    def events(self, turn: Turn) -> list[pb.WatchEvent]:
+        """What is new since the last call."""
+        events: list[pb.WatchEvent] = []
+        for candidate in turn.candidates:
+            if candidate.number not in self._done:
+                events.extend(self._candidate(candidate))
+        if turn.closed:
+            events.append(pb.WatchEvent(turn_closed=turn_to_proto(turn)))
+        return events
+
+    def _candidate(self, candidate: Candidate) -> list[pb.WatchEvent]:
+        events = []
+        attempt, offset = self._positions.get(candidate.number, (candidate.attempt, 0))
+        if attempt != candidate.attempt:
+            takeover = pb.Takeover(
+                candidate=candidate.number, attempt=candidate.attempt, node=candidate.node
+            )
+            events.append(pb.WatchEvent(takeover=takeover))
+            offset = 0
+        if candidate.ended:
+            text, model = candidate.text[offset:], candidate.model
+        else:
+            key = Key(self._conversation, self._turn, candidate.number, candidate.attempt)
+            live = self._live.follow(key, candidate.node)
+            text, model = (live.since(offset), live.model) if live is not None else ("", "")
+        if text and not candidate.error:
+            delta = pb.WatchDelta(
+                candidate=candidate.number,
+                attempt=candidate.attempt,
+                offset=offset,
+                text=text,
+                node=candidate.node,
+                model=model,
+            )
+            events.append(pb.WatchEvent(delta=delta))
+            offset += len(text)
+        self._positions[candidate.number] = (candidate.attempt, offset)
+        if candidate.ended:
+            self._done.add(candidate.number)
+            events.append(pb.WatchEvent(candidate_done=candidate_to_proto(candidate)))
+        return events
+
+
+async def watch(
+    replica: Replica, live: LiveText, request: pb.WatchRequest
+) -> AsyncIterator[pb.WatchEvent]:
+    """Events of the turn until it closes. Raises NoSuchTurn."""
+    reader = _Reader(live, request)
+    changed = asyncio.Event()
+    stop = live.watch(request.conversation, request.turn, changed.set)
+    try:
+        while True:
+            changed.clear()
+            turn = _turn(replica, request)
+            for event in reader.events(turn):
+                yield event
+            if turn.closed:
+                return
+            try:
+                # Subscriptions at other nodes are renewed even when nothing is heard.
+                await asyncio.wait_for(changed.wait(), RENEW_S)
+            except asyncio.TimeoutError:
+                continue
+    finally:
+        stop()
+
+
+def _turn(replica: Replica, request: pb.WatchRequest) -> Turn:
+    conversation = replica.machine.conversation(request.conversation)
+    if conversation is None:
+        raise NoSuchTurn(f"no conversation '{request.conversation}'")
+    if not 1 <= request.turn <= len(conversation.turns):
+        raise NoSuchTurn(f"no turn {request.turn} in '{request.conversation}'")
+    return conversation.turns[request.turn - 1]

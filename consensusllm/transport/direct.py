@@ -1,0 +1,160 @@
+"""The transport of nodes that dial each other, without an orchestrator.
+
+Each direction of a pair has a stream of its own, opened by the sender. The receiving half is a gRPC
+servicer that the node adds to its own server; it answers once when the stream is open and then
+says nothing. A stream that carries a foreign envelope is ended with a status that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import grpc.aio
+import structlog
+
+from ..wire.generated import peer_pb2, peer_pb2_grpc
+from .envelopes import pack, refuse, unpack
+from .link import Link
+from .outbox import QueueLimits
+from .port import Envelope, Receiver
+from .streams import MAX_MESSAGE_BYTES, StreamRefused, race, receive
+
+log = structlog.get_logger(__name__)
+
+
+class PeerServicer(peer_pb2_grpc.PeerServicer):
+    """Takes the streams that peers open to this node. Add it to the node's server."""
+
+    def __init__(self, cluster_id: str, node: int, peers: frozenset[int]) -> None:
+        self._cluster_id = cluster_id
+        self._node = node
+        self._peers = peers
+        self._receiver: Receiver | None = None
+        self._closing = asyncio.Event()
+        self._told: set[str] = set()
+
+    def deliver_to(self, receiver: Receiver) -> None:
+        """Hand on what arrives from now on; before this, streams are refused."""
+        self._receiver = receiver
+
+    def close(self) -> None:
+        """End all streams, so that the server can stop without waiting for them."""
+        self._closing.set()
+
+    async def Link(
+        self,
+        _requests: Any,
+        context: grpc.aio.ServicerContext[peer_pb2.Envelopes, peer_pb2.LinkAck],
+    ) -> None:
+        if self._receiver is None or self._closing.is_set():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node is starting or stopping")
+        await context.write(peer_pb2.LinkAck())
+        try:
+            await race(self._read(context, self._receiver), self._wait_for_close())
+        except StreamRefused as refused:
+            why = str(refused)
+            if why not in self._told and len(self._told) < 64:
+                self._told.add(why)
+                log.warning("refused a peer's stream", peer=context.peer(), why=why)
+            await context.abort(refused.code, why)
+        if self._closing.is_set():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node is stopping")
+
+    async def _wait_for_close(self) -> None:
+        await self._closing.wait()
+
+    async def _read(
+        self,
+        context: grpc.aio.ServicerContext[peer_pb2.Envelopes, peer_pb2.LinkAck],
+        receiver: Receiver,
+    ) -> None:
+        while (message := await receive(context)) is not None:
+            for envelope in message.envelopes:
+                refusal = refuse(envelope, self._cluster_id, self._node, self._peers)
+                if refusal:
+                    raise StreamRefused(
+                        grpc.StatusCode.FAILED_PRECONDITION, f"envelope refused: {refusal}"
+                    )
+                receiver(unpack(envelope))
+
+
+class DirectTransport:
+    """Moves envelopes between ``node`` and its peers over a stream of its own to each.
+
+    ``addresses`` gives ``host:port`` of every member's server, this node's included. Add
+    ``servicer`` to this node's server (``peer_pb2_grpc.add_PeerServicer_to_server``).
+    """
+
+    def __init__(
+        self,
+        cluster_id: str,
+        node: int,
+        addresses: Mapping[int, str],
+        *,
+        limits: QueueLimits = QueueLimits(),  # noqa: B008 (frozen)
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        rng: random.Random | None = None,
+    ) -> None:
+        assert node in addresses, f"node {node} is not among the members"
+        self._cluster_id = cluster_id
+        self._node = node
+        self._links = {
+            peer: Link(
+                addresses[peer],
+                open_stream=_link,
+                first=None,
+                wrap=self._wrap,
+                on_message=_ignore,
+                limits=limits,
+                max_message_bytes=max_message_bytes,
+                rng=rng or random.Random(),
+            )
+            for peer in sorted(addresses)
+            if peer != node
+        }
+        self.servicer = PeerServicer(cluster_id, node, frozenset(self._links))
+
+    @property
+    def dropped(self) -> int:
+        """Envelopes that were given to ``send`` and not sent."""
+        return sum(link.dropped for link in self._links.values())
+
+    async def start(self, receiver: Receiver) -> None:
+        """Begin to connect and to deliver; returns without waiting for any peer."""
+        self.servicer.deliver_to(receiver)
+        for link in self._links.values():
+            link.start()
+
+    def send(self, dst: int, kind: str, body: bytes) -> None:
+        """Queue one envelope for ``dst``, another member; dropped while its stream is down."""
+        self._links[dst].put(Envelope(self._node, dst, kind, body))
+
+    def connected(self) -> frozenset[int]:
+        """Peers to which our own stream is up."""
+        return frozenset(peer for peer, link in self._links.items() if link.up)
+
+    async def close(self) -> None:
+        """End the streams in both directions and drop what waits."""
+        self.servicer.close()
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+
+    def _wrap(self, batch: list[Envelope]) -> peer_pb2.Envelopes:
+        message = peer_pb2.Envelopes()
+        pack(message, self._cluster_id, batch)
+        return message
+
+
+def _link(
+    channel: grpc.aio.Channel,
+) -> grpc.aio.StreamStreamCall[peer_pb2.Envelopes, peer_pb2.LinkAck]:
+    stub = peer_pb2_grpc.PeerStub(channel)  # type: ignore[no-untyped-call]
+    call: grpc.aio.StreamStreamCall[peer_pb2.Envelopes, peer_pb2.LinkAck]
+    call = stub.Link(wait_for_ready=True)
+    return call
+
+
+def _ignore(message: peer_pb2.LinkAck) -> None:
+    """Acknowledgements carry nothing."""

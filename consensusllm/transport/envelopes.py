@@ -1,0 +1,35 @@
+"""Envelopes between the port's dataclass and protobuf, and which of them a node must refuse."""
+
+from __future__ import annotations
+
+from ..wire.generated import peer_pb2
+from .port import Envelope
+
+
+def pack(into: peer_pb2.Envelopes, cluster_id: str, batch: list[Envelope]) -> None:
+    """Append ``batch`` to the protobuf message ``into``."""
+    add = into.envelopes.add
+    for envelope in batch:
+        add(
+            cluster_id=cluster_id,
+            src=envelope.src,
+            dst=envelope.dst,
+            kind=envelope.kind,
+            body=envelope.body,
+        )
+
+
+def unpack(envelope: peer_pb2.Envelope) -> Envelope:
+    """The envelope as the port has it."""
+    return Envelope(envelope.src, envelope.dst, envelope.kind, envelope.body)
+
+
+def refuse(envelope: peer_pb2.Envelope, cluster_id: str, node: int, peers: frozenset[int]) -> str:
+    """Why ``node`` must not take ``envelope``, in one line; empty when it may."""
+    if envelope.cluster_id != cluster_id:
+        return f"it is of cluster {envelope.cluster_id!r}, this is cluster {cluster_id!r}"
+    if envelope.dst != node:
+        return f"it is for node {envelope.dst}, this is node {node}"
+    if envelope.src not in peers:
+        return f"node {envelope.src} is not a peer of node {node} in this cluster"
+    return ""

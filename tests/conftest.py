@@ -1,0 +1,35 @@
+"""One seed for a whole test run: CONSENSUSLLM_SEED, or a random one; it is shown at the top.
+
+Hypothesis draws from it, and tests that need randomness of their own take the fixture ``seed``.
+Run again with the same CONSENSUSLLM_SEED to see the same cases.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import pytest
+
+SEED = int(os.environ.get("CONSENSUSLLM_SEED") or secrets.randbits(32))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = str(SEED)
+
+
+def pytest_report_header() -> str:
+    return f"CONSENSUSLLM_SEED={SEED}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.TESTS_FAILED:
+        terminalreporter.line(f"rerun these cases with CONSENSUSLLM_SEED={SEED}")
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """The seed of this run."""
+    return SEED

@@ -1,0 +1,162 @@
+"""failNode and fixNode: orders that travel to the launcher and back, with a relay and without."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from consensusllm.orchestrator import (
+    FaultRefused,
+    FaultsClient,
+    Launchers,
+    ProcessFailed,
+    serve_faults,
+)
+from consensusllm.orchestrator.launchers import ProcessRefused
+
+
+class FakeLauncher:
+    """Records orders, as ``(node, start)``; ``trouble`` is raised by each one."""
+
+    def __init__(self, client: FaultsClient, nodes: tuple[int, ...]) -> None:
+        self.orders: list[tuple[int, bool]] = []
+        self.trouble: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.attached = asyncio.Event()
+        self.task = asyncio.ensure_future(
+            client.processes(nodes, self.handle, on_attached=self.attached.set)
+        )
+
+    async def handle(self, node: int, start: bool) -> None:
+        self.orders.append((node, start))
+        await self.gate.wait()
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def close(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@pytest.fixture
+async def launch() -> AsyncIterator[Callable]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(client: FaultsClient, nodes: tuple[int, ...] = (1, 2, 3)) -> FakeLauncher:
+            launcher = FakeLauncher(client, nodes)
+            stack.push_async_callback(launcher.close)
+            await asyncio.wait_for(launcher.attached.wait(), 10)
+            return launcher
+
+        yield make
+
+
+async def test_fail_node_kills_the_process_and_holds_the_node_down_until_fix_node(
+    cluster, launch
+) -> None:
+    launcher = await launch(cluster.client)
+    assert "node 2 is dead" in await cluster.client.fail_node(2)
+    assert launcher.orders == [(2, False)]
+    listed = await cluster.client.faults()
+    assert (listed.faults, listed.down) == (["failNode 2"], [2])
+    assert await cluster.fates([(1, 2), (2, 3), (1, 3)]) == {
+        (1, 2): "down",
+        (2, 3): "down",
+        (1, 3): "delivered",
+    }
+    assert await cluster.client.fix_node(2) == "node 2 is started"
+    assert launcher.orders[1:] == [(2, True)]
+    assert (await cluster.client.faults()).down == []
+    assert (await cluster.fates([(1, 2)])) == {(1, 2): "delivered"}
+
+
+async def test_heal_starts_the_nodes_that_are_down_too(cluster, launch) -> None:
+    launcher = await launch(cluster.client)
+    await cluster.client.fail_node(3)
+    await cluster.client.fail_link(1, 2)
+    assert await cluster.client.heal() == "every fault is lifted, node 3 is started"
+    assert launcher.orders == [(3, False), (3, True)]
+    listed = await cluster.client.faults()
+    assert (listed.faults, listed.down) == ([], [])
+
+
+async def test_without_a_launcher_the_answer_says_so_and_nothing_is_down(cluster) -> None:
+    for command in (cluster.client.fail_node, cluster.client.fix_node):
+        with pytest.raises(FaultRefused, match=r"^no launcher runs these nodes: "):
+            await command(1)
+    assert (await cluster.client.faults()).down == []
+
+
+async def test_a_launcher_that_fails_is_quoted_and_the_state_is_as_before(cluster, launch) -> None:
+    launcher = await launch(cluster.client)
+    launcher.trouble = ProcessFailed("node 1 does not run")
+    with pytest.raises(FaultRefused, match=r"^node 1 does not run$"):
+        await cluster.client.fail_node(1)
+    assert (await cluster.client.faults()).down == []
+    launcher.trouble = None
+    await cluster.client.fail_node(1)
+    launcher.trouble = OSError("no such file")
+    with pytest.raises(FaultRefused, match="no such file"):
+        await cluster.client.fix_node(1)
+    assert (await cluster.client.faults()).down == [1]
+
+
+async def test_a_launcher_that_dies_under_an_order_fails_it_at_once(
+    cluster, launch, wait_until
+) -> None:
+    launcher = await launch(cluster.client)
+    launcher.gate.clear()
+    order = asyncio.ensure_future(cluster.client.fail_node(1))
+    await wait_until(lambda: launcher.orders, "the order")
+    await launcher.close()
+    with pytest.raises(FaultRefused, match="the launcher went away"):
+        await order
+
+
+async def test_each_node_is_killed_by_the_launcher_that_runs_it(cluster, launch) -> None:
+    first, second = await launch(cluster.client, (1, 2)), await launch(cluster.client, (3,))
+    await cluster.client.fail_node(1)
+    await cluster.client.fail_node(3)
+    assert (first.orders, second.orders) == ([(1, False)], [(3, False)])
+
+
+async def test_a_launcher_that_names_no_known_node_is_refused(cluster) -> None:
+    async def never(node: int, start: bool) -> None:
+        raise AssertionError
+
+    for nodes in ([], [1, 9]):
+        with pytest.raises(FaultRefused, match="names the nodes that it runs, of 1, 2, 3"):
+            await cluster.client.processes(nodes, never)
+
+
+async def test_an_order_that_is_never_answered_times_out() -> None:
+    launchers = Launchers(order_timeout_s=0.01)
+    launcher = launchers.attach([1])
+    with pytest.raises(ProcessRefused, match="did not answer within"):
+        await launchers.order(1, start=False)
+    assert launcher.waiting == {}
+
+
+async def test_without_a_relay_nodes_fail_and_link_faults_are_refused(launch) -> None:
+    server = await serve_faults("127.0.0.1:0", (1, 2, 3), "t")
+    async with FaultsClient(server.address, "t") as client:
+        launcher = await launch(client)
+        await client.fail_node(2)
+        assert (await client.faults()).faults == ["failNode 2"]
+        for command in (
+            client.fail_link(1, 2),
+            client.partition([[1], [2, 3]]),
+            client.delay(1, 2, 5),
+            client.isolate(1),
+            anext(client.trace()),
+        ):
+            with pytest.raises(FaultRefused, match="start the cluster without --direct"):
+                await command
+        await client.heal()
+        assert launcher.orders == [(2, False), (2, True)]
+        await launcher.close()
+    await server.stop()

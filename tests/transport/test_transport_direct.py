@@ -1,0 +1,163 @@
+"""Nodes that dial each other, over real gRPC streams on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc.aio
+import pytest
+
+from consensusllm.transport import DirectTransport, Envelope, QueueLimits, listen, stream_options
+from consensusllm.wire.generated import peer_pb2, peer_pb2_grpc
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"never came: {what}"
+        await asyncio.sleep(0.005)
+
+
+class Node:
+    """A node's own server with the peer service, and its outgoing streams."""
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+        self.inbox: list[Envelope] = []
+        self.server = grpc.aio.server(options=stream_options())
+        self.address = listen(self.server, "127.0.0.1:0")
+        self.transport: DirectTransport
+
+    async def start(self, addresses: dict[int, str], cluster_id: str = "c") -> None:
+        self.transport = DirectTransport(cluster_id, self.node, addresses)
+        peer_pb2_grpc.add_PeerServicer_to_server(self.transport.servicer, self.server)
+        await self.server.start()
+        await self.transport.start(self.inbox.append)
+
+    async def restart(self, addresses: dict[int, str]) -> None:
+        self.server = grpc.aio.server(options=stream_options())
+        assert listen(self.server, self.address) == self.address
+        await self.start(addresses)
+
+    async def stop(self) -> None:
+        await self.transport.close()
+        await self.server.stop(5)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[Node, Node]]:
+    one, two = Node(1), Node(2)
+    addresses = {1: one.address, 2: two.address}
+    await one.start(addresses)
+    await two.start(addresses)
+    await until(lambda: one.transport.connected() and two.transport.connected(), "both links")
+    yield one, two
+    await one.stop()
+    await two.stop()
+
+
+async def test_messages_pass_in_both_directions_and_in_order(pair) -> None:
+    one, two = pair
+    for number in range(100):
+        one.transport.send(2, "k", b"%d" % number)
+        two.transport.send(1, "k", b"%d" % number)
+    await until(lambda: len(one.inbox) == len(two.inbox) == 100, "all messages")
+    assert two.inbox == [Envelope(1, 2, "k", b"%d" % number) for number in range(100)]
+    assert one.inbox == [Envelope(2, 1, "k", b"%d" % number) for number in range(100)]
+
+
+@pytest.mark.parametrize("abrupt", [False, True])
+async def test_a_peer_that_restarts_on_its_port_is_found_again(pair, abrupt: bool) -> None:
+    one, two = pair
+    if abrupt:
+        await two.server.stop(None)
+    await two.stop()
+    await until(lambda: not one.transport.connected(), "the loss")
+    one.transport.send(2, "k", b"lost")
+    assert one.transport.dropped == 1
+    await two.restart({1: one.address, 2: two.address})
+    await until(lambda: one.transport.connected() and two.transport.connected(), "both links")
+    one.transport.send(2, "k", b"found")
+    two.transport.send(1, "k", b"found too")
+    await until(lambda: two.inbox and one.inbox, "the messages")
+    assert [envelope.body for envelope in two.inbox] == [b"found"]
+
+
+async def test_one_dead_peer_costs_the_others_nothing(pair) -> None:
+    one, two = pair
+    silent = Node(3)  # bound, never started: it takes no stream
+    await one.transport.close()
+    sender = DirectTransport("c", 1, {1: one.address, 2: two.address, 3: silent.address})
+    await sender.start(one.inbox.append)
+    await until(lambda: sender.connected() == {2}, "the live peer")
+    for _ in range(10):
+        sender.send(3, "k", b"")
+        sender.send(2, "k", b"")
+    await until(lambda: len(two.inbox) == 10, "all messages to the live peer")
+    assert sender.dropped == 10
+    await sender.close()
+    await silent.server.stop(None)
+
+
+async def test_a_message_over_the_bound_is_dropped_and_the_stream_goes_on(pair) -> None:
+    one, two = pair
+    one.transport.send(2, "k", bytes(17 * 1024 * 1024))
+    one.transport.send(2, "k", bytes(9 * 1024 * 1024))
+    one.transport.send(2, "k", bytes(9 * 1024 * 1024))
+    await until(lambda: len(two.inbox) == 2, "the messages within the bound")
+    assert one.transport.dropped == 1
+
+
+async def test_past_the_queue_bound_messages_are_dropped_and_counted(pair) -> None:
+    one, two = pair
+    await one.transport.close()
+    addresses = {1: one.address, 2: two.address}
+    sender = DirectTransport("c", 1, addresses, limits=QueueLimits(max_items=5))
+    await sender.start(one.inbox.append)
+    await until(sender.connected, "the link")
+    for _ in range(8):
+        sender.send(2, "k", b"")
+    assert sender.dropped == 3
+    await until(lambda: len(two.inbox) == 5, "what was within the bound")
+    await sender.close()
+
+
+@pytest.mark.parametrize(
+    ("envelope", "why"),
+    [
+        (peer_pb2.Envelope(cluster_id="d", src=2, dst=1), "it is of cluster 'd'"),
+        (peer_pb2.Envelope(cluster_id="c", src=9, dst=1), "node 9 is not a peer of node 1"),
+        (peer_pb2.Envelope(cluster_id="c", src=1, dst=1), "node 1 is not a peer of node 1"),
+        (peer_pb2.Envelope(cluster_id="c", src=2, dst=3), "it is for node 3, this is node 1"),
+    ],
+)
+async def test_a_foreign_envelope_ends_the_stream_and_is_not_delivered(pair, envelope, why) -> None:
+    one, _ = pair
+    async with grpc.aio.insecure_channel(one.address) as channel:
+        call = peer_pb2_grpc.PeerStub(channel).Link()
+        await call.write(peer_pb2.Envelopes(envelopes=[envelope]))
+        assert await call.read() == peer_pb2.LinkAck()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call.read()
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert why in error.value.details()
+    assert one.inbox == []
+
+
+async def test_bytes_that_are_no_protobuf_end_the_stream(pair) -> None:
+    one, _ = pair
+    async with grpc.aio.insecure_channel(one.address) as channel:
+        call = channel.stream_stream("/consensusllm.peer.v1.Peer/Link")()
+        await call.write(b"\xff\xff\xff\xff")
+        assert await call.read() == b""
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call.read()
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_closing_node_ends_its_peers_streams_so_that_its_server_can_stop(pair) -> None:
+    one, two = pair
+    await two.transport.close()
+    await asyncio.wait_for(two.server.stop(300), 10)
+    await until(lambda: not one.transport.connected(), "the end of the stream")
