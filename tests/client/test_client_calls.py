@@ -1,0 +1,664 @@
+"""Commands and reads against nodes that refuse, drop, delay and die."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import Counter
+
+import pytest
+
+from consensusllm.client import (
+    AlreadyExists,
+    Client,
+    Conflict,
+    GenerationOptions,
+    InvalidRequest,
+    NotAnswered,
+    NotFound,
+    OutcomeUnknown,
+    Overloaded,
+    Status,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from consensusllm.client import pipeline as pipeline_
+from consensusllm.client import session as session_
+from consensusllm.client.nodes import Nodes
+from consensusllm.client.pipeline import Pipeline
+from consensusllm.conversations import (
+    Code,
+    CompareAndSwap,
+    CreateConversation,
+    Limits,
+    OpenSession,
+    PlannedCandidate,
+    Put,
+    Refused,
+    SessionCommand,
+    SubmitQuery,
+)
+from consensusllm.wire.commands import decode_command
+from consensusllm.wire.generated import client_pb2
+
+Failure = client_pb2.Failure
+
+
+async def until(condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        await asyncio.sleep(0.002)
+
+
+def applied(cluster, kind):
+    return [each for each in cluster.commands if isinstance(each.operation, kind)]
+
+
+def sent(node, kind):
+    commands = [decode_command(each.command) for each in node.requests if each.command]
+    return [each for each in commands if isinstance(each.operation, kind)]
+
+
+def answer_all(cluster, conversation, turn, candidates):
+    for number in candidates:
+        cluster.record(conversation, turn, number, f"answer {number}")
+
+
+# What the calls do ----------------------------------------------------------------------------
+
+
+async def test_a_conversation_from_its_creation_to_a_choice(start_cluster):
+    cluster = await start_cluster(3)
+    cluster.on_turn = lambda *turn: answer_all(cluster, *turn)
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        turn = await client.query("c1", "What is\nPaxos? 🙂", options=GenerationOptions(seed=3))
+        assert [(each.number, each.node, each.model, each.text) for each in turn.candidates] == [
+            (number, number, f"model-{number}", f"answer {number}") for number in (1, 2, 3)
+        ]
+        chosen = await client.choose("c1", 2)
+        assert (chosen.turn, chosen.candidate) == (1, 2)
+        seen = await client.view("c1")
+        assert seen.turns[0].question == "What is\nPaxos? 🙂"
+        assert seen.turns[0].choice == 2
+        assert await client.ask("c1", "And Raft?") == 2
+        await client.fork("c1", "c2", 1)
+        await client.rename("c2", "c3")
+        assert [(each.conversation, each.turns) for each in await client.conversations()] == [
+            ("c1", 2),
+            ("c3", 1),
+        ]
+        await client.delete("c3")
+        with pytest.raises(NotFound):
+            await client.view("c3", stale=True)
+
+
+async def test_a_query_that_does_not_wait_returns_the_open_turn(start_cluster):
+    cluster = await start_cluster()
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        turn = await client.query("c1", "q", wait=False, deadline_ms=5000)
+    assert not turn.closed
+    assert [each.ended for each in turn.candidates] == [False]
+
+
+async def test_keys_are_put_read_swapped_listed_and_deleted(start_cluster):
+    cluster = await start_cluster()
+    async with Client(cluster.addresses) as client:
+        assert await client.get("k") is None
+        await client.put("k", b"v")
+        await client.compare_and_swap("k", b"v", b"w")
+        assert await client.get("k") == b"w"
+        with pytest.raises(Conflict) as conflict:
+            await client.compare_and_swap("k", b"v", b"x")
+        assert conflict.value.current == b"w"
+        for number in range(5):
+            await client.put(f"p{number}", b"")
+        assert await client.keys("p") == [f"p{number}" for number in range(5)]
+        assert await client.keys("p", after="p0", limit=3) == ["p1", "p2", "p3"]
+        await client.delete_key("k")
+        with pytest.raises(NotFound):
+            await client.delete_key("k")
+
+
+async def test_lists_of_conversations_are_paged_through(start_cluster):
+    cluster = await start_cluster()
+    names = [f"c{number}" for number in range(5)]
+    async with Client(cluster.addresses) as client:
+        for name in names:
+            await client.create(name)
+        assert [each.conversation for each in await client.conversations()] == names
+        some = await client.conversations(after="c0", limit=3, stale=True)
+        assert [each.conversation for each in some] == names[1:4]
+
+
+async def test_refusals_have_errors_of_their_own(start_cluster):
+    cluster = await start_cluster()
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        with pytest.raises(AlreadyExists, match="c1"):
+            await client.create("c1")
+        with pytest.raises(NotFound, match="c9"):
+            await client.ask("c9", "q")
+        turn = await client.ask("c1", "q")
+        with pytest.raises(NotAnswered):
+            await client.choose("c1", 1)
+        answer_all(cluster, "c1", turn, [1])
+        await client.choose("c1", 1)
+        with pytest.raises(Conflict) as conflict:
+            await client.choose("c1", 1, turn)
+        assert (conflict.value.turn, conflict.value.winner) == (1, 1)
+        with pytest.raises(Conflict):
+            await client.retry("c1")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.create("a b"),
+        lambda client: client.create(""),
+        lambda client: client.create("x" * 65),
+        lambda client: client.rename("c1", "ü"),
+        lambda client: client.view("../c1"),
+        lambda client: client.ask("c1", ""),
+        lambda client: client.ask("c1", "x" * (5 << 20)),
+        lambda client: client.ask("c1", "\ud800"),
+        lambda client: client.ask("c1", "q", deadline_ms=-1),
+        lambda client: client.ask("c1", "q", options=GenerationOptions(max_tokens=-1)),
+        lambda client: client.choose("c1", -1),
+        lambda client: client.put("", b""),
+        lambda client: client.put("k" * 513, b""),
+        lambda client: client.put("k", b"x" * ((1 << 20) + 1)),
+        lambda client: client.put("k", "text"),
+        lambda client: client.get("k", timeout_s=0),
+        lambda client: client.import_conversation({"format": "other"}, "c1"),
+    ],
+)
+async def test_what_can_never_succeed_is_refused_before_anything_is_sent(start_cluster, call):
+    cluster = await start_cluster()
+    async with Client(cluster.addresses) as client:
+        with pytest.raises(InvalidRequest):
+            await call(client)
+    assert cluster.nodes[0].streams == 0
+
+
+@pytest.mark.parametrize(
+    ("addresses", "options"),
+    [
+        ([], {}),
+        ("127.0.0.1:1", {}),
+        (["127.0.0.1"], {}),
+        (["127.0.0.1:1", "127.0.0.1:2"], {"pinned": True}),
+        (["127.0.0.1:1"], {"token": "two\nlines"}),
+    ],
+)
+def test_a_client_that_can_never_work_is_refused(addresses, options):
+    with pytest.raises(InvalidRequest):
+        Client(addresses, **options)
+
+
+# Exactly once ---------------------------------------------------------------------------------
+
+
+async def test_no_command_happens_twice_or_never_however_its_answers_are_lost(start_cluster):
+    cluster = await start_cluster(3)
+    async with Client(cluster.addresses) as client:
+        for node in cluster.nodes:
+            for _ in range(10):
+                node.fault("cut", applied=True)
+                node.fault("cut")
+                node.fault(Failure.UNKNOWN, applied=True)
+                node.fault(Failure.OVERLOADED, retry_after_ms=1)
+                node.fault(Failure.NO_QUORUM)
+        for count in range(40):  # a second application of any of these is a Conflict
+            before = None if count == 0 else b"%d" % count
+            await client.compare_and_swap("n", before, b"%d" % (count + 1))
+            cluster.leader = count % 3 + 1
+        assert await client.get("n") == b"40"
+    swaps = {(each.session, each.sequence) for each in applied(cluster, CompareAndSwap)}
+    assert len(swaps) == 40
+    assert len(applied(cluster, CompareAndSwap)) > 40, "no answer was lost, so nothing was shown"
+
+
+async def test_a_lost_answer_to_create_is_not_taken_for_a_conversation_that_exists(start_cluster):
+    cluster = await start_cluster()
+    cluster.nodes[0].fault("cut", applied=True)
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        cluster.nodes[0].fault("cut", applied=True)
+        assert await client.ask("c1", "q") == 1
+        assert len((await client.view("c1")).turns) == 1
+
+
+async def test_acknowledged_is_the_lowest_number_that_is_not_finished(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.faulty = lambda command: command.operation.key == "held"
+    node.fault("silent")
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        held = asyncio.create_task(client.put("held", b""))
+        await until(lambda: len(sent(node, Put)) == 2)
+        await client.put("b", b"")
+        await client.put("c", b"")
+        numbers = [(each.sequence, each.acknowledged) for each in sent(node, Put)]
+        assert numbers == [(1, 1), (2, 2), (3, 2), (4, 2)]
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+        await client.put("d", b"")
+        assert (sent(node, Put)[-1].sequence, sent(node, Put)[-1].acknowledged) == (5, 5)
+        late = sent(node, Put)[1]
+        refused = cluster.apply(late)
+    assert isinstance(refused, Refused)
+    assert refused.code is Code.STALE
+    assert cluster.machine.get("held") is None
+
+
+async def test_a_command_that_is_held_up_does_not_fill_the_sessions_memory(
+    start_cluster, monkeypatch
+):
+    monkeypatch.setattr(session_, "HELD_REPLIES_MAX", 3)
+    cluster = await start_cluster(limits=Limits(replies_per_session=6))
+    node = cluster.nodes[0]
+    node.faulty = lambda command: command.operation.key == "held"
+    node.fault("silent")
+    async with Client(cluster.addresses) as client:
+        held = asyncio.create_task(client.put("held", b"", timeout_s=60))
+        await until(lambda: len(sent(node, Put)) == 1)
+        for number in range(20):
+            await client.put(f"k{number}", b"")
+        held.cancel()
+    assert len(applied(cluster, OpenSession)) == 2
+
+
+async def test_commands_that_waited_for_room_acknowledge_what_finished_meanwhile(
+    start_cluster, monkeypatch
+):
+    monkeypatch.setitem(Pipeline.__init__.__kwdefaults__, "outstanding_max", 10)
+    cluster = await start_cluster(limits=Limits(replies_per_session=40))
+    async with Client(cluster.addresses) as client:
+        await asyncio.gather(*(client.put(f"k{number}", b"") for number in range(200)))
+    assert cluster.machine.counts().keys == 200
+    assert len(applied(cluster, OpenSession)) == 1
+
+
+# The session is forgotten ---------------------------------------------------------------------
+
+
+async def test_after_its_session_was_forgotten_a_client_goes_on_in_a_fresh_one(start_cluster):
+    cluster = await start_cluster(limits=Limits(sessions=1))
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        cluster.apply(SessionCommand(b"another-client-s", 0, 0, OpenSession()))
+        await asyncio.gather(*(client.put(f"k{number}", b"") for number in range(10)))
+        assert len(await client.keys()) == 11
+    assert len(applied(cluster, OpenSession)) == 3
+
+
+async def test_a_command_that_was_sent_before_its_session_was_forgotten_is_unknown(start_cluster):
+    cluster = await start_cluster(2, limits=Limits(sessions=1))
+    first, second = cluster.nodes
+    second.always_fault(Failure.NOT_LEADER)
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        first.fault("cut", applied=True)
+        pending = asyncio.create_task(client.put("b", b""))
+        await until(lambda: cluster.machine.get("b") is not None)
+        cluster.apply(SessionCommand(b"another-client-s", 0, 0, OpenSession()))
+        with pytest.raises(OutcomeUnknown, match="forgotten"):
+            await pending
+        await client.put("c", b"")
+
+
+# Where calls go -------------------------------------------------------------------------------
+
+
+async def test_a_hint_to_the_leader_is_followed_and_kept(start_cluster):
+    cluster = await start_cluster(3)
+    cluster.leader = 3
+    first, second, third = cluster.nodes
+    async with Client([first.address, second.address]) as client:
+        await client.put("a", b"")
+        refused = len(first.requests)
+        await client.put("b", b"")
+        assert client.address == third.address
+    assert len(first.requests) == refused == 1
+    assert second.streams == 0
+    assert len(applied(cluster, Put)) == 2
+
+
+async def test_without_a_hint_the_next_node_is_asked(start_cluster):
+    cluster = await start_cluster(3)
+    cluster.leader = 3
+    for node in cluster.nodes[:2]:
+        node.faulty = lambda command: True
+        node.always_fault(Failure.NOT_LEADER)
+    async with Client(cluster.addresses) as client:
+        assert await client.get("a") is None
+
+
+async def test_a_dead_node_is_left_and_a_revived_one_is_found(start_cluster):
+    cluster = await start_cluster(2)
+    first, second = cluster.nodes
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"1")
+        await first.die()
+        cluster.leader = 2
+        await client.put("a", b"2")
+        assert client.address == second.address
+        await second.die()
+        cluster.leader = 1
+        await first.start()
+        assert await client.get("a") == b"2"
+
+
+async def test_a_pinned_client_never_roams(start_cluster):
+    cluster = await start_cluster(2)
+    first, second = cluster.nodes
+    cluster.leader = 2
+    async with Client([first.address], pinned=True) as client:
+        with pytest.raises(Unavailable):
+            await client.get("a", timeout_s=0.3)
+        cluster.leader = 1
+        await client.put("a", b"")
+        await first.die()
+        with pytest.raises(Unavailable):
+            await client.get("a", timeout_s=0.3)
+        with pytest.raises(Unavailable):
+            await client.status()
+    assert second.streams == 0
+
+
+# Deadlines ------------------------------------------------------------------------------------
+
+
+async def test_all_nodes_down_says_so_in_one_line(start_cluster):
+    cluster = await start_cluster(2)
+    for node in cluster.nodes:
+        await node.die()
+    async with Client(cluster.addresses, timeout_s=1) as client:
+        for call in (client.get("k"), client.query("c1", "q")):
+            with pytest.raises(Unavailable) as unavailable:
+                await call
+            text = str(unavailable.value)
+            assert text.startswith("no answer within 1 s (127.0.0.1:")
+            assert "does not accept connections" in text
+            assert "check that a majority of the nodes runs" in text
+            assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (Failure.NO_QUORUM, Unavailable),
+        (Failure.NOT_LEADER, Unavailable),
+        (Failure.OVERLOADED, Overloaded),
+        (Failure.UNKNOWN, OutcomeUnknown),
+        ("cut", OutcomeUnknown),
+        ("silent", OutcomeUnknown),
+    ],
+)
+async def test_what_a_command_raises_at_its_deadline(start_cluster, kind, error):
+    cluster = await start_cluster()
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        cluster.nodes[0].always_fault(kind)
+        with pytest.raises(error):
+            await client.put("a", b"", timeout_s=0.3)
+
+
+@pytest.mark.parametrize("kind", [Failure.UNKNOWN, "cut", "silent"])
+async def test_a_read_is_never_of_unknown_outcome(start_cluster, kind):
+    cluster = await start_cluster()
+    cluster.nodes[0].always_fault(kind)
+    async with Client(cluster.addresses, timeout_s=0.2) as client:
+        with pytest.raises(Unavailable):
+            await client.get("a")
+
+
+async def test_the_time_that_an_overloaded_node_asks_for_is_given_to_it(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        node.always_fault(Failure.OVERLOADED, retry_after_ms=60_000)
+        with pytest.raises(Overloaded):
+            await client.put("b", b"", timeout_s=0.3)
+        assert len(sent(node, Put)) == 2
+        node.always = None
+        node.fault(Failure.OVERLOADED, retry_after_ms=200)
+        began = time.monotonic()
+        await client.put("b", b"")
+        assert time.monotonic() - began >= 0.2
+
+
+async def test_a_request_that_the_node_finds_malformed_is_not_sent_again(start_cluster):
+    cluster = await start_cluster()
+    cluster.nodes[0].always_fault(Failure.INVALID)
+    async with Client(cluster.addresses) as client:
+        with pytest.raises(InvalidRequest):
+            await client.get("a")
+    assert len(cluster.nodes[0].requests) == 1
+
+
+async def test_a_refusal_does_not_hide_that_an_earlier_try_may_have_happened(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        node.fault("cut", applied=True)
+        node.fault(Failure.INVALID)
+        with pytest.raises(OutcomeUnknown):
+            await client.put("a", b"1")
+
+
+async def test_a_node_that_is_silent_is_given_up_for_the_next_one(start_cluster, monkeypatch):
+    monkeypatch.setattr("consensusllm.client.calls.TRY_S", 0.1)
+    monkeypatch.setattr("consensusllm.client.calls.GRACE_S", 0.1)
+    monkeypatch.setattr(pipeline_, "SILENCE_S", 0.1)
+    cluster = await start_cluster(2)
+    cluster.leader = 2
+    cluster.nodes[0].always_fault("silent")
+    async with Client(cluster.addresses) as client:
+        assert await client.get("a") is None
+
+
+async def test_a_silent_stream_is_opened_anew_where_there_is_no_other_node(
+    start_cluster, monkeypatch
+):
+    monkeypatch.setattr("consensusllm.client.calls.TRY_S", 0.1)
+    monkeypatch.setattr("consensusllm.client.calls.GRACE_S", 0.1)
+    monkeypatch.setattr(pipeline_, "SILENCE_S", 0.1)
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.fault("silent")
+    async with Client(cluster.addresses, pinned=True) as client:
+        assert await client.get("a") is None
+    assert node.streams == 2
+
+
+# The pipeline ---------------------------------------------------------------------------------
+
+
+async def test_concurrent_calls_travel_in_few_messages(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    async with Client(cluster.addresses) as client:
+        await asyncio.gather(*(client.put(f"k{number}", b"v") for number in range(500)))
+    assert cluster.machine.counts().keys == 500
+    assert len(sent(node, OpenSession)) == 1
+    assert len(node.messages) <= 5
+
+
+async def test_messages_are_bounded_in_bytes(start_cluster):
+    cluster = await start_cluster()
+    value = bytes(400_000)
+    async with Client(cluster.addresses) as client:
+        await asyncio.gather(*(client.put(f"k{number}", value) for number in range(10)))
+    sizes = [sum(each.ByteSize() for each in message) for message in cluster.nodes[0].messages]
+    assert max(sizes) <= pipeline_.MESSAGE_BYTES_MAX
+    assert sum(sizes) > 4_000_000
+
+
+async def pipeline_to(node, **bounds):
+    nodes = Nodes([node.address], token=None, pinned=False)
+    return nodes, Pipeline(nodes, **bounds)
+
+
+def get_request():
+    return client_pb2.Request(read=client_pb2.Read(key="k"))
+
+
+@pytest.mark.parametrize("bounds", [{"outstanding_max": 4}, {"outstanding_bytes_max": 20}])
+async def test_what_is_outstanding_is_bounded_and_the_rest_waits_in_order(start_cluster, bounds):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.gate.clear()
+    nodes, pipeline = await pipeline_to(node, **bounds)
+    give_up_at = asyncio.get_running_loop().time() + 30
+    tasks = [asyncio.create_task(pipeline.send(get_request, give_up_at)) for _ in range(20)]
+    await until(lambda: node.messages)
+    assert 1 <= len(node.requests) <= 5
+    for cancelled in tasks[10:15]:
+        cancelled.cancel()
+    node.gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [task.cancelled() for task in tasks] == [False] * 10 + [True] * 5 + [False] * 5
+    ids = [each.id for each in node.requests]
+    assert ids == sorted(ids)
+    assert len(ids) == 15
+    await pipeline.close()
+    await nodes.close()
+
+
+async def test_a_cancelled_call_frees_its_place(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.fault("silent")
+    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
+    give_up_at = asyncio.get_running_loop().time() + 30
+    first = asyncio.create_task(pipeline.send(get_request, give_up_at))
+    await until(lambda: node.messages)
+    second = asyncio.create_task(pipeline.send(get_request, give_up_at))
+    first.cancel()
+    _, response = await second
+    assert response.read.not_found
+    await pipeline.close()
+    await nodes.close()
+
+
+async def test_a_call_that_finds_no_room_until_its_deadline_is_overloaded(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.fault("silent")
+    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
+    now = asyncio.get_running_loop().time()
+    first = asyncio.create_task(pipeline.send(get_request, now + 30))
+    await until(lambda: node.messages)
+    with pytest.raises(Overloaded):
+        await pipeline.send(get_request, now + 0.05)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    large = client_pb2.Request(command=bytes(pipeline_.REQUEST_BYTES_MAX))
+    with pytest.raises(TooLarge):
+        await pipeline.send(lambda: large, now + 30)
+    await pipeline.close()
+    await nodes.close()
+
+
+async def test_cancelled_callers_do_not_stop_the_session_from_opening(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.gate.clear()
+    async with Client(cluster.addresses) as client:
+        first = asyncio.create_task(client.put("a", b""))
+        second = asyncio.create_task(client.put("b", b""))
+        await until(lambda: node.messages)
+        first.cancel()
+        node.gate.set()
+        await second
+    assert [each.operation.key for each in applied(cluster, Put)] == ["b"]
+    assert len(applied(cluster, OpenSession)) == 1
+
+
+async def test_closing_ends_calls_in_flight_and_leaves_nothing_behind(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    client = Client(cluster.addresses)
+    await client.put("a", b"")
+    node.always_fault("silent")
+    pending = asyncio.create_task(client.get("a"))
+    await until(lambda: len(node.requests) == 3)
+    await client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await pending
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.get("a")
+    names = Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())
+    assert not [name for name in names if name.startswith(("_Stream", "Session"))]
+    gc.collect()
+
+
+async def test_closing_while_the_session_opens_or_a_turn_is_read_says_so(start_cluster):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.gate.clear()
+    client = Client(cluster.addresses)
+    cluster.internal(CreateConversation("c1"))
+    cluster.internal(SubmitQuery("c1", "q", (PlannedCandidate(1, 1),)))
+
+    async def read():
+        async for _ in client.watch("c1", 1):
+            pass
+
+    pending = [asyncio.create_task(client.put("a", b"")), asyncio.create_task(read())]
+    await until(lambda: node.messages and node.watches)
+    await client.close()
+    for ended in await asyncio.gather(*pending, return_exceptions=True):
+        assert isinstance(ended, RuntimeError)
+        assert "closed" in str(ended)
+
+
+# Tokens and status ----------------------------------------------------------------------------
+
+
+async def test_the_token_is_shown_to_the_nodes(start_cluster):
+    cluster = await start_cluster(token="s3cret")
+    cluster.on_turn = lambda *turn: answer_all(cluster, *turn)
+    async with Client(cluster.addresses, token="s3cret") as client:
+        await client.create("c1")
+        await client.query("c1", "q")
+        assert (await client.status()).node == 1
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+async def test_a_wrong_token_is_told_at_once(start_cluster, token):
+    cluster = await start_cluster(token="s3cret")
+    async with Client(cluster.addresses, token=token) as client:
+        for call in (client.put("k", b""), client.get("k"), client.status()):
+            with pytest.raises(Unauthenticated, match="give the token"):
+                await call
+        with pytest.raises(Unauthenticated):
+            async for _ in client.watch("c1", 1):
+                pass
+
+
+async def test_status_of_one_node_and_of_all(start_cluster):
+    cluster = await start_cluster(3)
+    await cluster.nodes[0].die()
+    async with Client(cluster.addresses, timeout_s=5) as client:
+        status = await client.status()
+        assert status.node == 2
+        assert (status.role, status.leader) == ("follower", 1)
+        assert status.members[0].live
+        assert status.models[0].provider == "builtin"
+        assert (await client.status(cluster.addresses[2])).node == 3
+        with pytest.raises(Unavailable, match="start the node"):
+            await client.status(cluster.addresses[0])
+        found = await client.statuses()
+    assert list(found) == cluster.addresses
+    assert isinstance(found[cluster.addresses[0]], Unavailable)
+    assert all(isinstance(found[address], Status) for address in cluster.addresses[1:])

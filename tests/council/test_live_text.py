@@ -1,0 +1,126 @@
+"""Live text between nodes: whatever is lost, repeated or late, a watcher gets every character."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consensusllm.council.live_text import FLUSH_S, RENEW_S, Key, LiveText, Text
+from consensusllm.transport.port import Envelope
+
+KEY = Key("c1", 1, 2, 1)
+
+
+class Pair:
+    """Node 2 produces, node 1 watches; messages wait in a list until they are delivered."""
+
+    def __init__(self) -> None:
+        self.wire: list[tuple[int, int, bytes]] = []
+        self.producer = LiveText(2, lambda dst, body: self.wire.append((2, dst, body)))
+        self.watcher = LiveText(1, lambda dst, body: self.wire.append((1, dst, body)))
+
+    def deliver(self, *, lose: bool = False, twice: bool = False) -> None:
+        wire, self.wire = self.wire, []
+        for src, dst, body in wire:
+            for _ in range(0 if lose else 2 if twice else 1):
+                node = self.watcher if dst == 1 else self.producer
+                node.receive(Envelope(src, dst, "stream", body))
+
+    def text(self) -> str:
+        held = self.watcher.follow(KEY, 2)
+        return held.since(0) if held is not None else ""
+
+
+async def elapse(pair: Pair) -> None:
+    """Let the producer's flush, which is on the loop's timer, happen."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    loop.call_later(FLUSH_S * 1.5, done.set_result, None)
+    await done
+
+
+async def test_text_reaches_a_watcher_on_another_node() -> None:
+    pair = Pair()
+    pair.producer.publish(KEY, 0, "Hello, ", "m")
+    assert pair.text() == ""
+    pair.deliver()  # the subscription
+    pair.deliver()  # its answer
+    assert pair.text() == "Hello, "
+    pair.producer.publish(KEY, 7, "world", "m")
+    await elapse(pair)
+    pair.deliver()
+    assert pair.text() == "Hello, world"
+
+
+async def test_what_was_lost_is_asked_for_again() -> None:
+    pair = Pair()
+    pair.producer.publish(KEY, 0, "a", "m")
+    pair.text()
+    pair.deliver()
+    pair.deliver()
+    pair.producer.publish(KEY, 1, "b", "m")
+    await elapse(pair)
+    pair.deliver(lose=True)
+    pair.producer.publish(KEY, 2, "c", "m")
+    await elapse(pair)
+    pair.deliver(twice=True)  # shows the gap, so it is asked for
+    pair.deliver(twice=True)
+    pair.deliver(twice=True)
+    assert pair.text() == "abc"
+
+
+async def test_a_watcher_is_woken_by_its_turn_only() -> None:
+    live = LiveText(1, lambda dst, body: None)
+    calls: list[str] = []
+    stop = live.watch("c1", 1, lambda: calls.append("c1"))
+    live.watch("c2", 1, lambda: calls.append("c2"))
+    live.publish(KEY, 0, "x", "m")
+    assert calls == ["c1"]
+    stop()
+    live.publish(KEY, 1, "y", "m")
+    assert calls == ["c1"]
+
+
+async def test_the_text_of_an_older_attempt_is_dropped_with_it() -> None:
+    live = LiveText(2, lambda dst, body: None)
+    live.publish(KEY, 0, "old", "m")
+    live.forget("c1", 1, {2: 2})
+    assert live.follow(KEY, 2) is None
+
+
+async def test_a_delta_that_nobody_here_asked_for_takes_no_room() -> None:
+    pair = Pair()
+    pair.producer.publish(KEY, 0, "x", "m")
+    pair.text()
+    pair.deliver()
+    answer = pair.wire
+    other = LiveText(1, lambda dst, body: None)
+    for src, dst, body in answer:
+        other.receive(Envelope(src, dst, "stream", body))
+    assert other._texts == {}
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\xff", b"\x0a\x03abc"])
+async def test_malformed_envelopes_are_dropped(body: bytes) -> None:
+    LiveText(1, lambda dst, body: None).receive(Envelope(2, 1, "stream", body))
+
+
+@given(st.lists(st.text(max_size=5)), st.data())
+def test_since_gives_exactly_what_comes_after_the_offset(
+    pieces: list[str], data: st.DataObject
+) -> None:
+    text = Text()
+    for piece in pieces:
+        text.append(piece)
+    whole = "".join(pieces)
+    offset = data.draw(st.integers(0, len(whole) + 2))
+    assert text.since(offset) == whole[offset:]
+
+
+def test_subscriptions_are_renewed_before_they_end() -> None:
+    from consensusllm.council.live_text import SUBSCRIPTION_S
+
+    assert RENEW_S * 2 < SUBSCRIPTION_S
