@@ -25,7 +25,7 @@ class Interrupts:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, *_: object) -> None:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
     async def guard(self, coroutine: Coroutine[Any, Any, Result]) -> Result:

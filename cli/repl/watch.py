@@ -42,7 +42,7 @@ class View(Protocol):
     """Shows the events of a turn; a context manager so that a live region is always taken down."""
 
     def __enter__(self) -> View: ...
-    def __exit__(self, *reason: object) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
     def show(self, event: WatchEvent) -> None: ...
 
 
@@ -85,7 +85,7 @@ class WholeView:
     def __enter__(self) -> WholeView:
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def show(self, event: WatchEvent) -> None:
@@ -163,7 +163,7 @@ class LiveView:
         self._live.start()
         return self
 
-    def __exit__(self, *reason: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def show(self, event: WatchEvent) -> None:

@@ -14,12 +14,15 @@ from consensusllm.paxos import messages as m
 from consensusllm.paxos.ballot import Ballot
 from consensusllm.paxos.batch import Batch, MalformedBatch
 
+from .commands import decode_command
 from .errors import MalformedMessage
 from .generated import peer_pb2 as pb
 
 _MAX_NUMBER = 1 << 62
 """Slots, rounds and incarnations stay below this, so that arithmetic on them cannot overflow the
 64 bits that the disk and the wire have."""
+
+_SUMMARISED_COMMANDS = 16
 
 
 def _number(value: int) -> int:
@@ -263,12 +266,17 @@ def decode_message(sender: int, body: bytes) -> m.Message:
 
 
 def summarise(kind: str, body: bytes) -> str:
-    """One line for a trace: the numbers of a message, without its payload."""
+    """One line for a trace: the conversations that a message speaks of, then its numbers.
+
+    ``kind`` is one of KINDS, or "stream" for live text. What cannot be decoded has no summary.
+    """
     try:
+        if kind == "stream":
+            return _summarise_stream(pb.StreamMessage.FromString(body))
         message = decode_message(0, body)
-    except MalformedMessage:
+    except (MalformedMessage, DecodeError):
         return ""
-    parts = []
+    parts = _conversations(message)
     for name in message.__slots__:
         value = getattr(message, name)
         if isinstance(value, Ballot):
@@ -278,3 +286,31 @@ def summarise(kind: str, body: bytes) -> str:
         elif name not in ("sender", "digest", "incarnations") and value is not None:
             parts.append(f"{name}={value}")
     return " ".join(parts)
+
+
+def _conversations(message: m.Message) -> list[str]:
+    """The first few conversations that the commands inside a message are about."""
+    commands: tuple[bytes, ...] = ()
+    if isinstance(message, m.Forward):
+        commands = message.commands
+    elif isinstance(message, m.Accept):
+        commands = tuple(command for batch in message.batches for command in batch.unpack()[1])
+    found: dict[str, None] = {}
+    for command in commands[:_SUMMARISED_COMMANDS]:
+        try:
+            name = getattr(decode_command(command).operation, "conversation", "")
+        except MalformedMessage:
+            continue
+        if name:
+            found[name] = None
+    return list(found)
+
+
+def _summarise_stream(message: pb.StreamMessage) -> str:
+    which = message.WhichOneof("message")
+    if which is None:
+        return ""
+    text = getattr(message, which)
+    numbers = f"turn={text.turn} candidate={text.candidate} attempt={text.attempt}"
+    size = f" characters={len(text.text)}" if which == "delta" else ""
+    return f"{text.conversation} {which} {numbers} offset={text.offset}{size}"

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensusllm.conversations.commands import Choose, SessionCommand
 from consensusllm.paxos import Ballot, Batch
 from consensusllm.paxos import messages as m
+from consensusllm.wire.commands import encode_command
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import peer_pb2 as pb
 from consensusllm.wire.peer import KINDS, decode_message, encode_message, kind_of, summarise
@@ -115,3 +117,13 @@ def test_a_trace_line_shows_the_numbers_and_no_payload() -> None:
         "ballot=<3,1,7> batches=1 chosen_through=6"
     )
     assert summarise("accept", b"\xff") == ""
+
+
+def test_a_trace_line_names_the_conversation_that_a_message_is_about() -> None:
+    command = encode_command(SessionCommand(b"s" * 16, 1, 1, Choose("c1", 1, 2)))
+    forward = m.Forward(1, 7, (command, b"\xff"))
+    assert summarise("forward", encode_message(forward)) == "c1 number=7 commands=2"
+    accept = m.Accept(1, Ballot(3, 1, 7), (Batch.pack(1, [command]),), 6)
+    assert summarise("accept", encode_message(accept)).startswith("c1 ballot=")
+    delta = pb.StreamMessage(delta=pb.Delta(conversation="c1", turn=1, candidate=2, text="abc"))
+    assert summarise("stream", delta.SerializeToString()).startswith("c1 delta turn=1")

@@ -1,0 +1,301 @@
+"""A cluster in memory that answers at once, behind the ports that the REPL speaks through.
+
+Questions steer it: one that holds ``all fail`` gets no answer, ``two fails`` none from node 2,
+``hold on`` begins an answer and never ends it, ``node dies`` has candidate 1 taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from consensusllm.client import (
+    AlreadyExists,
+    Candidate,
+    CandidateDone,
+    Chosen,
+    Conflict,
+    Conversation,
+    ConversationSummary,
+    Delta,
+    MemberStatus,
+    ModelStatus,
+    NotAnswered,
+    NotFound,
+    Status,
+    Takeover,
+    Turn,
+    TurnClosed,
+    TurnOpened,
+    Unavailable,
+    WatchEvent,
+)
+from consensusllm.orchestrator.client import FaultList, FaultRefused, TraceEvent
+
+NODES = (1, 2, 3)
+ADDRESSES = {node: f"127.0.0.1:{5100 + node}" for node in NODES}
+
+
+def candidate(number: int, text: str, **fields: Any) -> Candidate:
+    known: dict[str, Any] = {"node": number, "model": f"model-{number}", "ended": True}
+    return Candidate(number=number, text=text, **{**known, **fields})
+
+
+def status(node: int, **fields: Any) -> Status:
+    known: dict[str, Any] = {
+        "cluster_id": "demo",
+        "node": node,
+        "incarnation": 1,
+        "role": "leading" if node == 2 else "following",
+        "leader": 2,
+        "ballot_seq_num": 5,
+        "ballot_pid": 2,
+        "chosen_through": 57,
+        "applied_slot": 57,
+        "state_hash": "1f2e3d4c5b6a79881f2e3d4c5b6a7988",
+        "snapshot_slot": 0,
+        "log_first_slot": 1,
+        "log_bytes": 4096,
+        "members": tuple(
+            MemberStatus(other, ADDRESSES[other], True, 57, other != node) for other in NODES
+        ),
+        "models": (ModelStatus(node, "builtin", "extract", "offline"),),
+        "conversations": 1,
+        "keys": 0,
+        "loop_lag_ms": 0.5,
+        "uptime_ms": 3_723_000,
+        "version": "0.1.0",
+        "transport": "orchestrated",
+        "orchestrator_address": "127.0.0.1:5100",
+        "pending": 0,
+        "elections": 1,
+    }
+    return Status(**{**known, **fields})
+
+
+class FakeFaults:
+    """Says back what it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.injected: list[str] = []
+        self.events: list[TraceEvent] = []
+        self.refusal = ""
+
+    async def _told(self, *call: Any) -> str:
+        if self.refusal:
+            raise FaultRefused(self.refusal)
+        self.calls.append(call)
+        return f"did {call[0]}"
+
+    async def fail_node(self, node: int) -> str:
+        return await self._told("fail_node", node)
+
+    async def fix_node(self, node: int) -> str:
+        return await self._told("fix_node", node)
+
+    async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
+        return await self._told("fail_link", a, b, one_way)
+
+    async def fix_link(self, a: int, b: int, one_way: bool = False) -> str:
+        return await self._told("fix_link", a, b, one_way)
+
+    async def partition(self, groups: Sequence[Sequence[int]]) -> str:
+        return await self._told("partition", groups)
+
+    async def heal(self) -> str:
+        return await self._told("heal")
+
+    async def delay(self, a: int, b: int, delay_ms: float, jitter_ms: float = 0.0) -> str:
+        return await self._told("delay", a, b, delay_ms, jitter_ms)
+
+    async def drop(self, a: int, b: int, percent: float) -> str:
+        return await self._told("drop", a, b, percent)
+
+    async def duplicate(self, a: int, b: int, percent: float) -> str:
+        return await self._told("duplicate", a, b, percent)
+
+    async def reorder(self, a: int, b: int, percent: float) -> str:
+        return await self._told("reorder", a, b, percent)
+
+    async def isolate(self, node: int) -> str:
+        return await self._told("isolate", node)
+
+    async def faults(self) -> FaultList:
+        return FaultList(self.injected, list(NODES), [])
+
+    async def trace(self, kinds: Sequence[str] = ()) -> AsyncGenerator[TraceEvent, None]:
+        self.calls.append(("trace", list(kinds)))
+        for event in self.events:
+            if not kinds or event.kind in kinds:
+                yield event
+
+
+class FakeCluster:
+    """Backend and client in one."""
+
+    def __init__(self) -> None:
+        self.nodes: Sequence[int] = NODES
+        self.calls: list[tuple[Any, ...]] = []
+        self.held: dict[str, list[Turn]] = {}
+        self.values: dict[str, bytes] = {}
+        self.by_node: dict[int, Status | None] = {node: status(node) for node in NODES}
+        self.fake_faults: FakeFaults | None = FakeFaults()
+        self.majority = True
+        self.watching = asyncio.Event()
+
+    @property
+    def client(self) -> FakeCluster:
+        return self
+
+    async def statuses(self) -> dict[int, Status | None]:
+        return dict(self.by_node)
+
+    async def faults(self) -> FakeFaults | None:
+        return self.fake_faults
+
+    async def create(self, conversation: str) -> None:
+        self._write("create", conversation)
+        if conversation in self.held:
+            raise AlreadyExists(f"{conversation!r} exists already: choose another id")
+        self.held[conversation] = []
+
+    async def ask(self, conversation: str, question: str) -> int:
+        self._write("ask", conversation, question)
+        turns = self._turns(conversation)
+        turns.append(Turn(len(turns) + 1, question, self._answers(question)))
+        return len(turns)
+
+    async def retry(self, conversation: str, turn: int | None = None) -> TurnOpened:
+        self._write("retry", conversation, turn)
+        index = (turn or len(self._turns(conversation))) - 1
+        old = self._turns(conversation)[index]
+        fresh = tuple(
+            replace(each, number=each.number + len(old.candidates), text=f"again {each.number}")
+            for each in self._answers("")
+        )
+        self._turns(conversation)[index] = replace(
+            old, closed=False, candidates=old.candidates + fresh
+        )
+        return TurnOpened(index + 1, tuple(each.number for each in fresh))
+
+    async def watch(
+        self, conversation: str, turn: int, *, candidates: Sequence[int] = ()
+    ) -> AsyncGenerator[WatchEvent, None]:
+        self.calls.append(("watch", conversation, turn, tuple(candidates)))
+        watched = self._turns(conversation)[turn - 1]
+        self.watching.set()
+        if "hold on" in watched.question:
+            yield Delta(1, 1, 0, "a beginning", 1, "model-1")
+            await asyncio.Event().wait()
+        if "node dies" in watched.question:
+            yield Delta(1, 1, 0, "lost", 1, "model-1")
+            yield Takeover(1, 2, 3)
+        # The last first: the order in which they end is not the one in which they are shown.
+        for each in reversed(watched.candidates):
+            yield Delta(each.number, each.attempt, 0, each.text, each.node, each.model)
+            yield CandidateDone(each)
+        closed = replace(watched, closed=True)
+        self._turns(conversation)[turn - 1] = closed
+        yield TurnClosed(closed)
+
+    async def choose(self, conversation: str, candidate: int, turn: int | None = None) -> Chosen:
+        self._write("choose", conversation, candidate, turn)
+        index = (turn or len(self._turns(conversation))) - 1
+        chosen = self._turns(conversation)[index]
+        if chosen.choice:
+            raise Conflict("a choice stands", turn=index + 1, winner=chosen.choice)
+        found = chosen.candidate(candidate)
+        if found is None:
+            raise NotFound(f"turn {index + 1} has no candidate {candidate}: it has 1 to 3")
+        if not found.answered:
+            raise NotAnswered(f"candidate {candidate} has not answered: choose another")
+        self._turns(conversation)[index] = replace(chosen, choice=candidate)
+        return Chosen(index + 1, candidate)
+
+    async def view(self, conversation: str, *, stale: bool = False) -> Conversation:
+        self._read("view", stale, conversation)
+        return Conversation(conversation, 1, tuple(self._turns(conversation)))
+
+    async def conversations(
+        self, *, stale: bool = False, timeout_s: float | None = None
+    ) -> list[ConversationSummary]:
+        self._read("conversations", stale)
+        return [
+            ConversationSummary(
+                name,
+                len(turns),
+                sum(not turn.closed for turn in turns),
+                turns[-1].question if turns else "",
+                1_700_000_000_000,
+            )
+            for name, turns in sorted(self.held.items())
+        ]
+
+    async def fork(self, conversation: str, target: str, at_turn: int | None = None) -> None:
+        self._write("fork", conversation, target, at_turn)
+        self.held[target] = self._turns(conversation)[:at_turn]
+
+    async def rename(self, conversation: str, target: str) -> None:
+        self._write("rename", conversation, target)
+        self.held[target] = self._turns(conversation)
+        del self.held[conversation]
+
+    async def delete(self, conversation: str) -> None:
+        self._write("delete", conversation)
+        self._turns(conversation)
+        del self.held[conversation]
+
+    async def export_conversation(self, conversation: str) -> dict[str, Any]:
+        self._read("export_conversation", False, conversation)
+        turns = [{"question": turn.question} for turn in self._turns(conversation)]
+        return {"conversation": conversation, "turns": turns}
+
+    async def import_conversation(self, document: Mapping[str, Any], name: str) -> None:
+        self._write("import_conversation", document, name)
+        self.held[name] = []
+
+    async def put(self, key: str, value: bytes) -> None:
+        self._write("put", key, value)
+        self.values[key] = value
+
+    async def get(self, key: str) -> bytes | None:
+        self._read("get", False, key)
+        return self.values.get(key)
+
+    def _write(self, *call: Any) -> None:
+        self._read(call[0], False, *call[1:])
+
+    def _read(self, name: str, stale: bool, *arguments: Any) -> None:
+        self.calls.append((name, *arguments, stale) if stale else (name, *arguments))
+        if not (stale or self.majority):
+            raise Unavailable("no answer within 10 s: check that a majority runs")
+
+    def _turns(self, conversation: str) -> list[Turn]:
+        if conversation not in self.held:
+            raise NotFound(f"there is no conversation {conversation!r}: create it first")
+        return self.held[conversation]
+
+    def _answers(self, question: str) -> tuple[Candidate, ...]:
+        answers = []
+        for node in NODES:
+            fails = "all fail" in question or ("two fails" in question and node == 2)
+            error = "timed out" if fails else ""
+            text = "" if fails else f"answer {node}"
+            attempt = 2 if "node dies" in question and node == 1 else 1
+            answers.append(candidate(node, text, error=error, attempt=attempt))
+        return tuple(answers)
+
+
+def connected(cluster: FakeCluster) -> Any:
+    """What stands in for `backend.connect`; it keeps the node that was asked for."""
+
+    @asynccontextmanager
+    async def connect(addresses: object, node: int | None) -> AsyncIterator[FakeCluster]:
+        cluster.calls.append(("connect", addresses, node))
+        yield cluster
+
+    return connect

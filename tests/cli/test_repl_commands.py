@@ -1,0 +1,451 @@
+"""Each command: what it asks of the cluster, what it prints, how it fails."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from consensusllm.client import ModelStatus, Turn
+from consensusllm.orchestrator.client import TraceEvent
+from consensusllm_cli.repl.output import Output
+from consensusllm_cli.repl.render import agreement
+from consensusllm_cli.repl.session import Leave, Outcome, Session
+from consensusllm_cli.repl.table import TABLE
+from tests.cli.repl_fakes import NODES, FakeCluster, candidate, status
+
+
+class Desk:
+    """A session on a fake cluster, and what it printed."""
+
+    def __init__(self, terminal: bool = False, verbose: bool = False) -> None:
+        self.cluster = FakeCluster()
+        self.cluster.held["c1"] = []
+        self._out, self._err = io.StringIO(), io.StringIO()
+        output = Output(self._out, self._err, terminal)
+        self.session = Session(self.cluster, output, TABLE, verbose)
+
+    async def run(self, *lines: str) -> Outcome:
+        """The outcome of the last of ``lines``; all but it must be done."""
+        for line in lines[:-1]:
+            assert await self.session.run(line) is Outcome.DONE, self.err
+        self._out.truncate(0)
+        self._out.seek(0)
+        return await self.session.run(lines[-1])
+
+    async def done(self, *lines: str) -> str:
+        assert await self.run(*lines) is Outcome.DONE, self.err
+        return self.out
+
+    async def failed(self, *lines: str) -> str:
+        assert await self.run(*lines) is Outcome.FAILED
+        assert self.err.endswith("\n")
+        assert self.err.count("\n") == 1
+        return self.err[:-1]
+
+    @property
+    def out(self) -> str:
+        return self._out.getvalue()
+
+    @property
+    def err(self) -> str:
+        return self._err.getvalue()
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.mark.parametrize(
+    ("line", "call", "printed"),
+    [
+        ("create c2", ("create", "c2"), "c2 is created: ask with query c2 QUESTION\n"),
+        ("fork c1 c2 --at 1", ("fork", "c1", "c2", 1), "c2 is a copy of c1 up to turn 1\n"),
+        ("fork c1 c2", ("fork", "c1", "c2", None), "c2 is a copy of c1\n"),
+        ("rename c1 c2", ("rename", "c1", "c2"), "c1 is now c2\n"),
+        ("delete c1", ("delete", "c1"), "c1 is deleted\n"),
+        ("set k  two  words ", ("put", "k", b"two  words"), "k is set\n"),
+        ('set k "a\\nb"', ("put", "k", b"a\nb"), "k is set\n"),
+        ("view c1 --stale", ("view", "c1", True), "c1 · 0 turns\nask with: query c1 QUESTION\n"),
+        ("viewall", ("conversations",), None),
+        ("viewall --stale", ("conversations", True), None),
+    ],
+)
+async def test_a_command_asks_the_client_and_says_what_happened(
+    desk: Desk, line: str, call: tuple[object, ...], printed: str | None
+) -> None:
+    out = await desk.done(line)
+    assert desk.cluster.calls == [call]
+    if printed is not None:
+        assert out == printed
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("failNode 1", ("fail_node", 1)),
+        ("fixNode 1", ("fix_node", 1)),
+        ("failLink 1 2", ("fail_link", 1, 2, False)),
+        ("failLink 1 2 --one-way", ("fail_link", 1, 2, True)),
+        ("fixLink 2 1", ("fix_link", 2, 1, False)),
+        ("partition 1,2 3", ("partition", ((1, 2), (3,)))),
+        ("heal", ("heal",)),
+        ("delay 1 2 80", ("delay", 1, 2, 80.0, 0.0)),
+        ("delay 1 2 80 20", ("delay", 1, 2, 80.0, 20.0)),
+        ("drop 1 2 30", ("drop", 1, 2, 30.0)),
+        ("duplicate 1 2 30", ("duplicate", 1, 2, 30.0)),
+        ("reorder 1 2 30", ("reorder", 1, 2, 30.0)),
+        ("isolate 3", ("isolate", 3)),
+    ],
+)
+async def test_a_fault_is_told_to_the_orchestrator(
+    desk: Desk, line: str, call: tuple[object, ...]
+) -> None:
+    assert await desk.done(line) == f"did {call[0]}\n"
+    assert desk.cluster.fake_faults is not None
+    assert desk.cluster.fake_faults.calls == [call]
+
+
+async def test_faults_lists_what_is_injected(desk: Desk) -> None:
+    assert await desk.done("faults") == "no faults\n"
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.injected = ["failLink 1 2", "drop 1 3 20"]
+    assert await desk.done("faults") == "failLink 1 2\ndrop 1 3 20\n"
+
+
+async def test_a_refused_fault_says_why(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.refusal = "no orchestrator answers at 127.0.0.1:5100"
+    assert await desk.failed("heal") == "heal: no orchestrator answers at 127.0.0.1:5100"
+
+
+async def test_a_fault_without_an_orchestrator_says_so(desk: Desk) -> None:
+    desk.cluster.fake_faults = None
+    assert (await desk.failed("heal")).startswith("heal: no orchestrator is known")
+
+
+async def test_a_link_from_a_node_to_itself_is_misuse(desk: Desk) -> None:
+    assert await desk.run("failLink 1 1") is Outcome.MISUSE
+    assert desk.err == "failLink: a link is between two nodes: give another one than 1 twice\n"
+
+
+async def test_the_nodes_are_learnt_before_one_is_judged(desk: Desk) -> None:
+    desk.session.known.nodes.clear()
+    assert await desk.run("failNode 4") is Outcome.MISUSE
+    assert desk.err == "failNode: '4' is not a node: give one of 1, 2, 3\n"
+
+
+async def test_query_prints_every_answer_in_order_and_what_to_do_next(desk: Desk) -> None:
+    assert await desk.done("query c1 What is  Paxos?") == (
+        "turn 1 of c1\n"
+        "\n[1] node 1 · model-1\nanswer 1\n"
+        "\n[2] node 2 · model-2\nanswer 2\n"
+        "\n[3] node 3 · model-3\nanswer 3\n"
+        "\nchoose c1 N keeps an answer: N is 1, 2, 3\n"
+    )
+    assert desk.cluster.calls == [("ask", "c1", "What is  Paxos?"), ("watch", "c1", 1, ())]
+
+
+async def test_query_shows_a_failed_candidate_and_leaves_it_out_of_the_choice(desk: Desk) -> None:
+    out = await desk.done("query c1 two fails")
+    assert "[2] node 2 · model-2 · failed: timed out\n" in out
+    assert out.endswith("choose c1 N keeps an answer: N is 1, 3\n")
+
+
+async def test_query_fails_where_nobody_answered(desk: Desk) -> None:
+    error = await desk.failed("query c1 all fail")
+    assert error == "query: no candidate of turn 1 answered: retry c1 asks again"
+
+
+async def test_query_marks_a_takeover(desk: Desk) -> None:
+    out = await desk.done("query c1 a node dies")
+    assert "[1] node 1 · model-1 · taken over, attempt 2\nanswer 1\n" in out
+    assert "lost" not in out
+
+
+async def test_a_gap_in_the_numbers_does_not_hide_a_candidate(desk: Desk) -> None:
+    await desk.cluster.ask("c1", "?")
+    turns = desk.cluster.held["c1"]
+    desk.cluster._answers = lambda question: (candidate(1, "one"), candidate(3, "three"))  # type: ignore[method-assign]
+    assert len(turns) == 1
+    out = await desk.done("query c1 again")
+    assert out.index("[1] node 1") < out.index("[3] node 3")
+
+
+async def test_retry_shows_the_new_candidates_only(desk: Desk) -> None:
+    out = await desk.done("query c1 What?", "retry c1 --turn 1")
+    assert out.startswith("turn 1 of c1\n\n[4] node 1 · model-1\nagain 1\n")
+    assert "answer" not in out.replace("keeps an answer", "")
+    assert out.endswith("N is 1, 2, 3, 4, 5, 6\n")
+    assert desk.cluster.calls[-2:] == [("retry", "c1", 1), ("watch", "c1", 1, (4, 5, 6))]
+
+
+async def test_choose_says_what_was_chosen(desk: Desk) -> None:
+    out = await desk.done("query c1 What?", "choose c1 2 --turn 1")
+    assert out == "turn 1 of c1: candidate 2 is chosen\n"
+    assert desk.cluster.calls[-1] == ("choose", "c1", 2, 1)
+
+
+async def test_choosing_against_a_winner_names_it(desk: Desk) -> None:
+    error = await desk.failed("query c1 What?", "choose c1 2", "choose c1 3")
+    assert error == "choose: turn 1 of c1 already has a winner: candidate 2"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("choose c1 9", "choose: turn 1 has no candidate 9: it has 1 to 3"),
+        ("choose c1 2", "choose: candidate 2 has not answered: choose another"),
+        ("view c9", "view: there is no conversation 'c9': create it first"),
+        ("create c1", "create: 'c1' exists already: choose another id"),
+        ("get nothing", "get: no key 'nothing': set nothing VALUE makes it"),
+        ("import /no/such/file", "import: /no/such/file: No such file or directory"),
+    ],
+)
+async def test_a_refusal_is_one_line(desk: Desk, line: str, error: str) -> None:
+    assert await desk.failed("query c1 two fails", line) == error
+
+
+async def test_without_a_majority_a_command_fails_and_a_stale_view_works(desk: Desk) -> None:
+    desk.cluster.majority = False
+    assert (await desk.failed("view c1")).startswith("view: no answer within 10 s")
+    assert await desk.done("view c1 --stale")
+
+
+async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
+    desk.cluster.held["c1"] = [
+        Turn(
+            1,
+            "What is\n*Paxos*?",
+            (
+                candidate(1, "[red]one[/red]\n  **two**"),
+                candidate(2, "", error="timed out"),
+                candidate(3, "so far", ended=False),
+                candidate(4, "cut", finish_reason="length"),
+            ),
+            choice=1,
+        ),
+        Turn(2, "And?", (candidate(1, "", ended=False), candidate(2, "yes"))),
+    ]
+    assert await desk.done("view c1") == (
+        "c1 · 2 turns\n"
+        "\nturn 1 · candidate 1 is chosen\n> What is\n> *Paxos*?\n"
+        "\n[1] node 1 · model-1 · chosen\n[red]one[/red]\n  **two**\n"
+        "\n[2] node 2 · model-2 · failed: timed out\n"
+        "\n[3] node 3 · model-3 · answering\nso far\n"
+        "\n[4] node 4 · model-4 · cut short: length\ncut\n"
+        "\nturn 2 · open: 1 of 2 candidates ended\n> And?\n"
+        "\n[1] node 1 · model-1 · answering\n"
+        "\n[2] node 2 · model-2\nyes\n"
+    )
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_no_text_of_a_conversation_controls_the_terminal(terminal: bool) -> None:
+    hostile = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil"
+    desk = Desk(terminal)
+    turn = Turn(1, hostile, (candidate(1, hostile, model=hostile, error=hostile),), closed=True)
+    desk.cluster.held["c1"] = [turn]
+    desk.cluster.values["k"] = hostile.encode()
+    for line in ("view c1", "viewall", "get k", "export c1", "export c1 --markdown"):
+        out = await desk.done(line)
+        assert "evil" in out
+        for control in ("\x1b]", "\x1b[2J", "\x9b", "\u202e", "\x07"):
+            assert control not in out
+
+
+async def test_a_terminal_shows_markup_as_typed_and_shortens_long_answers() -> None:
+    desk = Desk(terminal=True)
+    text = "[red]first[/red] :smile:\n" + "more\n" * 50 + "the last line"
+    desk.cluster.held["c1"] = [Turn(1, "?", (candidate(1, text),), closed=True)]
+    short = await desk.done("view c1")
+    assert "[red]first[/red] :smile:" in short
+    assert "32 more lines: view with --full shows all" in short
+    assert "the last line" not in short
+    assert "the last line" in await desk.done("view c1 --full")
+
+
+async def test_piped_output_is_never_shortened_and_never_wrapped(desk: Desk) -> None:
+    text = "\n".join(["word " * 100 + "\tafter a tab"] * 50)
+    desk.cluster.held["c1"] = [Turn(1, "?", (candidate(1, text),), closed=True)]
+    assert text in await desk.done("view c1")
+
+
+async def test_viewall_lists_conversations_for_scripts(desk: Desk) -> None:
+    desk.cluster.held["c2"] = [Turn(1, "What\n is\tthis?", (), closed=False)]
+    assert await desk.done("viewall") == (
+        "conversation\tturns\topen\tlast question\tupdated\n"
+        "c1\t0\t0\t\t2023-11-14 22:13:20Z\n"
+        "c2\t1\t1\tWhat is this?\t2023-11-14 22:13:20Z\n"
+    )
+
+
+async def test_viewall_of_an_empty_cluster_says_how_to_begin(desk: Desk) -> None:
+    desk.cluster.held.clear()
+    assert await desk.done("viewall") == (
+        "no conversations yet: begin with create c1, then query c1 QUESTION\n"
+    )
+
+
+async def test_get_shows_text_as_it_is_and_bytes_in_hexadecimal(desk: Desk) -> None:
+    assert await desk.done('set k "a\\n  b"', "get k") == "a\n  b\n"
+    desk.cluster.values["k"] = b"\xff\x00"
+    assert await desk.done("get k") == "0xff00\n"
+
+
+async def test_export_and_import_carry_a_conversation(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "c 1.json"
+    out = await desk.done("query c1 Was heißt das? 名前", f'export c1 "{file}"')
+    assert out == f"c1 is written to {file}\n"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert document["turns"] == [{"question": "Was heißt das? 名前"}]
+    assert os.listdir(tmp_path) == [file.name]
+    assert await desk.done(f'import "{file}" c2') == f"c2 is imported from {file}\n"
+    assert desk.cluster.calls[-1] == ("import_conversation", document, "c2")
+    await desk.done("delete c1", f'import "{file}"')
+    assert desk.cluster.calls[-1] == ("import_conversation", document, "c1")
+
+
+async def test_export_without_a_file_prints_the_document(desk: Desk) -> None:
+    out = await desk.done('query c1 "\\u \x7f"', "export c1")
+    assert json.loads(out)["turns"] == [{"question": "\\u \x7f"}]
+
+
+async def test_export_does_not_replace_what_is_no_regular_file(desk: Desk, tmp_path: Path) -> None:
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    await desk.done(f"export c1 {link}")
+    assert link.is_symlink()
+
+
+async def test_export_as_markdown(desk: Desk) -> None:
+    out = await desk.done("query c1 What?", "choose c1 2", "export c1 --markdown")
+    assert out.startswith("# c1\n\n## Turn 1\n\n> What?\n")
+    assert "### Candidate 2: node 2, model-2 (chosen)\n\nanswer 2\n" in out
+
+
+@pytest.mark.parametrize("content", ["[1]", "no json", '{"turns": []}'])
+async def test_importing_what_was_not_exported_fails(
+    desk: Desk, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(content, encoding="utf-8")
+    assert (await desk.failed(f"import {file}")).startswith(f"import: {file}: ")
+    assert desk.cluster.calls == []
+
+
+async def test_status_shows_every_node_and_that_they_agree(desk: Desk) -> None:
+    lines = (await desk.done("status")).splitlines()
+    assert lines[0] == "node\trole\tballot\tchosen\tapplied\tstate\tlog\tmodels"
+    assert lines[2] == "2\tleading\t5.2\t57\t57\t1f2e3d4c5b6a\t1-57\textract"
+    assert lines[4] == "all 3 nodes agree at slot 57: hash 1f2e3d4c5b6a"
+
+
+async def test_status_of_a_dead_node_says_so(desk: Desk) -> None:
+    desk.cluster.by_node[1] = status(1, models=(ModelStatus(1, "builtin", "", "offline"),))
+    desk.cluster.by_node[3] = None
+    out = await desk.done("status")
+    assert "1\tfollowing\t5.2\t57\t57\t1f2e3d4c5b6a\t1-57\tbuiltin\n" in out
+    assert "3\tdoes not answer\t-\t-\t-\t-\t-\t-\n" in out
+    assert out.endswith("at slot 57: nodes 1, 2; node 3 does not answer\n")
+
+
+@pytest.mark.parametrize("line", ["status", "nodes", "models", "log"])
+async def test_a_cluster_that_does_not_answer_is_a_failure(desk: Desk, line: str) -> None:
+    desk.cluster.by_node = dict.fromkeys(NODES)
+    assert await desk.failed(line) == (
+        f"{line}: no node answers: start the cluster with consensusllm up"
+    )
+
+
+def test_agreement_is_claimed_only_where_it_was_seen() -> None:
+    same = {node: status(node) for node in NODES}
+    assert agreement({**same, 3: status(3, applied_slot=50, state_hash="other")}) == (
+        "at slot 57: nodes 1, 2; node 3 lags by 7 slots"
+    )
+    differing = agreement({**same, 3: status(3, state_hash="other")})
+    assert differing.startswith("nodes DIFFER at slot 57: ")
+    assert "agree" not in differing
+    assert agreement({1: None}) == "no node answers"
+    assert agreement({1: status(1)}) == "node 1 is at slot 57: hash 1f2e3d4c5b6a"
+
+
+async def test_nodes_models_and_log_show_what_the_nodes_say(desk: Desk) -> None:
+    nodes = await desk.done("nodes")
+    assert "2\t127.0.0.1:5102\tleading\t1,3\torchestrated\t1:02:03\t0.1.0\n" in nodes
+    assert "1\tbuiltin\textract\toffline\n" in await desk.done("models")
+    assert "1\t1\t57\t57\t-\t4096\t0\t1\n" in await desk.done("log")
+
+
+def event(kind: str, summary: str = "", **fields: int) -> TraceEvent:
+    times = {"time_ms": 1_700_000_000_123, "src": 1, "dst": 2, "size_bytes": 80, "skipped": 0}
+    return TraceEvent(kind=kind, fate="delivered", summary=summary, **{**times, **fields})
+
+
+async def test_trace_shows_messages_of_the_kinds_up_to_the_count(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.events = [
+        event("prepare", "5.1"),
+        event("heartbeat"),
+        event("Prepare".lower(), skipped=4),
+        event("prepare"),
+    ]
+    out = await desk.done("trace PREPARE --count 2")
+    assert out == (
+        "22:13:20.123  1 → 2  prepare           delivered   80 B  5.1\n"
+        "… 4 more came too fast to show\n"
+        "22:13:20.123  1 → 2  prepare           delivered   80 B  \n"
+    )
+    assert desk.cluster.fake_faults.calls == [("trace", ["prepare"])]
+
+
+async def test_trace_of_a_conversation_shows_the_messages_that_name_it(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.events = [event("stream", "c1 turn 2"), event("stream", "c11 turn 2")]
+    assert (await desk.done("trace c1")).count("\n") == 1
+
+
+async def test_trace_of_what_is_neither_kind_nor_conversation_is_misuse(desk: Desk) -> None:
+    assert await desk.run("trace acept") is Outcome.MISUSE
+    assert desk.err.startswith("trace: 'acept' is no conversation and no kind: kinds are pre_vote,")
+
+
+async def test_help_lists_every_command_on_one_screen(desk: Desk) -> None:
+    out = await desk.done("help")
+    for command in TABLE.commands:
+        assert f"  {command.usage}" in out
+        assert command.summary in out
+    assert len(out.splitlines()) <= 40
+    assert max(map(len, out.splitlines())) <= 100
+
+
+async def test_help_of_a_command_gives_usage_meaning_and_example(desk: Desk) -> None:
+    out = await desk.done("help QUERY")
+    assert out.startswith("query ID QUESTION…\n  ask every node's model")
+    assert "exactly as typed" in out
+    assert out.endswith("  for example: query c1 What is Paxos?\n")
+    assert await desk.run("help quary") is Outcome.MISUSE
+
+
+async def test_exit_and_quit_leave(desk: Desk) -> None:
+    for line in ("exit", "QUIT"):
+        with pytest.raises(Leave):
+            await desk.session.run(line)
+
+
+async def test_a_bug_is_one_line_and_a_traceback_only_where_it_is_wanted() -> None:
+    def broken(question: str) -> tuple[()]:
+        raise ZeroDivisionError("a bug\nin two lines")
+
+    for verbose in (False, True):
+        desk = Desk(verbose=verbose)
+        desk.cluster._answers = broken  # type: ignore[method-assign,assignment]
+        assert await desk.run("query c1 x") is Outcome.FAILED
+        assert desk.err.endswith(
+            "query: internal error: ZeroDivisionError: a bug in two lines; --verbose shows more\n"
+        )
+        assert ("Traceback" in desk.err) == verbose

@@ -1,0 +1,130 @@
+"""Replicas in one thread, over in-memory disks and a network that delivers at once unless cut."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Any
+
+from consensusllm.conversations import Limits, Machine, restore
+from consensusllm.conversations.commands import (
+    OpenSession,
+    Operation,
+    Reply,
+    SessionCommand,
+)
+from consensusllm.paxos import PaxosConfig, Role
+from consensusllm.paxos.messages import Message
+from consensusllm.replica.jobs import snapshot_chunks
+from consensusllm.replica.outcomes import Failure
+from consensusllm.replica.replica import Replica, ReplicaConfig
+from consensusllm.storage import MemoryDisk, MemoryPlatter
+from consensusllm.wire.commands import encode_command
+
+SESSION = b"s" * 16
+
+
+class ReplicaCluster:
+    def __init__(
+        self, size: int = 3, *, paxos: dict[str, Any] | None = None, **settings: Any
+    ) -> None:
+        self.ids = tuple(range(1, size + 1))
+        self.now = 100.0
+        self.cut: set[tuple[int, int]] = set()
+        self.settings = settings
+        self.paxos = paxos or {}
+        self.platters = {node: MemoryPlatter(f"node {node}") for node in self.ids}
+        self.disks: dict[int, MemoryDisk] = {}
+        self.replicas: dict[int, Replica] = {}
+        self.wire: deque[tuple[int, int, Message]] = deque()
+        self.sent: list[tuple[int, int, Message]] = []
+        for node in self.ids:
+            self.platters[node].format(incarnation=1, voting=True)
+            self.start(node)
+
+    def start(self, node: int) -> None:
+        disk = MemoryDisk(self.platters[node])
+        recovered = disk.load()
+        machine = Machine(Limits())
+        if recovered.snapshot_slot:
+            machine = restore(snapshot_chunks(disk, recovered.snapshot_slot), Limits())
+        config = ReplicaConfig(
+            PaxosConfig(node=node, members=self.ids, **self.paxos), **self.settings
+        )
+        self.disks[node] = disk
+        self.replicas[node] = Replica(config, recovered, machine, Random(node), self.now)
+
+    def crash(self, node: int) -> None:
+        del self.replicas[node]
+
+    def isolate(self, node: int) -> None:
+        for peer in self.ids:
+            self.cut |= {(node, peer), (peer, node)}
+
+    def settle(self) -> None:
+        """Run everything that can run without time passing."""
+        busy = True
+        while busy:
+            busy = False
+            for node, replica in list(self.replicas.items()):
+                replica.pump()
+                for dst, message in replica.take_messages():
+                    self.wire.append((node, dst, message))
+                    self.sent.append((node, dst, message))
+                    busy = True
+                while (job := replica.next_job()) is not None:
+                    job.run(self.disks[node])
+                    job.done()
+                    busy = True
+            while self.wire:
+                src, dst, message = self.wire.popleft()
+                if dst in self.replicas and (src, dst) not in self.cut:
+                    self.replicas[dst].receive(message, self.now)
+                    busy = True
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(end, self.now + 0.01)
+            for replica in self.replicas.values():
+                replica.tick(self.now)
+            self.settle()
+
+    def leader(self) -> int:
+        for _ in range(1000):
+            leaders = [n for n, each in self.replicas.items() if each.role is Role.LEADING]
+            if leaders:
+                return max(leaders, key=lambda node: self.replicas[node].ballot)
+            self.run(0.05)
+        raise AssertionError("nobody leads")
+
+    def follower(self) -> int:
+        leader = self.leader()
+        return next(node for node in self.replicas if node != leader)
+
+    def submit(
+        self,
+        node: int,
+        operation: Operation,
+        sequence: int = 0,
+        *,
+        timeout_s: float = 5.0,
+        session: bytes = SESSION,
+    ) -> list[Reply | Failure]:
+        """Submit at ``node``; the list gets the outcome when there is one."""
+        outcomes: list[Reply | Failure] = []
+        decoded = SessionCommand(session, sequence, 1, operation)
+        self.replicas[node].submit(
+            encode_command(decoded), decoded, self.now + timeout_s, outcomes.append, self.now
+        )
+        self.settle()
+        return outcomes
+
+    def open_session(self, session: bytes = SESSION) -> None:
+        self.submit(self.leader(), OpenSession(), session=session)
+
+    def read(self, node: int, *, timeout_s: float = 5.0) -> list[Failure | None]:
+        outcomes: list[Failure | None] = []
+        self.replicas[node].read(self.now + timeout_s, outcomes.append, self.now)
+        self.settle()
+        return outcomes

@@ -1,0 +1,323 @@
+"""A replica's requests are forwarded, repeated, answered once, and unknown rather than failed."""
+
+from __future__ import annotations
+
+import pytest
+from replica_cluster import ReplicaCluster
+
+from consensusllm.conversations.commands import (
+    CompareAndSwap,
+    Done,
+    OpenSession,
+    Put,
+    Refused,
+    SessionCommand,
+)
+from consensusllm.paxos import Role
+from consensusllm.paxos.messages import Forward, ReadIndex, SnapshotChunk
+from consensusllm.replica.outcomes import Failure, FailureKind
+from consensusllm.storage.port import Damaged, DiskFailed
+
+
+def kinds(outcomes: list[object]) -> list[FailureKind]:
+    return [outcome.kind for outcome in outcomes if isinstance(outcome, Failure)]
+
+
+def test_a_command_is_answered_by_the_node_that_it_came_to_when_that_node_has_applied_it() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    follower = cluster.follower()
+    assert cluster.submit(follower, Put("k", b"v"), 1) == [Done()]
+    assert cluster.replicas[follower].machine.get("k") == b"v"
+
+
+def test_commands_of_one_turn_are_forwarded_in_one_message() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    follower = cluster.follower()
+    outcomes: list[object] = []
+    from consensusllm.wire.commands import encode_command
+
+    for number in range(1, 101):
+        decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v"))
+        cluster.replicas[follower].submit(
+            encode_command(decoded), decoded, cluster.now + 5, outcomes.append, cluster.now
+        )
+    cluster.settle()
+    assert outcomes == [Done()] * 100
+    assert sum(isinstance(message, Forward) for _, _, message in cluster.sent) == 1
+
+
+def test_a_command_without_a_majority_says_that_nothing_was_written() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    node = cluster.follower()
+    cluster.isolate(node)
+    cluster.run(2.0)  # it has given up its leader
+    outcomes = cluster.submit(node, Put("k", b"v"), 1, timeout_s=1.0)
+    assert outcomes == []
+    cluster.run(1.2)
+    assert kinds(outcomes) == [FailureKind.NO_QUORUM]
+
+
+def test_a_command_that_was_proposed_and_not_seen_again_is_unknown_and_not_failed() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    outcomes = cluster.submit(leader, Put("k", b"v"), 1, timeout_s=1.0)
+    cluster.run(1.5)
+    assert kinds(outcomes) == [FailureKind.UNKNOWN]
+
+
+def test_a_command_survives_the_leader_that_it_was_sent_to() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.cut.add((follower, leader))  # the forward is lost, and the leader dies
+    outcomes = cluster.submit(follower, Put("k", b"v"), 1, timeout_s=30.0)
+    assert outcomes == []
+    cluster.crash(leader)
+    cluster.run(5.0)
+    assert outcomes == [Done()]
+
+
+def test_a_command_that_arrives_at_several_nodes_happens_once() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    cluster.submit(1, Put("n", b"0"), 1)
+    swap = CompareAndSwap("n", b"0", b"1")
+    outcomes = [cluster.submit(node, swap, 2) for node in cluster.ids]
+    assert outcomes == [[Done()]] * 3
+    assert cluster.replicas[1].machine.get("n") == b"1"
+
+
+def test_a_repeated_command_waits_for_the_same_answer() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    follower, leader = cluster.follower(), cluster.leader()
+    cluster.cut.add((leader, follower))
+    first = cluster.submit(follower, Put("k", b"v"), 1)
+    second = cluster.submit(follower, Put("k", b"v"), 1)
+    assert first + second == []
+    cluster.cut.clear()
+    cluster.run(1.0)
+    assert first == second == [Done()]
+
+
+def test_a_full_queue_is_said_early() -> None:
+    cluster = ReplicaCluster(paxos={"max_pending_commands": 5})
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    outcomes = [cluster.submit(leader, Put("k", b"v"), number) for number in range(1, 12)]
+    refused = [each for each in outcomes if kinds(each) == [FailureKind.OVERLOADED]]
+    assert len(refused) >= 6
+
+
+def test_a_command_that_no_node_can_decode_is_refused_alike_by_all() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.replicas[leader].receive(Forward(cluster.follower(), 1, (b"\xff\xff",)), cluster.now)
+    cluster.run(0.3)
+    hashes = {replica.machine.state_hash() for replica in cluster.replicas.values()}
+    assert len(hashes) == 1
+    assert cluster.submit(leader, Put("k", b"v"), 1) == [Done()]
+
+
+def test_stopping_tells_everybody_who_waits() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    sent = cluster.submit(leader, Put("k", b"v"), 1)
+    reads = cluster.read(leader)
+    cluster.replicas[leader].stop()
+    assert kinds(sent) == [FailureKind.UNKNOWN]
+    assert kinds(reads) == [FailureKind.STOPPED]
+
+
+# Reads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["leader", "follower"])
+def test_a_read_sees_what_was_acknowledged_before_it(where: str) -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    node = cluster.leader() if where == "leader" else cluster.follower()
+    other = next(each for each in cluster.ids if each != node)
+    assert cluster.submit(other, Put("k", b"v"), 1) == [Done()]
+    assert cluster.read(node) == [None]
+    assert cluster.replicas[node].machine.get("k") == b"v"
+
+
+def test_reads_of_one_turn_share_a_barrier() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    follower = cluster.follower()
+    outcomes: list[object] = []
+    for _ in range(50):
+        cluster.replicas[follower].read(cluster.now + 5, outcomes.append, cluster.now)
+    cluster.settle()
+    assert outcomes == [None] * 50
+    assert sum(isinstance(message, ReadIndex) for _, _, message in cluster.sent) == 1
+
+
+def test_a_read_of_a_deposed_leader_is_not_served_from_its_old_state() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    old = cluster.leader()
+    cluster.isolate(old)
+    outcomes = cluster.read(old, timeout_s=2.0)
+    assert outcomes == []
+    cluster.run(3.0)
+    assert kinds(outcomes) == [FailureKind.NO_QUORUM]
+
+
+def test_a_read_that_lost_its_leader_is_asked_again() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.cut.add((follower, leader))
+    outcomes = cluster.read(follower, timeout_s=30.0)
+    cluster.crash(leader)
+    cluster.run(5.0)
+    assert outcomes == [None]
+
+
+# Snapshots --------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_is_taken_when_enough_was_applied_and_the_log_is_compacted_behind_it() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
+    cluster.open_session()
+    for number in range(1, 61):
+        cluster.submit(1, Put(f"k{number}", b"v"), number)
+    for replica in cluster.replicas.values():
+        assert replica.snapshot_slot >= 40
+        assert replica.paxos.log_first_slot > 40
+
+
+def test_rule_15_a_restart_from_snapshot_and_log_gives_the_same_state_sessions_included() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=20)
+    cluster.open_session()
+    for number in range(1, 51):
+        cluster.submit(1, Put(f"k{number}", b"v"), number)
+    before = {node: replica.machine.state_hash() for node, replica in cluster.replicas.items()}
+    for node in cluster.ids:
+        cluster.crash(node)
+    for node in cluster.ids:
+        cluster.start(node)
+    cluster.leader()
+    cluster.run(1.0)
+    for replica in cluster.replicas.values():
+        assert replica.snapshot_slot > 0
+    # Number 50 is remembered: sent again it is answered again and does not happen again.
+    assert cluster.submit(1, Put("k50", b"other"), 50) == [Done()]
+    assert {replica.machine.get("k50") for replica in cluster.replicas.values()} == {b"v"}
+    assert len(set(before.values())) == 1
+
+
+def test_rule_15_an_installed_snapshot_replaces_state_and_disk_together() -> None:
+    cluster = ReplicaCluster(
+        snapshot_every_slots=20, paxos={"log_retain_bytes": 0, "chunk_bytes": 64}
+    )
+    cluster.open_session()
+    late = cluster.follower()
+    cluster.crash(late)
+    for number in range(1, 61):
+        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    cluster.start(late)
+    cluster.run(3.0)
+    chunks = [m for _, dst, m in cluster.sent if isinstance(m, SnapshotChunk) and dst == late]
+    assert len(chunks) > 3
+    replica = cluster.replicas[late]
+    assert replica.machine.applied_slot == cluster.replicas[cluster.leader()].machine.applied_slot
+    assert replica.machine.get("k1") == b"v"
+    cluster.crash(late)
+    cluster.start(late)  # from its own disk alone
+    assert cluster.replicas[late].machine.get("k1") == b"v"
+
+
+def test_a_snapshot_that_does_not_verify_is_not_installed_and_is_fetched_again() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
+    cluster.open_session()
+    late = cluster.follower()
+    cluster.crash(late)
+    for number in range(1, 61):
+        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    cluster.start(late)
+    real, spoiled = cluster.disks[late].stage_snapshot, []
+
+    def spoil(slot: int, offset: int, data: bytes) -> None:
+        if not spoiled:
+            spoiled.append(slot)
+            data = bytes(len(data))
+        real(slot, offset, data)
+
+    cluster.disks[late].stage_snapshot = spoil  # type: ignore[method-assign]
+    cluster.run(3.0)
+    assert spoiled
+    assert cluster.replicas[late].machine.get("k60") == b"v"
+
+
+def test_a_damaged_snapshot_is_not_served_but_stops_its_node() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
+    cluster.open_session()
+    late = cluster.follower()
+    cluster.crash(late)
+    for number in range(1, 61):
+        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    for node in cluster.replicas:
+        cluster.platters[node].rot_snapshot()
+    cluster.start(late)
+    with pytest.raises(Damaged):
+        cluster.run(3.0)
+
+
+# Disk -------------------------------------------------------------------------------------------
+
+
+def test_rule_13_a_failed_write_is_not_tried_again() -> None:
+    class Full:
+        def before(self, operation: str) -> None:
+            if operation == "write":
+                raise DiskFailed("the disk is full")
+
+        def after(self, operation: str) -> None: ...
+
+    cluster = ReplicaCluster(size=1)
+    cluster.open_session()
+    cluster.disks[1]._faults = Full()
+    outcomes: list[object] = []
+    with pytest.raises(DiskFailed):
+        outcomes = cluster.submit(1, Put("k", b"v"), 1)
+    assert outcomes == []
+    cluster.disks[1]._faults.before = lambda operation: None  # type: ignore[method-assign]
+    with pytest.raises(DiskFailed):
+        cluster.submit(1, Put("k", b"v"), 2)
+
+
+def test_rule_14_a_replica_without_a_vote_serves_what_it_learns_and_is_admitted() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    cluster.submit(1, Put("k", b"v"), 1)
+    lost = cluster.follower()
+    cluster.crash(lost)
+    cluster.platters[lost].lose()
+    cluster.platters[lost].format(incarnation=2, voting=False)
+    cluster.start(lost)
+    assert cluster.replicas[lost].role is Role.LEARNING
+    cluster.run(5.0)
+    assert cluster.replicas[lost].role is Role.FOLLOWING
+    assert cluster.replicas[lost].machine.get("k") == b"v"
+    assert cluster.submit(lost, Put("k", b"w"), 2) == [Done()]
+
+
+def test_a_session_that_was_never_opened_is_refused() -> None:
+    cluster = ReplicaCluster()
+    cluster.leader()
+    [reply] = cluster.submit(1, Put("k", b"v"), 1)
+    assert isinstance(reply, Refused)
+    assert cluster.submit(1, OpenSession()) == [Done()]
