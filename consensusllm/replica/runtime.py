@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from consensusllm.conversations.commands import Reply, SessionCommand
+from consensusllm.paxos import Role
 from consensusllm.paxos.messages import Message
 from consensusllm.storage.port import Disk
 from consensusllm.transport.port import Envelope, Transport
@@ -66,6 +67,7 @@ class Runtime:
         self._lag_ms: deque[float] = deque(maxlen=_LAG_WINDOW)
         self._lag_task: asyncio.Task[None] | None = None
         self._malformed = 0
+        self._told: tuple[Role, int | None] | None = None
 
     def clock(self) -> float:
         """The clock of every ``now`` and ``deadline`` here: the loop's, in seconds, monotonic."""
@@ -138,6 +140,20 @@ class Runtime:
         self._send()
         self._next_job()
         self._arm_timer()
+        self._tell_role()
+
+    def _tell_role(self) -> None:
+        """One line when leadership moves: what a person who watches the log is looking for."""
+        now = (self.replica.role, self.replica.leader)
+        if now != self._told:
+            self._told = now
+            role, leader = now
+            log.info(
+                role.value,
+                leader=leader or "none",
+                ballot=str(self.replica.ballot),
+                chosen=self.replica.paxos.chosen_through,
+            )
 
     def _send(self) -> None:
         last: Message | None = None

@@ -1,0 +1,99 @@
+"""A cluster is formed once in its data directory, and never again over what was lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consensusllm.config import Config, demo_config
+from consensusllm.storage import open_disk
+from consensusllm_cli.formation import DataDirError, Formation, InUse
+
+
+@pytest.fixture
+def formation(tmp_path: Path) -> Iterator[Formation]:
+    formation = Formation(tmp_path / "data")
+    yield formation
+    formation.release()
+
+
+@pytest.fixture
+def config(formation: Formation) -> Config:
+    return demo_config(data_dir=formation.data_dir)
+
+
+def test_the_first_start_makes_a_voting_disk_for_every_node(
+    formation: Formation, config: Config
+) -> None:
+    formation.form(config)
+    for node in config.nodes:
+        disk = open_disk(config.node_dir(node.id), config.cluster_id, node.id)
+        assert disk.load().voting
+        disk.close()
+
+
+def test_a_lost_disk_is_not_made_again(formation: Formation, config: Config) -> None:
+    formation.form(config)
+    shutil.rmtree(config.node_dir(2))
+    formation.form(config)
+    assert not config.node_dir(2).exists()
+
+
+def test_a_lost_majority_is_refused(formation: Formation, config: Config) -> None:
+    formation.form(config)
+    shutil.rmtree(config.node_dir(1))
+    shutil.rmtree(config.node_dir(3))
+    with pytest.raises(DataDirError, match="has lost the data of nodes 1, 3"):
+        formation.form(config)
+
+
+def test_a_forming_that_was_cut_short_is_finished(formation: Formation, config: Config) -> None:
+    formation.form(config)
+    record = formation.data_dir / "cluster.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"formed": False}))
+    shutil.rmtree(config.node_dir(3))
+    formation.form(config)
+    assert config.node_dir(3).exists()
+    assert json.loads(record.read_text())["formed"] is True
+
+
+def test_some_disks_without_a_record_are_refused(formation: Formation, config: Config) -> None:
+    formation.form(config)
+    (formation.data_dir / "cluster.json").unlink()
+    shutil.rmtree(config.node_dir(3))
+    with pytest.raises(DataDirError, match=r"none of nodes 3, and no cluster\.json"):
+        formation.form(config)
+
+
+def test_another_cluster_is_refused(formation: Formation, config: Config) -> None:
+    formation.form(config)
+    with pytest.raises(DataDirError, match="holds cluster 'demo' of nodes 1, 2, 3, not 'demo' of"):
+        formation.form(demo_config(nodes=5, data_dir=formation.data_dir))
+
+
+def test_a_damaged_record_is_named(formation: Formation, config: Config) -> None:
+    (formation.data_dir / "cluster.json").write_text("{")
+    with pytest.raises(DataDirError, match=r"cluster\.json cannot be read"):
+        formation.form(config)
+
+
+def test_one_launcher_at_a_time(formation: Formation) -> None:
+    with pytest.raises(InUse, match="is in use by another launcher"):
+        Formation(formation.data_dir)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataDirError, match="file/data: Not a directory"):
+        Formation(tmp_path / "file" / "data")
+
+
+def test_what_is_written_is_for_its_owner_alone(formation: Formation) -> None:
+    path = formation.write("config.json", {"a": 1})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert json.loads(path.read_text()) == {"a": 1}

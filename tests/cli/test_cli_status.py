@@ -1,0 +1,132 @@
+"""``status`` against nodes that answer over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.generated import client_pb2_grpc
+from consensusllm_cli.main import run
+
+
+class Node(client_pb2_grpc.ClientServicer):
+    """Answers with ``status``, to those who bring ``token``."""
+
+    def __init__(self) -> None:
+        self.status = pb.Status()
+        self.token = ""
+        self.address = ""
+
+    async def GetStatus(self, request: Any, context: Any) -> pb.Status:
+        given = dict(context.invocation_metadata()).get("authorization", "")
+        if self.token and given != f"Bearer {self.token}":
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+        return self.status
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[list[Node]]:
+    """Nodes 1 and 2; node 2 leads, and node 3 is a member that nobody can reach."""
+    nodes, servers = [Node(), Node()], []
+    for node in nodes:
+        server = grpc.aio.server()
+        client_pb2_grpc.add_ClientServicer_to_server(node, server)  # type: ignore[no-untyped-call]
+        node.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        servers.append(server)
+    for number, node in enumerate(nodes, 1):
+        node.status = pb.Status(
+            node=number,
+            role="leading" if number == 2 else "following",
+            leader=2,
+            ballot_seq_num=4,
+            ballot_pid=2,
+            chosen_through=17,
+            applied_slot=16,
+            state_hash="ab" * 32,
+            models=[pb.ModelStatus(node=number, provider="builtin", model="extractive")],
+            members=[
+                pb.MemberStatus(node=1, address=nodes[0].address),
+                pb.MemberStatus(node=2, address=nodes[1].address),
+                pb.MemberStatus(node=3, address="127.0.0.1:1"),
+            ],
+        )
+    yield nodes
+    for server in servers:
+        await server.stop(None)
+
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def ask(nodes: list[Node], capsys: pytest.CaptureFixture[str]) -> Ask:
+    async def ask(*arguments: str, connect: str = "") -> tuple[int, str, str]:
+        command = ["status", "--connect", connect or nodes[0].address, *arguments]
+        status = await asyncio.to_thread(run, command)
+        output, errors = capsys.readouterr()
+        return status, output, errors
+
+    return ask
+
+
+async def test_every_member_is_shown_and_the_silent_one_is_named(ask: Ask) -> None:
+    status, output, errors = await ask()
+    assert status == 0
+    lines = [[cell.strip() for cell in line.split("│")] for line in output.splitlines()]
+    rows = [cells[1:9] for cells in lines if len(cells) > 8]
+    shown = ["4.2", "17", "16", "abababababab", "builtin:extractive"]
+    assert ["1", "following", "2", *shown] in rows
+    assert ["2", "leading", "2", *shown] in rows
+    assert ["127.0.0.1:1", "unreachable"] in [row[:2] for row in rows]
+    assert errors == "consensusllm: no answer from 127.0.0.1:1\n"
+
+
+async def test_json_has_the_same_for_programs(ask: Ask) -> None:
+    status, output, errors = await ask("--json")
+    report = json.loads(output)
+    assert (status, errors, report["leader"]) == (0, "", 2)
+    by_node = {row["node"]: row for row in report["nodes"] if row["reachable"]}
+    assert by_node[1]["role"] == "following"
+    assert by_node[2]["hash"] == "ab" * 32
+    assert [row["address"] for row in report["nodes"] if not row["reachable"]] == ["127.0.0.1:1"]
+
+
+async def test_no_leader_is_status_1(ask: Ask, nodes: list[Node]) -> None:
+    nodes[1].status.role = "preparing"
+    status, _, errors = await ask()
+    assert status == 1
+    assert errors.endswith("consensusllm: no node leads: a majority must be up and linked\n")
+
+
+async def test_the_higher_ballot_leads_where_two_say_so(ask: Ask, nodes: list[Node]) -> None:
+    nodes[0].status.role = "leading"
+    nodes[0].status.ballot_seq_num = 5
+    _, output, _ = await ask("--json")
+    assert json.loads(output)["leader"] == 1
+
+
+async def test_nobody_there_is_status_1(ask: Ask) -> None:
+    status, _, errors = await ask(connect="127.0.0.1:1")
+    assert status == 1
+    assert errors == "consensusllm: no node answers: start one with `consensusllm up`\n"
+
+
+async def test_the_token_is_sent_and_a_wrong_one_is_one_line(
+    ask: Ask, nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for node in nodes:
+        node.token = "right"
+    monkeypatch.setenv("CONSENSUSLLM_CLIENT_TOKEN", "right")
+    assert (await ask())[0] == 0
+    monkeypatch.setenv("CONSENSUSLLM_CLIENT_TOKEN", "wrong")
+    status, output, errors = await ask()
+    assert (status, output) == (1, "")
+    assert "does not accept the token" in errors
+    assert errors.count("\n") == 1

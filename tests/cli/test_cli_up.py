@@ -1,0 +1,268 @@
+"""``up``: what it refuses before anything runs, and how a cluster of fake nodes lives and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from consensusllm.config import demo_document
+from consensusllm.orchestrator import FaultsClient
+from consensusllm_cli.formation import Formation
+from consensusllm_cli.main import run
+
+FAKE_CLUSTER = Path(__file__).with_name("fake_cluster.py")
+DEADLINE_S = 30.0
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE_S} s"
+        time.sleep(0.02)
+
+
+def lives(pid: int) -> bool:
+    """Whether the process runs; one that nobody has collected yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def free_base_port() -> int:
+    """A port with four free ones above it."""
+    for base in range(20_000 + os.getpid() % 8000, 32_000, 5):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for port in range(base, base + 5):
+                taken = held.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", port))
+            return base
+    raise AssertionError("no free ports")
+
+
+class Fakes:
+    """A launcher process whose three nodes are fake, in a directory of its own."""
+
+    def __init__(self, directory: Path, *, direct: bool = True) -> None:
+        self.base_port = free_base_port()
+        self.directory = directory
+        self.config = directory / "config.json"
+        document = demo_document(3, self.base_port, directory, direct)
+        self.config.write_text(json.dumps(document))
+        self.command = [sys.executable, str(FAKE_CLUSTER), str(self.config), str(directory)]
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> subprocess.Popen[str]:
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        return self.process
+
+    def ready_line(self) -> str:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def pids(self) -> list[int]:
+        """The pids of the three nodes, once all of them run."""
+        places = [self.directory / f"node-{number}" for number in (1, 2, 3)]
+        wait_for(lambda: all(place.exists() for place in places), "three nodes")
+        return [int(place.read_text()) for place in places]
+
+    def gone(self, pids: list[int]) -> None:
+        wait_for(lambda: not any(map(lives, pids)), "end of the children")
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+        for number in (1, 2, 3):  # those that a failing test left
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(int((self.directory / f"node-{number}").read_text()), signal.SIGKILL)
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Iterator[Fakes]:
+    fakes = Fakes(tmp_path)
+    yield fakes
+    fakes.end()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)]
+)
+def test_up_says_when_there_is_a_leader_and_ends_all_on_a_signal(
+    fakes: Fakes, number: signal.Signals, status: int
+) -> None:
+    launcher = fakes.start()
+    assert fakes.ready_line() == (
+        f"ready: 3 nodes, leader 2, direct links, faults 127.0.0.1:{fakes.base_port}\n"
+    )
+    pids = fakes.pids()
+    launcher.send_signal(number)
+    assert launcher.wait(DEADLINE_S) == status
+    fakes.gone(pids)
+
+
+def test_the_children_end_when_the_launcher_is_killed(fakes: Fakes) -> None:
+    launcher = fakes.start()
+    pids = fakes.pids()
+    launcher.kill()
+    launcher.wait(DEADLINE_S)
+    fakes.gone(pids)
+
+
+def test_the_children_end_with_the_terminal(fakes: Fakes) -> None:
+    launcher, terminal = pty.fork()
+    if launcher == 0:
+        os.execv(sys.executable, fakes.command)
+    pids = fakes.pids()
+    os.close(terminal)
+    fakes.gone(pids)
+    os.waitpid(launcher, 0)
+
+
+async def test_fault_commands_kill_and_start_nodes_for_real(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path, direct=False)
+    fakes.start()
+    try:
+        assert fakes.ready_line() == (
+            f"ready: 3 nodes, leader 2, orchestrator 127.0.0.1:{fakes.base_port}\n"
+        )
+        old = fakes.pids()
+        async with FaultsClient(f"127.0.0.1:{fakes.base_port}") as faults:
+            await faults.fail_node(2)
+            assert [lives(pid) for pid in old] == [True, False, True]
+            await faults.fix_node(2)
+        new = fakes.pids()
+        assert (new[0], new[2]) == (old[0], old[2])
+        assert new[1] != old[1]
+        assert lives(new[1])
+    finally:
+        fakes.end()
+    fakes.gone(new)
+
+
+def test_a_node_that_dies_by_itself_is_reported_with_the_remedy(fakes: Fakes) -> None:
+    launcher = fakes.start()
+    fakes.ready_line()
+    pids = fakes.pids()
+    os.kill(pids[2], signal.SIGKILL)
+    assert launcher.stderr is not None
+    line = launcher.stderr.readline()
+    assert line.startswith("consensusllm: node-3 was killed by SIGKILL: ")
+    assert line.endswith("start it again with `fixNode 3` in the REPL\n")
+
+
+def test_the_end_of_the_orchestrator_is_the_end_of_the_cluster(tmp_path: Path) -> None:
+    fakes = Fakes(tmp_path, direct=False)
+    launcher = fakes.start()
+    try:
+        fakes.ready_line()
+        pids = fakes.pids()
+        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+        [orchestrator] = {int(child) for child in children} - set(pids)
+        os.kill(orchestrator, signal.SIGKILL)
+        _, errors = launcher.communicate(timeout=DEADLINE_S)
+        assert launcher.returncode == 1
+        assert errors.splitlines()[-1].startswith("consensusllm: the orchestrator died")
+        fakes.gone(pids)
+    finally:
+        fakes.end()
+
+
+# Before anything is started -------------------------------------------------------------------
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    status = run(["up", *arguments])
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1
+    return status, errors.removeprefix("consensusllm: ").rstrip("\n")
+
+
+def test_a_port_in_use_is_named_with_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = free_base_port()
+    with socket.create_server(("127.0.0.1", base + 2)):
+        data = tmp_path / "data"
+        status, line = refusal(capsys, "--base-port", str(base), "--data-dir", str(data))
+    assert status == 1
+    assert line == (
+        f"port {base + 2}, meant for node 2, is in use: "
+        "stop what listens there, or choose another with --base-port"
+    )
+    assert not (data / "cluster.json").exists()
+
+
+def test_a_data_directory_of_another_launcher_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = Formation(tmp_path)
+    status, line = refusal(capsys, "--data-dir", str(tmp_path))
+    holder.release()
+    assert status == 1
+    assert line.startswith(f"{tmp_path} is in use by another launcher (process {os.getpid()}): ")
+
+
+def test_a_foreign_address_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = demo_document(1, free_base_port(), tmp_path)
+    document["nodes"][0]["address"] = "192.0.2.1:5101"
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(document))
+    status, line = refusal(capsys, "--config", str(path))
+    assert status == 1
+    assert line.startswith("192.0.2.1:5101, meant for node 1, cannot be served from this")
+
+
+def test_the_data_directory_may_come_from_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", str(tmp_path / "there"))
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(demo_document(1, free_base_port(), "${PLACE}")))
+    holder = Formation(tmp_path / "there")
+    _, line = refusal(capsys, "--config", str(path))
+    holder.release()
+    assert line.startswith(f"{tmp_path / 'there'} is in use by another launcher")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--nodes", "10"), "Invalid value for '--nodes': 10 is not in the range 1<=x<=9"),
+        (("--nodes", "0"), "Invalid value for '--nodes': 0 is not in the range 1<=x<=9"),
+        (("--base-port", "65530"), "Invalid value for '--base-port'"),
+        (("--config", "c.json", "--nodes", "3"), "--nodes cannot go with --config"),
+        (("--config", "/no/such/file"), "/no/such/file: cannot be read: No such file"),
+    ],
+)
+def test_misuse_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], fault: str
+) -> None:
+    status, line = refusal(capsys, *arguments)
+    assert status == 2
+    assert line.startswith(fault)
+
+
+def test_up_has_help() -> None:
+    from consensusllm_cli.up import up
+
+    text = CliRunner().invoke(up, ["--help"]).output
+    for option in ("--config", "--nodes", "--data-dir", "--base-port", "--direct", "--repl"):
+        assert option in text

@@ -1,0 +1,192 @@
+"""``run.sh`` as a person runs it: its words, the demo from a pipe, and the demo in tmux.
+
+The virtual environment is a stand-in that leads to the one of this test run, stamped as installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUN = ROOT / "run.sh"
+DEADLINE_S = 40
+
+
+def free_base_port() -> int:
+    """A port with four free ones above it."""
+    for base in range(33_000 + os.getpid() % 8000, 45_000, 5):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for port in range(base, base + 5):
+                taken = held.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", port))
+            return base
+    raise AssertionError("no free ports")
+
+
+def program(path: Path, *command: str) -> None:
+    path.write_text("#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in command) + ' "$@"\n')
+    path.chmod(0o755)
+
+
+class Machine:
+    """What run.sh finds: an environment, a data directory, ports, and a tmux server of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        venv = directory / "venv"
+        (venv / "bin").mkdir(parents=True)
+        program(venv / "bin" / "python", sys.executable)
+        program(venv / "bin" / "consensusllm", sys.executable, "-m", "consensusllm_cli.main")
+        pyproject = (ROOT / "pyproject.toml").read_bytes()
+        stamp = subprocess.run(["cksum"], input=pyproject, capture_output=True, check=True).stdout
+        (venv / ".consensusllm-providers").write_text(f"{stamp.decode().strip()} {ROOT}\n")
+        (directory / "tmux").mkdir()
+        self.base_port = free_base_port()
+        self.data_dir = directory / "data"
+        self.environment = {
+            **os.environ,
+            "CONSENSUSLLM_BASE_PORT": str(self.base_port),
+            "CONSENSUSLLM_DATA_DIR": str(self.data_dir),
+            "CONSENSUSLLM_HISTORY": str(directory / "history"),
+            "CONSENSUSLLM_VENV": str(venv),
+            "TERM": "xterm",
+            "TMUX_TMPDIR": str(directory / "tmux"),
+        }
+        self.environment.pop("TMUX", None)
+
+    def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [RUN, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd="/",
+            timeout=DEADLINE_S,
+        )
+
+    def tmux(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["tmux", *arguments], capture_output=True, text=True, env=self.environment
+        )
+        return done.stdout
+
+    def in_terminal(self) -> pexpect.spawn[str]:
+        return pexpect.spawn(
+            str(RUN),
+            env=self.environment,
+            cwd="/",
+            dimensions=(40, 140),
+            encoding="utf-8",
+            timeout=DEADLINE_S,
+        )
+
+    def is_quiet(self) -> bool:
+        """Whether nothing listens on the cluster's ports."""
+        for port in range(self.base_port, self.base_port + 4):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return False
+        return True
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
+    yield machine
+    machine.tmux("kill-server")
+    wait_for(machine.is_quiet, "end of the cluster")
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what} within {DEADLINE_S} s"
+        time.sleep(0.05)
+
+
+def test_help_names_every_way_to_run_it(machine: Machine) -> None:
+    done = machine.run("help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("./run.sh test [--full]", "CONSENSUSLLM_BASE_PORT", "CONSENSUSLLM_DATA_DIR"):
+        assert word in done.stdout
+
+
+def test_an_unknown_command_is_misuse(machine: Machine) -> None:
+    done = machine.run("tset")
+    assert done.returncode == 2
+    assert done.stderr.endswith("run.sh: unknown command 'tset': see the lines above\n")
+
+
+def test_a_machine_without_python_is_told_what_to_install(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "cat", "cksum", "dirname"):
+        found = shutil.which(tool)
+        assert found
+        (tools / tool).symlink_to(found)
+    environment = {"PATH": str(tools), "CONSENSUSLLM_VENV": str(tmp_path / "venv")}
+    done = subprocess.run([RUN], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "run.sh: needs Python 3.10 or later with its venv module: "
+        "install python3 and python3-venv\n"
+    )
+
+
+def test_commands_from_a_pipe_run_on_a_cluster_that_ends_with_them(machine: Machine) -> None:
+    done = machine.run(text="create c1\nchoose c1 7\n")
+    assert "ready: 3 nodes, leader " in done.stdout
+    assert done.returncode == 1, "the choice failed, and so the REPL's status is 1"
+    assert machine.is_quiet()
+    assert machine.run(text="view c1\n").returncode == 0, "what was created is there again"
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_tmux_shows_the_cluster_and_all_of_it_ends_with_the_repl(machine: Machine) -> None:
+    terminal = machine.in_terminal()
+    titles = ["REPL", "launcher", "node 1", "node 2", "node 3"]
+
+    def panes() -> list[str]:
+        shown = machine.tmux("list-panes", "-s", "-F", "#{pane_active} #{pane_title}")
+        return [line[2:] for line in shown.splitlines()]
+
+    wait_for(lambda: sorted(panes()) == sorted(titles), "five panes")
+    assert panes()[0] == "REPL"
+    repl = machine.tmux("list-panes", "-s", "-F", "#{pane_id}").splitlines()[0]
+    wait_for(lambda: "consensusllm>" in machine.tmux("capture-pane", "-p", "-t", repl), "prompt")
+    terminal.send("create c1\r")
+    wait_for(lambda: "c1 is created" in machine.tmux("capture-pane", "-p", "-t", repl), "answer")
+    terminal.send("exit\r")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    assert machine.is_quiet()
+    assert machine.tmux("list-sessions") == ""
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_tmux_session_that_was_left_is_ended_first(machine: Machine) -> None:
+    first = machine.in_terminal()
+    wait_for(lambda: "REPL" in machine.tmux("list-panes", "-s", "-F", "#{pane_title}"), "REPL")
+    wait_for(lambda: machine.tmux("list-clients") != "", "client")
+    machine.tmux("detach-client", "-s", "consensusllm")
+    first.expect("detached; the cluster goes on")
+    first.expect(pexpect.EOF)
+    first.close()
+    assert not machine.is_quiet()
+    second = machine.in_terminal()
+    second.expect("ending the session 'consensusllm' that was left from before")
+    wait_for(lambda: machine.tmux("list-clients") != "", "client")
+    second.close(force=True)
+    wait_for(machine.is_quiet, "end of the cluster with its terminal")

@@ -1,0 +1,62 @@
+"""The built-in responder says what it is and answers from the prompt alone."""
+
+from __future__ import annotations
+
+from consensusllm.llm.builtin import SEARCHED_CHARACTERS_MAX, answer
+from consensusllm.llm.port import GenerateRequest, Turn
+from consensusllm.llm.registry import make_provider
+from consensusllm.llm.settings import ProviderSettings
+
+HISTORY = (
+    Turn("user", "What is a quorum?"),
+    Turn("assistant", "A quorum is a majority of acceptors. Bread is baked. Two quorums meet."),
+    Turn("user", "Which acceptors make the quorum?"),
+)
+
+
+def test_it_names_itself_and_its_node_and_quotes_what_overlaps_the_question():
+    text = answer(GenerateRequest(HISTORY), 3)
+    assert "built-in responder, not a language model; node 3" in text
+    assert "- A quorum is a majority of acceptors." in text
+    assert "Bread" not in text
+
+
+def test_it_says_so_where_nothing_was_said():
+    text = answer(GenerateRequest((Turn("user", "Why\nis the sky blue?"),)), 1)
+    assert "“Why is the sky blue?”" in text
+    assert "GEMINI_API_KEY" in text
+
+
+def test_the_answer_depends_on_the_prompt_and_the_node_only():
+    texts = {answer(GenerateRequest(HISTORY), 1) for _ in range(5)}
+    assert len(texts) == 1
+    assert answer(GenerateRequest(HISTORY), 2) not in texts
+    assert answer(GenerateRequest((*HISTORY[:2], Turn("user", "Is bread baked?"))), 1) not in texts
+
+
+def test_it_does_not_quote_its_own_answers():
+    first = Turn("assistant", answer(GenerateRequest(HISTORY), 1))
+    again = answer(GenerateRequest((*HISTORY, first, Turn("user", "acceptors quorum?"))), 1)
+    assert again.count("built-in") == 1
+    assert again.count("majority of acceptors") == 1
+
+
+def test_only_the_newest_part_of_a_long_conversation_is_read():
+    old, new = Turn("user", "An old zebra."), Turn("user", "A new zebra.")
+    filler = Turn("assistant", "x " * (SEARCHED_CHARACTERS_MAX // 2))
+    text = answer(GenerateRequest((old, filler, new, Turn("user", "zebra?"))), 1)
+    assert "A new zebra." in text
+    assert "An old zebra." not in text
+
+
+async def test_it_streams_the_same_text_and_counts_words():
+    provider = make_provider(ProviderSettings("builtin", node=3))
+    chunks = [chunk async for chunk in provider.generate(GenerateRequest(HISTORY))]
+    text = answer(GenerateRequest(HISTORY), 3)
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert chunks[-1].finish_reason == "stop"
+    assert chunks[-1].completion_tokens == len(text.split())
+    short = [c async for c in provider.generate(GenerateRequest(HISTORY, max_tokens=3))]
+    assert (len(short), short[-1].finish_reason) == (4, "length")
+    assert await provider.models() == ("builtin",)
+    await provider.aclose()

@@ -1,0 +1,227 @@
+"""The guard: retries before the first text only, time, concurrency, unknown exceptions, closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+import pytest
+
+from consensusllm.llm.guard import Guarded
+from consensusllm.llm.port import (
+    Chunk,
+    GenerateRequest,
+    Malformed,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    TimedOut,
+    Turn,
+    Unavailable,
+)
+from consensusllm.llm.settings import Limits, Timeouts
+
+REQUEST = GenerateRequest((Turn("user", "?"),))
+END = Chunk(finish_reason="stop")
+HANG = object()
+QUICK = Limits(attempts=3, backoff_initial_s=0.001, backoff_max_s=0.001)
+
+
+class Play:
+    """Each call plays the next of ``scenes``: chunks, exceptions to raise, HANG."""
+
+    name = "play"
+    model = "m"
+
+    def __init__(self, *scenes: Sequence[object]) -> None:
+        self.scenes = list(scenes)
+        self.calls = 0
+        self.running = 0
+        self.begun = asyncio.Event()
+        self.running_max = 0
+        self.closed = 0
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        scene = self.scenes[min(self.calls, len(self.scenes) - 1)]
+        self.calls += 1
+        self.running += 1
+        self.begun.set()
+        self.running_max = max(self.running_max, self.running)
+        try:
+            for step in scene:
+                await asyncio.sleep(0)
+                if step is HANG:
+                    await asyncio.get_running_loop().create_future()
+                if isinstance(step, BaseException):
+                    raise step
+                assert isinstance(step, Chunk)
+                yield step
+        finally:
+            self.running -= 1
+            self.closed += 1
+
+    async def models(self) -> tuple[str, ...]:
+        await asyncio.get_running_loop().create_future()
+        return ()
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+async def text_of(provider: Guarded, seen: Callable[[str], None] = lambda text: None) -> str:
+    text = ""
+    async with aclosing(provider.generate(REQUEST)) as chunks:
+        async for chunk in chunks:
+            seen(chunk.text)
+            text += chunk.text
+    return text
+
+
+@pytest.mark.parametrize("error", [Unavailable("x"), TimedOut("x"), RateLimited("x")])
+async def test_a_retryable_error_before_the_first_text_is_tried_again(error):
+    play = Play([error], [Chunk(), error], [Chunk("a"), END])
+    assert await text_of(Guarded(play, Timeouts(), QUICK)) == "a"
+    assert (play.calls, play.closed) == (3, 3)
+
+
+async def test_tries_are_bounded_and_the_last_error_comes_out():
+    play = Play([Unavailable("one")], [Unavailable("two")], [RateLimited("three")])
+    with pytest.raises(RateLimited, match="three"):
+        await text_of(Guarded(play, Timeouts(), QUICK))
+    assert play.calls == 3
+
+
+@pytest.mark.parametrize("error", [Rejected("x"), Malformed("x"), ZeroDivisionError("secret")])
+async def test_an_error_that_would_come_again_is_not_tried_again(error):
+    play = Play([error], [Chunk("a"), END])
+    expected = type(error) if isinstance(error, ProviderError) else Malformed
+    with pytest.raises(expected) as caught:
+        await text_of(Guarded(play, Timeouts(), QUICK))
+    assert play.calls == 1
+    assert "secret" not in str(caught.value)
+
+
+async def test_after_the_first_text_nothing_is_tried_again():
+    play = Play([Chunk("a"), Unavailable("cut")], [Chunk("a"), Chunk("b"), END])
+    seen: list[str] = []
+    with pytest.raises(Unavailable):
+        await text_of(Guarded(play, Timeouts(), QUICK), seen.append)
+    assert (play.calls, seen) == (1, ["a"])
+
+
+async def test_a_stream_that_merely_stops_is_unavailable():
+    with pytest.raises(Unavailable, match="cut off"):
+        await text_of(Guarded(Play([Chunk("a")]), Timeouts(), QUICK))
+
+
+@pytest.mark.parametrize(
+    ("finish", "kind"), [("stop", Malformed), ("length", Rejected), ("filtered", Rejected)]
+)
+async def test_an_answer_without_a_word_is_an_error(finish, kind):
+    with pytest.raises(kind):
+        await text_of(Guarded(Play([Chunk(finish_reason=finish)]), Timeouts(), QUICK))
+
+
+async def test_retry_after_is_waited_for_and_not_beyond_the_cap(monkeypatch):
+    waits: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        waits.append(delay_s)
+
+    monkeypatch.setattr("stamina._core._smart_sleep", sleep)
+    play = Play([RateLimited("x", retry_after_s=29.0)], [Chunk("a"), END])
+    assert await text_of(Guarded(play, Timeouts(), QUICK)) == "a"
+    assert waits == [29.0]
+    play = Play([RateLimited("x", retry_after_s=31.0)], [Chunk("a"), END])
+    with pytest.raises(RateLimited):
+        await text_of(Guarded(play, Timeouts(), QUICK))
+    assert (play.calls, waits) == (1, [29.0])
+    play = Play([RateLimited("x", retry_after_s=29.0)], [Chunk("a"), END])
+    with pytest.raises(RateLimited):
+        await text_of(Guarded(play, Timeouts(total_s=10), QUICK))
+    assert play.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("scene", "timeouts"),
+    [
+        ([HANG], Timeouts(first_token_s=0.05)),
+        ([Chunk(), HANG], Timeouts(first_token_s=0.05)),
+        ([Chunk("a"), HANG], Timeouts(idle_s=0.05)),
+        ([Chunk("a"), HANG], Timeouts(total_s=0.05)),
+    ],
+)
+async def test_silence_is_timed_out_and_the_call_is_ended(scene, timeouts):
+    play = Play(scene)
+    with pytest.raises(TimedOut):
+        await text_of(Guarded(play, timeouts, Limits(attempts=1)))
+    assert play.closed == 1
+
+
+async def test_the_total_time_holds_over_all_tries():
+    play = Play([HANG])
+    limits = Limits(attempts=50, backoff_initial_s=0.001, backoff_max_s=0.001)
+    with pytest.raises(TimedOut):
+        await text_of(Guarded(play, Timeouts(first_token_s=0.05, total_s=0.2), limits))
+    assert 1 < play.calls < 20
+
+
+async def test_calls_beyond_the_bound_wait_for_a_place():
+    play = Play([Chunk("a"), END])
+    provider = Guarded(play, Timeouts(), Limits(concurrency=2))
+    assert await asyncio.gather(*(text_of(provider) for _ in range(7))) == ["a"] * 7
+    assert (play.calls, play.running_max) == (7, 2)
+
+
+async def test_cancelling_during_a_try_ends_the_call_and_is_not_swallowed():
+    play = Play([HANG])
+    provider = Guarded(play, Timeouts(), Limits(concurrency=1))
+    task = asyncio.create_task(text_of(provider))
+    await asyncio.wait_for(play.begun.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (play.calls, play.closed) == (1, 1)
+    play.scenes = [[Chunk("a"), END]]
+    assert await text_of(provider) == "a"  # its place was given back
+
+
+async def test_a_provider_that_cannot_be_stopped_is_left_behind(monkeypatch):
+    monkeypatch.setattr("consensusllm.llm.guard.CLOSE_TIMEOUT_S", 0.05)
+    release = asyncio.Event()
+
+    class Stubborn(Play):
+        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    self.calls += 1
+            yield END
+
+    stubborn = Stubborn()
+    with pytest.raises(TimedOut):
+        await text_of(Guarded(stubborn, Timeouts(first_token_s=0.05), Limits(attempts=1)))
+    release.set()
+    assert stubborn.calls == 1
+
+
+async def test_closing_ends_calls_and_refuses_new_ones():
+    play = Play([HANG])
+    provider = Guarded(play, Timeouts(), QUICK)
+    tasks = [asyncio.create_task(text_of(provider)), asyncio.create_task(provider.models())]
+    await asyncio.wait_for(play.begun.wait(), 10)
+    await provider.aclose()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(outcome, Unavailable)
+    assert play.running == 0
+    with pytest.raises(Unavailable, match="closed"):
+        await text_of(provider)
+    assert play.calls == 1
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_listing_models_has_a_time_too():
+    with pytest.raises(TimedOut):
+        await Guarded(Play(), Timeouts(first_token_s=0.05), QUICK).models()

@@ -1,0 +1,251 @@
+"""The configuration: what it accepts, and its words for everything that it does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from consensusllm.config import (
+    Config,
+    ConfigError,
+    demo_config,
+    read_document,
+    resolve_cluster,
+    split_address,
+)
+
+EXAMPLE = Path(__file__).parents[1] / "config.example.json"
+
+
+def two_nodes(**changes: Any) -> dict[str, Any]:
+    nodes = [{"id": 1, "address": "127.0.0.1:5101"}, {"id": 2, "address": "127.0.0.1:5102"}]
+    return {"nodes": nodes, **changes}
+
+
+def fault_of(document: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        Config.from_document(document, source="c.json")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith("c.json: ")
+    return text.removeprefix("c.json: ")
+
+
+def test_everything_but_the_nodes_has_a_default() -> None:
+    config = Config.from_document(two_nodes(), source="c.json")
+    assert config.network == "orchestrated"
+    assert config.nodes[0].models[0].provider == "auto"
+    assert config.node(2).address == "127.0.0.1:5102"
+    assert config.node_dir(2) == config.data_dir / "node-2"
+
+
+def test_a_parsed_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        demo_config().paxos.heartbeat_ms = 1
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [
+        ({}, "nodes: is missing"),
+        (two_nodes(nodes=[]), "nodes: a cluster has 1 to 9 nodes, not 0"),
+        (two_nodes(nodes=5), "nodes: must be a valid array"),
+        (two_nodes(cluster_ip="x"), 'cluster_ip: unknown key; did you mean "cluster_id"?'),
+        (
+            two_nodes(paxos={"election_timeout": 9}),
+            'paxos.election_timeout: unknown key; did you mean "election_timeout_ms"?',
+        ),
+        (
+            {"nodes": [{"id": 1, "adress": "a:1"}]},
+            'nodes[0].adress: unknown key; did you mean "address"?',
+        ),
+        (
+            {"nodes": [{"id": 1, "address": "a:1", "models": [{"key": "s3cret"}]}]},
+            'nodes[0].models[0].key: unknown key; did you mean "api_key"?',
+        ),
+        (two_nodes(log={"zz": 1}), "log.zz: unknown key; known here: level, format"),
+        (two_nodes(paxos={"heartbeat_ms": "50"}), "paxos.heartbeat_ms: must be a valid integer"),
+        (two_nodes(paxos={"heartbeat_ms": True}), "paxos.heartbeat_ms: must be a valid integer"),
+        (
+            two_nodes(paxos={"heartbeat_ms": 0}),
+            "paxos.heartbeat_ms: must be greater than or equal to 1",
+        ),
+        (
+            two_nodes(paxos={"heartbeat_ms": 400}),
+            "paxos: election_timeout_ms must be at least three times heartbeat_ms",
+        ),
+        (two_nodes(network="carrier-pigeon"), "network: must be 'orchestrated' or 'direct'"),
+        (
+            {"nodes": [{"id": 0, "address": "a:1"}]},
+            "nodes[0].id: must be greater than or equal to 1",
+        ),
+        (
+            {"nodes": [{"id": 1, "address": "a:1"}, {"id": 1, "address": "a:2"}]},
+            "nodes[1].id: another node has the id 1",
+        ),
+        (
+            {"nodes": [{"id": 1, "address": "a:1"}, {"id": 2, "address": "a:1"}]},
+            "nodes[1].address: node 1 has the address a:1",
+        ),
+        (
+            {"nodes": [{"id": 1, "address": "127.0.0.1:5100"}]},
+            "nodes[0].address: the orchestrator has the address 127.0.0.1:5100",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_key_path(document: dict[str, Any], fault: str) -> None:
+    assert fault_of(document) == fault
+
+
+def test_ten_nodes_are_too_many() -> None:
+    nodes = [{"id": number, "address": f"a:{number}"} for number in range(1, 11)]
+    assert fault_of({"nodes": nodes}) == "nodes: a cluster has 1 to 9 nodes, not 10"
+
+
+@pytest.mark.parametrize("address", ["a", "a:", ":5", "a:0", "a:65536", "a:-1", "a b:5", "::1:5"])
+def test_an_address_is_host_and_port(address: str) -> None:
+    assert fault_of({"nodes": [{"id": 1, "address": address}]}).startswith("nodes[0].address: ")
+
+
+def test_an_ip6_address_is_bracketed() -> None:
+    assert split_address("[::1]:5101") == ("::1", 5101)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{\n  "nodes": [,]\n}', "line 2 column 13: not JSON"),
+        ('{"nodes": [{"id": 1, "id": 2}]}', "nodes[0].id: is there twice"),
+        ('{"nodes": NaN}', "NaN is not JSON"),
+        ("[]", "must hold one JSON object"),
+        ("[" * 100_000, "is nested too deeply"),
+    ],
+)
+def test_a_file_that_is_not_json_is_told_with_its_place(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    assert str(caught.value).startswith(f"{path}: {fault}")
+
+
+def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with pytest.raises(ConfigError, match=r"c\.json: cannot be read: No such file"):
+        Config.load(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"c\.json: is not a text file in UTF-8"):
+        Config.load(path)
+
+
+def with_key(key: str) -> dict[str, Any]:
+    return {"nodes": [{"id": 1, "address": "a:1", "models": [{"api_key": key}]}]}
+
+
+def test_environment_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "s3cret")
+    monkeypatch.delenv("NO_KEY", raising=False)
+    document = with_key("${SOME_KEY}-${NO_KEY:-none}")
+    key = Config.from_document(document, source="c.json").nodes[0].models[0].api_key
+    assert key is not None
+    assert key.get_secret_value() == "s3cret-none"
+
+
+def test_a_missing_variable_is_named_with_its_key_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    fault = fault_of(with_key("${NO_KEY}"))
+    assert fault == "nodes[0].models[0].api_key: the environment variable NO_KEY is not set"
+    assert fault_of(with_key("${NO KEY}")).startswith("nodes[0].models[0].api_key: write ${NAME}")
+
+
+def test_a_secret_is_in_no_repr_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "s3cret")
+    document = with_key("${SOME_KEY}")
+    document |= {"client_token": "s3cret", "orchestrator": {"token": "s3cret"}}
+    assert "s3cret" not in repr(Config.from_document(document, source="c.json"))
+    document["nodes"][0]["models"][0]["api_key"] = ["s3cret"]
+    document["client_token"] = {"s3cret": "s3cret"}
+    assert "s3cret" not in fault_of(document)
+
+
+def test_the_document_of_a_file_keeps_its_variables(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(with_key("${SOME_KEY}")))
+    assert read_document(path)["nodes"][0]["models"][0]["api_key"] == "${SOME_KEY}"
+
+
+def test_the_demo_counts_its_ports_from_the_base_port(tmp_path: Path) -> None:
+    config = demo_config(nodes=2, base_port=6000, data_dir=tmp_path, direct=True)
+    assert config.orchestrator.address == "127.0.0.1:6000"
+    assert [node.address for node in config.nodes] == ["127.0.0.1:6001", "127.0.0.1:6002"]
+    assert config.network == "direct"
+    with pytest.raises(ConfigError, match="1 to 65535"):
+        demo_config(nodes=3, base_port=65534)
+
+
+def test_a_client_finds_the_cluster_in_one_of_three_ways(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(two_nodes(client_token="t", orchestrator={"token": "o"})))
+    by_file = resolve_cluster(path, None, None)
+    assert by_file.by_id == {1: "127.0.0.1:5101", 2: "127.0.0.1:5102"}
+    assert by_file.client_token is not None
+    assert by_file.client_token.get_secret_value() == "t"
+    assert resolve_cluster(None, None, None).orchestrator == "127.0.0.1:5100"
+    assert resolve_cluster(None, 6000, None).nodes[0] == "127.0.0.1:6001"
+    by_address = resolve_cluster(None, None, "a:1, b:2")
+    assert (by_address.nodes, by_address.orchestrator) == (("a:1", "b:2"), None)
+
+
+@pytest.mark.parametrize(
+    ("ways", "fault"),
+    [
+        (("c.json", 5100, None), "--config and --base-port say the same thing twice"),
+        ((None, 5100, "a:1"), "--base-port and --connect say the same thing twice"),
+        ((None, None, "a"), "--connect: 'a' is not HOST:PORT"),
+        ((None, None, ","), "--connect: needs at least one HOST:PORT"),
+    ],
+)
+def test_a_client_is_told_what_is_wrong_with_its_options(ways: Any, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_cluster(*ways)
+    assert str(caught.value).startswith(fault)
+
+
+def test_tokens_come_from_the_environment_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONSENSUSLLM_CLIENT_TOKEN", "t")
+    monkeypatch.delenv("CONSENSUSLLM_ORCHESTRATOR_TOKEN", raising=False)
+    found = resolve_cluster(None, None, "a:1")
+    assert found.client_token is not None
+    assert found.client_token.get_secret_value() == "t"
+    assert found.orchestrator_token is None
+
+
+def keys_of(section: BaseModel, where: str = "") -> dict[str, Any]:
+    """Every key path below ``section`` with its value; of a list, those of its first item."""
+    keys: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        first = value[0] if isinstance(value, tuple) else value
+        keys[where + name] = value
+        if isinstance(first, BaseModel):
+            keys |= keys_of(first, f"{where}{name}.")
+    return keys
+
+
+def test_the_example_has_every_key_and_says_the_defaults() -> None:
+    example = Config.load(EXAMPLE)
+    written = read_document(EXAMPLE)
+    for path, value in keys_of(example).items():
+        place: Any = written
+        for part in path.split("."):
+            place = place[0] if isinstance(place, list) else place
+            assert part in place, f"{EXAMPLE.name} lacks {path}"
+            place = place[part]
+        if not path.startswith("nodes"):
+            assert value == keys_of(demo_config())[path], f"{EXAMPLE.name}: {path}"
