@@ -12,13 +12,13 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import grpc.aio
 import structlog
 
 from consensusllm.config import Config, NodeConfig
-from consensusllm.conversations import Limits, Machine, MalformedSnapshot, restore
+from consensusllm.conversations import Limits, Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND as STREAM_KIND
 from consensusllm.council.live_text import LiveText
@@ -28,22 +28,14 @@ from consensusllm.llm.registry import make_provider
 from consensusllm.llm.settings import Limits as ProviderLimits
 from consensusllm.llm.settings import ProviderSettings, Timeouts
 from consensusllm.paxos import PaxosConfig, Recovered
-from consensusllm.replica.jobs import snapshot_chunks
 from consensusllm.replica.local import LocalReplica
+from consensusllm.replica.opening import open_replica
 from consensusllm.replica.replica import Replica, ReplicaConfig
 from consensusllm.replica.runtime import Runtime
 from consensusllm.service.pipeline import Requests
 from consensusllm.service.servicer import ClientServicer
 from consensusllm.service.status import Facts
-from consensusllm.storage import (
-    Damaged,
-    Disk,
-    NotFormatted,
-    StorageError,
-    format_disk,
-    open_disk,
-    set_aside,
-)
+from consensusllm.storage import Disk, StorageError, format_disk, open_disk, set_aside
 from consensusllm.transport import (
     DirectTransport,
     RelayedTransport,
@@ -87,61 +79,28 @@ async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
 
 
 def _open(config: Config, node_id: int, bootstrap: bool) -> tuple[Disk, Recovered, Machine]:
-    """The node's disk and what it holds. One that is missing or damaged is replaced by an empty one
-    that may not vote, and what is left of it is kept aside."""
-    path = config.node_dir(node_id)
-
-    def fresh(*, voting: bool) -> None:
-        format_disk(path, config.cluster_id, node_id, time.time_ns() // 1_000_000, voting)
-
-    try:
-        disk: Disk = open_disk(path, config.cluster_id, node_id)
-    except NotFormatted as error:
-        if len(config.nodes) == 1 and not bootstrap:
-            raise StorageError(
-                f"{path}: no data, and no other node to learn it from: "
-                "start a new cluster with --bootstrap"
-            ) from None
-        if not bootstrap or error.data_lost:
-            log.warning(
-                "no data: the node rejoins, and votes once it has caught up", path=str(path)
-            )
-        fresh(voting=bootstrap and not error.data_lost)
-        disk = open_disk(path, config.cluster_id, node_id)
-    except Damaged as error:
-        disk = _replace_damaged(config, node_id, error, fresh)
-    try:
-        return disk, *_load(disk)
-    except Damaged as error:
-        disk.close()
-        disk = _replace_damaged(config, node_id, error, fresh)
-        return disk, *_load(disk)
+    home = _Directory(config.node_dir(node_id), config.cluster_id, node_id)
+    return open_replica(home, Limits(), alone=len(config.nodes) == 1, bootstrap=bootstrap)
 
 
-def _replace_damaged(
-    config: Config, node_id: int, error: Damaged, fresh: Callable[..., None]
-) -> Disk:
-    path = config.node_dir(node_id)
-    if len(config.nodes) == 1:
-        raise error
-    aside = set_aside(path)
-    log.error(
-        "damaged data is set aside: the node repairs itself from its peers before it votes",
-        damage=str(error),
-        kept=str(aside),
-    )
-    fresh(voting=False)
-    return open_disk(path, config.cluster_id, node_id)
+class _Directory:
+    """The data directory of a node, as `open_replica` wants it."""
 
+    def __init__(self, path: Path, cluster_id: str, node_id: int) -> None:
+        self.name = str(path)
+        self._path = path
+        self._cluster_id = cluster_id
+        self._node_id = node_id
 
-def _load(disk: Disk) -> tuple[Recovered, Machine]:
-    recovered = disk.load()
-    if recovered.snapshot_slot == 0:
-        return recovered, Machine(Limits())
-    try:
-        return recovered, restore(snapshot_chunks(disk, recovered.snapshot_slot), Limits())
-    except MalformedSnapshot as error:
-        raise Damaged(f"the snapshot of slot {recovered.snapshot_slot}: {error}") from None
+    def open(self) -> Disk:
+        return open_disk(self._path, self._cluster_id, self._node_id)
+
+    def format(self, *, voting: bool) -> None:
+        incarnation = time.time_ns() // 1_000_000
+        format_disk(self._path, self._cluster_id, self._node_id, incarnation, voting)
+
+    def set_aside(self) -> str:
+        return str(set_aside(self._path))
 
 
 # The node ---------------------------------------------------------------------------------------
@@ -251,6 +210,7 @@ class _Node:
         try:
             for index, settings in enumerate(_provider_settings(self._config, self._own)):
                 chosen, reason = await resolve(settings, os.environ)
+                model = chosen.model
                 try:
                     provider = make_provider(chosen)
                 except ProviderError as error:
@@ -258,14 +218,15 @@ class _Node:
                     reason = str(error)
                 else:
                     log.info("serving a model", provider=chosen.provider, reason=reason)
-                    providers[chosen.model] = provider
+                    model = provider.model
+                    providers[model] = provider
                     if index == 0:
                         providers[""] = provider
                 self._models.append(
                     client_pb2.ModelStatus(
                         node=self._own.id,
                         provider=chosen.provider,
-                        model=chosen.model,
+                        model=model,
                         note=reason,
                     )
                 )

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -65,6 +66,7 @@ class Answerer:
 
     A candidate whose model this node does not serve (it was reassigned) goes to the default. At
     most ``concurrency`` (>= 1) candidates are worked on at a time; the others wait in the state.
+    ``rng`` spreads retries, ``clock`` is in seconds, monotonic.
     """
 
     def __init__(
@@ -75,19 +77,22 @@ class Answerer:
         concurrency: int = 4,
         reassign_after_s: float = 3.0,
         poll_s: float = POLL_S,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._port = port
         self._providers = providers
         self._concurrency = concurrency
         self._poll_s = poll_s
-        self._duties = Duties(port, reassign_after_s)
+        self._rng = rng or random.Random()
+        self._duties = Duties(port, reassign_after_s, clock)
         self._wake = asyncio.Event()
         self._poll_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._touched: set[tuple[str, int]] = set()
         self._waiting: dict[Key, None] = {}  # a set that keeps its order
         self._running: dict[Key, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], None] = {}  # in order, so that runs can be repeated
         self._begun: set[Key] = set()
         self._found: set[Key] = set()
         self._main: asyncio.Task[None] | None = None
@@ -144,7 +149,7 @@ class Answerer:
             try:
                 return await self._port.barrier()
             except SubmitFailed:
-                await _pause()
+                await self._pause()
 
     def _take_touched(self) -> Iterator[tuple[str, RecordedTurn]]:
         touched, self._touched = self._touched, set()
@@ -181,7 +186,7 @@ class Answerer:
             # Once only: a second cancellation would break into the first one's cleaning up.
             task = self._running.pop(key)
             task.cancel()
-            self._ending.add(task)
+            self._ending[task] = None
         while self._waiting and len(self._running) < self._concurrency:
             key = next(iter(self._waiting))
             del self._waiting[key]
@@ -202,7 +207,7 @@ class Answerer:
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         if task in self._ending:
-            self._ending.remove(task)
+            del self._ending[task]
         else:
             del self._running[key]
             self._wake.set()
@@ -216,7 +221,7 @@ class Answerer:
             await self._port.submit(claim)
         except SubmitFailed as error:
             log.warning("not claimed yet", **key._asdict(), error=str(error))
-            await _pause()
+            await self._pause()
 
     def _provider(self, key: Key) -> Provider | None:
         candidate = self._candidate(key)
@@ -282,13 +287,17 @@ class Answerer:
                 reply = await self._port.submit(record)
             except SubmitFailed as error:
                 log.warning("not recorded yet", **key._asdict(), error=str(error))
-                await _pause()
+                await self._pause()
                 continue
             unfit = isinstance(reply, Refused) and reply.code in (Code.TOO_LARGE, Code.INVALID)
             if not unfit or record.error:
                 return
             assert isinstance(reply, Refused)
             record = _failed(key, f"the answer cannot be recorded: {reply.message}", record.model)
+
+    async def _pause(self) -> None:
+        # Nodes that lost the leader at once should not all come back at once.
+        await asyncio.sleep(self._rng.uniform(RETRY_S / 5, RETRY_S))
 
 
 def _failed(key: Key, error: str, model: str) -> RecordCandidate:
@@ -299,11 +308,6 @@ def _failed(key: Key, error: str, model: str) -> RecordCandidate:
         finish_reason="",
         error=error[:ERROR_CHARACTERS] or "no answer",
     )
-
-
-async def _pause() -> None:
-    # Nodes that lost the leader at once should not all come back at once.
-    await asyncio.sleep(random.uniform(RETRY_S / 5, RETRY_S))
 
 
 def _report_bug(task: asyncio.Task[None]) -> None:

@@ -11,7 +11,6 @@ from .sdk import MODELS_MAX, SdkProvider
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
-    import httpx
     from google import genai
 
 _FINISH: dict[str, Literal["stop", "length", "filtered"]] = {
@@ -39,16 +38,18 @@ class Gemini(SdkProvider["genai.Client"]):
         if not settings.api_key:
             raise Rejected("gemini: there is no API key: set GEMINI_API_KEY in the environment")
 
-    def _open(self, http: httpx.AsyncClient) -> genai.Client:
+    def _open(self, http_options: dict[str, Any]) -> genai.Client:
+        import httpx
         from google import genai
         from google.genai import types
 
         # Without an httpx client of ours the SDK would take aiohttp where that is installed, and
         # without vertexai=False another service where the environment names it.
+        self._http = httpx.AsyncClient(**http_options)
         return genai.Client(
             vertexai=False,
             api_key=self._settings.api_key,
-            http_options=types.HttpOptions(base_url=self.base_url, httpx_async_client=http),
+            http_options=types.HttpOptions(base_url=self.base_url, httpx_async_client=self._http),
         )
 
     async def _answer(
@@ -115,6 +116,7 @@ class Gemini(SdkProvider["genai.Client"]):
     async def _close(self, client: genai.Client) -> None:
         await client.aio.aclose()
         client.close()
+        await self._http.aclose()
 
     def _reported(self, error: Exception) -> ProviderError | None:
         from google.genai import errors

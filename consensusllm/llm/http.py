@@ -1,4 +1,4 @@
-"""The HTTP client that is handed to every SDK, so that all of them behave alike.
+"""How the HTTP client under every SDK is made, so that all of them behave alike.
 
 Owns the connect timeout, the bounds on what a server may send, and the reading of error statuses
 (which the SDKs would retry, reword, or strip of Retry-After). Refuses redirects, which could carry
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from typing import Any
 
 import httpx
 
@@ -27,10 +28,10 @@ _LINE_FACTOR = 2
 _RESPONSE_FACTOR = 64
 
 
-def open_client(
+def client_options(
     faults: Faults, timeouts: Timeouts, limits: Limits, *, escape_separators: bool = False
-) -> httpx.AsyncClient:
-    """A client whose responses raise the port's errors.
+) -> dict[str, Any]:
+    """Arguments of an ``httpx.AsyncClient`` whose responses raise the port's errors.
 
     ``escape_separators`` is for readers that split lines as ``str.splitlines`` does: Unicode line
     separators inside JSON strings then arrive as escapes. The time for an answer is the guard's.
@@ -69,9 +70,11 @@ def open_client(
             if report:
                 raise faults.report(report)
 
-    return httpx.AsyncClient(
-        timeout=timeout, event_hooks={"request": [before], "response": [after]}
-    )
+    return {
+        "timeout": timeout,
+        "follow_redirects": False,
+        "event_hooks": {"request": [before], "response": [after]},
+    }
 
 
 class _Bounded(httpx.AsyncByteStream):
@@ -99,7 +102,7 @@ class _Bounded(httpx.AsyncByteStream):
             total += len(data)
             line += len(data)
             if total > self._total_max or line > self._line_max:
-                limit = min(self._total_max, self._line_max)
+                limit = self._total_max if total > self._total_max else self._line_max
                 raise Malformed(self._faults.line(f"sent over {limit} bytes where text was due"))
             last_feed = data.rfind(b"\n")
             if last_feed >= 0:

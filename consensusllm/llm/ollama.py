@@ -13,7 +13,6 @@ from .sdk import SdkProvider
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
-    import httpx
     import ollama
 
 
@@ -38,15 +37,14 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
             port = "" if ":" in self.base_url.rpartition("]")[2] else ":11434"
             self.base_url = f"http://{self.base_url}{port}"
 
-    def _open(self, http: httpx.AsyncClient) -> ollama.AsyncClient:
+    def _open(self, http_options: dict[str, Any]) -> ollama.AsyncClient:
         import ollama
 
         key = self._settings.api_key
         return ollama.AsyncClient(
             self.base_url,
-            follow_redirects=False,
-            event_hooks=http.event_hooks,
             headers={"Authorization": f"Bearer {key}"} if key else None,
+            **http_options,
         )
 
     async def _answer(

@@ -10,7 +10,6 @@ from .port import Chunk, GenerateRequest, ProviderError
 from .sdk import SdkProvider
 
 if TYPE_CHECKING:
-    import httpx
     import openai
 
 _FINISH: dict[str, Literal["length", "filtered"]] = {
@@ -27,16 +26,17 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
     modules = ("openai",)
     default_base_url = "https://api.openai.com/v1"
 
-    def _open(self, http: httpx.AsyncClient) -> openai.AsyncOpenAI:
+    def _open(self, http_options: dict[str, Any]) -> openai.AsyncOpenAI:
+        import httpx
         import openai
 
         # A key is always given: without one the SDK would send OPENAI_API_KEY to any base_url.
-        client: Any = http
+        http: Any = httpx.AsyncClient(**http_options)
         return openai.AsyncOpenAI(
             api_key=self._settings.api_key or "none",
             base_url=self.base_url,
             max_retries=0,
-            http_client=client,
+            http_client=http,
         )
 
     async def _answer(
@@ -64,6 +64,9 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
 
     async def _models(self, client: openai.AsyncOpenAI) -> tuple[str, ...]:
         return tuple([model.id async for model in client.models.list()])
+
+    async def _close(self, client: openai.AsyncOpenAI) -> None:
+        await client.close()
 
     def _reported(self, error: Exception) -> ProviderError | None:
         import openai

@@ -70,7 +70,7 @@ class SdkProvider(ABC, Generic[ClientT]):
         self._settings = settings
         self._faults = Faults(self.name, settings.api_key)
         self._opening = asyncio.Lock()
-        self._opened: tuple[ClientT, httpx.AsyncClient] | None = None
+        self._opened: ClientT | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.model or '(no model)'}>"
@@ -117,14 +117,13 @@ class SdkProvider(ABC, Generic[ClientT]):
     async def aclose(self) -> None:
         async with self._opening:
             opened, self._opened = self._opened, None
-        if opened:
-            client, http = opened
-            await self._close(client)
-            await http.aclose()
+        if opened is not None:
+            await self._close(opened)
 
     @abstractmethod
-    def _open(self, http: httpx.AsyncClient) -> ClientT:
-        """The SDK's client, without retries, on ``http``. Runs in a thread."""
+    def _open(self, http_options: dict[str, Any]) -> ClientT:
+        """The SDK's client, without retries, on an httpx client with ``http_options``. Runs in a
+        thread."""
 
     @abstractmethod
     def _answer(self, client: ClientT, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
@@ -133,8 +132,8 @@ class SdkProvider(ABC, Generic[ClientT]):
     @abstractmethod
     async def _models(self, client: ClientT) -> tuple[str, ...]: ...
 
-    async def _close(self, client: ClientT) -> None:
-        """Release what the SDK holds beside the HTTP client."""
+    @abstractmethod
+    async def _close(self, client: ClientT) -> None: ...
 
     def _reported(self, error: Exception) -> ProviderError | None:
         """The error that an exception of the SDK itself stands for, None for any other."""
@@ -143,20 +142,16 @@ class SdkProvider(ABC, Generic[ClientT]):
     async def _client(self) -> ClientT:
         async with self._opening:
             if self._opened is None:
-                self._opened = await asyncio.to_thread(self._open_both)
-            return self._opened[0]
+                self._opened = await asyncio.to_thread(self._open_in_thread)
+            return self._opened
 
-    def _open_both(self) -> tuple[ClientT, httpx.AsyncClient]:
-        from .http import open_client
+    def _open_in_thread(self) -> ClientT:
+        from .http import client_options
 
-        settings = self._settings
-        http = open_client(
-            self._faults,
-            settings.timeouts,
-            settings.limits,
-            escape_separators=self.escape_separators,
+        timeouts, limits = self._settings.timeouts, self._settings.limits
+        return self._open(
+            client_options(self._faults, timeouts, limits, escape_separators=self.escape_separators)
         )
-        return self._open(http), http
 
     def _translated(self, error: BaseException) -> ProviderError:
         import httpx
