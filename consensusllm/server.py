@@ -67,7 +67,7 @@ async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
     ``bootstrap`` makes the node's data at the first start of a new cluster. Without it a node that
     has no data rejoins: it learns before it votes. Raises StorageError, CannotListen, NodeFailed.
     """
-    disk, recovered, machine = _open(config, node_id, bootstrap)
+    disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap)
     try:
         node = _Node(config, config.node(node_id), disk, recovered, machine)
         await node.serve()
@@ -78,7 +78,9 @@ async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
 # The disk ---------------------------------------------------------------------------------------
 
 
-def _open(config: Config, node_id: int, bootstrap: bool) -> tuple[Disk, Recovered, Machine]:
+def open_node(config: Config, node_id: int, *, bootstrap: bool) -> tuple[Disk, Recovered, Machine]:
+    """The disk of node ``node_id`` and what it holds; see `replica.opening` for what is done where
+    there is none, or a damaged one. Raises StorageError."""
     home = _Directory(config.node_dir(node_id), config.cluster_id, node_id)
     return open_replica(home, Limits(), alone=len(config.nodes) == 1, bootstrap=bootstrap)
 

@@ -16,7 +16,6 @@ from .messages import PreVote, PreVoteReply
 from .outbox import Outbox
 from .quorum import is_quorum
 
-
 _STRETCH_MAX = 4
 """Fruitless tries stretch the back-off by at most two to this power."""
 
