@@ -6,6 +6,7 @@ their replies and their hash. Time is what the batches say, and never goes back.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,12 +47,9 @@ class Machine:
         self.extra: Mapping[str, object] = frozen.extra
         """What the owner put into the snapshot that this machine comes from; {} without one."""
         self._state = State(frozen)
-        marked: set[bytes] = set()
-        self._sessions = Sessions(limits, marked, frozen.touches)
-        self._sessions.table.update((name, session.copy()) for name, session in frozen.sessions)
-        self._session_hash = Fingerprint(self._sessions.table, session_line)
-        self._session_hash.marked = marked
-        marked.update(self._sessions.table)
+        table = OrderedDict((name, session.copy()) for name, session in frozen.sessions)
+        self._session_hash = Fingerprint(table, session_line)
+        self._sessions = Sessions(limits, table, self._session_hash.marked, frozen.touches)
         self._handlers: Mapping[type, Callable[[Any], Reply]] = {
             OpenSession: lambda _: _MISNUMBERED_OPEN,
             **KeyRules(self._state, limits).handlers,

@@ -69,14 +69,20 @@ def _held_bytes(reply: Reply) -> int:
 
 
 class Sessions:
-    """All sessions, the longest unused first. ``marked`` is told of every change of a session."""
+    """All sessions: ``table`` has the longest unused first, ``marked`` is told of every change."""
 
     __slots__ = ("_limits", "_marked", "table", "touches")
 
-    def __init__(self, limits: Limits, marked: set[bytes], touches: int = 0) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        table: OrderedDict[bytes, Session],
+        marked: set[bytes],
+        touches: int,
+    ) -> None:
         self._limits = limits
         self._marked = marked
-        self.table: OrderedDict[bytes, Session] = OrderedDict()
+        self.table = table
         self.touches = touches
 
     def admit(self, command: SessionCommand) -> Session | Reply:

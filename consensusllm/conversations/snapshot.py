@@ -32,28 +32,28 @@ class MalformedSnapshot(ValueError):
 
 
 def encode(frozen: FrozenState) -> Iterator[bytes]:
-    """The snapshot's bytes in chunks of some 256 KiB. Long computing: run it in a thread."""
+    """The snapshot's bytes in chunks of 256 KiB, the last one of what remains. Long computing: run
+    it in a thread."""
+    pending = bytearray()
+    for part in _compressed(frozen):
+        pending += part
+        while len(pending) >= _CHUNK_BYTES:
+            yield bytes(pending[:_CHUNK_BYTES])
+            del pending[:_CHUNK_BYTES]
+    yield bytes(pending)
+
+
+def _compressed(frozen: FrozenState) -> Iterator[bytes]:
     compressor = zlib.compressobj(level=1)
-    total = count = size_bytes = 0
-    parts: list[bytes] = []
-
-    def compressed(line: bytes) -> Iterator[bytes]:
-        nonlocal size_bytes
-        part = compressor.compress(line + b"\n")
-        parts.append(part)
-        size_bytes += len(part)
-        if size_bytes >= _CHUNK_BYTES:
-            yield b"".join(parts)
-            parts.clear()
-            size_bytes = 0
-
-    yield from compressed(lines.line(_FORMAT, _VERSION, frozen.extra))
+    yield compressor.compress(lines.line(_FORMAT, _VERSION, frozen.extra) + b"\n")
+    total = count = 0
     for record in _records(frozen):
         count += 1
         total += digest(record)
-        yield from compressed(record)
-    yield from compressed(lines.line("end", count, frozen.slot, f"{total % MODULUS:032x}"))
-    yield b"".join((*parts, compressor.flush()))
+        yield compressor.compress(record + b"\n")
+    end = lines.line("end", count, frozen.slot, f"{total % MODULUS:032x}")
+    yield compressor.compress(end + b"\n")
+    yield compressor.flush()
 
 
 def _records(frozen: FrozenState) -> Iterator[bytes]:

@@ -58,8 +58,8 @@ LIMITS = Limits(
     conversations=3,
     keys=3,
     sessions=3,
-    replies_per_session=8,
-    reply_bytes_per_session=6,
+    replies_per_session=30,
+    reply_bytes_per_session=12,
 )
 
 # A small world, so that commands meet; a few values that are out of bounds.
@@ -113,16 +113,25 @@ operations: st.SearchStrategy[Operation] = st.one_of(
 sessions = st.sampled_from([b"a" * 16, b"a" * 16, b"b" * 16, b"c" * 16, b"d" * 16])
 commands: st.SearchStrategy[SessionCommand | None] = st.one_of(
     st.builds(SessionCommand, sessions, st.integers(0, 12), st.integers(0, 6), operations),
-    st.builds(SessionCommand, sessions, st.integers(1, 40), st.just(0), operations),
+    *[st.builds(SessionCommand, sessions, st.integers(1, 999), st.integers(0, 6), operations)] * 3,
     st.builds(SessionCommand, sessions, st.just(0), st.integers(0, 3), st.just(OpenSession())),
     st.none(),
 )
 slots = st.tuples(st.integers(0, 5000), st.lists(commands, max_size=8))
-logs = st.lists(slots, max_size=25).map(
-    lambda log: [(0, [SessionCommand(b"a" * 16, 0, 0, OpenSession())]), *log]
-)
-operation_lists = st.lists(conversation_operations, max_size=60).map(
-    lambda rest: [CreateConversation("c1"), *rest]
+BEGINNING: list[Operation] = [
+    CreateConversation("c1"),
+    SubmitQuery("c1", "one", (PlannedCandidate(1, 1, "m"), PlannedCandidate(2, 2))),
+    SubmitQuery("c1", "two", (PlannedCandidate(1, 1),), 1),
+    Put("k", b"v"),
+]
+OPENING: list[SessionCommand | None] = [
+    SessionCommand(b"a" * 16, 0, 0, OpenSession()),
+    SessionCommand(b"b" * 16, 0, 0, OpenSession()),
+    *(SessionCommand(b"a" * 16, 1000 + i, 0, each) for i, each in enumerate(BEGINNING)),
+]
+logs = st.lists(slots, max_size=15).map(lambda log: [(7, OPENING), *log])
+operation_lists = st.lists(conversation_operations, min_size=5, max_size=40).map(
+    lambda rest: [*BEGINNING, *rest]
 )
 
 Log = Sequence[tuple[int, Sequence[SessionCommand | None]]]
@@ -195,9 +204,7 @@ def test_the_hash_is_that_of_the_state_whenever_it_was_asked_for_before(
     wanted: list[tuple[Operation, bool]],
 ) -> None:
     client = Client()
-    client.do(CreateConversation("c1"))
-    client.do(SubmitQuery("c1", "q", (PlannedCandidate(1, 1),)))
-    for operation, asked in wanted:
+    for operation, asked in [*((each, True) for each in BEGINNING), *wanted]:
         client.do(operation)
         if asked:
             client.machine.state_hash()

@@ -243,6 +243,15 @@ def test_a_retry_adds_candidates_and_overwrites_nothing(driver: Any) -> None:
     assert driver.refused(RetryTurn("c1", 1, PLAN)).winner == 3
 
 
+def test_a_retry_never_brings_the_deadline_forward(driver: Any) -> None:
+    driver.ask("c1", deadline_ms=100_000)
+    deadline_ms = driver.turn("c1", 1).deadline_ms
+    driver.done(RetryTurn("c1", 1, PLAN, deadline_ms=1))
+    assert driver.turn("c1", 1).deadline_ms == deadline_ms
+    driver.done(RetryTurn("c1", 1, PLAN, deadline_ms=200_000))
+    assert driver.turn("c1", 1).deadline_ms == driver.machine.time_ms + 200_000
+
+
 def test_an_imported_turn_is_closed_and_chosen(driver: Any) -> None:
     driver.done(CreateConversation("c1"))
     candidates = (ImportedCandidate(2, 9, "m", "two"), ImportedCandidate(1, 0, "", "", "failed"))

@@ -164,10 +164,17 @@ def test_rule_01_a_repeated_prepare_does_not_reveal_a_promise_that_is_not_durabl
     assert len(only(Promise, acceptor.sync())) == 2
 
 
-def test_rule_01_a_refusal_does_not_reveal_a_promise_that_is_not_durable_yet() -> None:
+@pytest.mark.parametrize(
+    "refused",
+    [Accept(3, Ballot(1, 3, 1), (A,), 0), Prepare(3, Ballot(1, 3, 1), ())],
+    ids=lambda message: type(message).__name__,
+)
+def test_rule_01_a_refusal_does_not_reveal_a_promise_that_is_not_durable_yet(
+    refused: Message,
+) -> None:
     acceptor = Driver()
     acceptor.receive(Prepare(2, Ballot(5, 2, 1), ()))
-    assert only(Nack, acceptor.receive(Accept(3, Ballot(1, 3, 1), (A,), 0))) == []
+    assert only(Nack, acceptor.receive(refused)) == []
     assert [nack.promised for nack in only(Nack, acceptor.sync())] == [Ballot(5, 2)]
 
 
@@ -290,6 +297,13 @@ def test_rule_04_a_stranger_has_no_vote() -> None:
     assert leader.chosen == []
 
 
+def test_rule_04_a_stranger_is_not_answered() -> None:
+    acceptor = Driver()
+    sent = acceptor.receive(Prepare(7, Ballot(5, 7, 1), ())) + acceptor.sync()
+    assert sent == []
+    assert acceptor.persists == []
+
+
 def test_rule_04_a_repeated_promise_counts_once() -> None:
     candidate = Driver(size=5)
     ballot = candidate.prepare(2, 3)
@@ -372,6 +386,14 @@ def test_rule_06_what_was_learned_is_reported_by_later_promises() -> None:
     promise = only(Promise, follower.sync())[0]
     assert promise.entries == (Entry(1, Ballot(6, 3, 1), B),)
     assert promise.chosen_through == 1
+
+
+def test_rule_06_an_older_leader_cannot_overwrite_what_was_learned() -> None:
+    follower = Driver()
+    follower.receive(CatchUpReply(3, (Entry(1, Ballot(6, 3, 1), B),), 1))
+    sent = follower.receive(Accept(2, Ballot(5, 2, 1), (A,), 0)) + follower.sync()
+    assert only(Accepted, sent) == []
+    assert [nack.promised for nack in only(Nack, sent)] == [Ballot(6, 3)]
 
 
 # 7. Compaction ----------------------------------------------------------------------------------
@@ -536,8 +558,10 @@ def test_rule_11_a_node_that_hears_nobody_never_prepares() -> None:
 def test_rule_11_pre_votes_of_an_older_round_do_not_count() -> None:
     candidate = Driver(size=5)
     first = only(PreVote, candidate.pass_time(1.0))[0].ballot
-    candidate.receive(PreVoteReply(2, first, True, Ballot(7, 5)))
-    candidate.pass_time(1.0)
+    candidate.receive(PreVoteReply(5, first, False, Ballot(7, 5)))
+    second = only(PreVote, candidate.pass_time(2.0))[0].ballot
+    assert second > first
+    candidate.receive(PreVoteReply(2, first, True, BOTTOM))
     candidate.receive(PreVoteReply(3, first, True, BOTTOM))
     assert candidate.core.role is Role.FOLLOWING
 
