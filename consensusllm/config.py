@@ -128,11 +128,14 @@ class AnsweringSettings(_Section):
 
 
 class Limits(_Section):
-    """Sizes in bytes of UTF-8 or of raw values; what is larger is refused early."""
+    """Sizes in bytes of UTF-8 or of raw values; what is larger is refused early, where it comes in.
 
-    question_bytes: Bytes = 1 << 20
-    answer_bytes: Bytes = 1 << 20
-    value_bytes: Bytes = 1 << 20
+    Their upper ends are the state machine's own bounds, which are the same on every node.
+    """
+
+    question_bytes: Bytes = Field(default=1 << 20, le=1 << 20)
+    answer_bytes: Bytes = Field(default=1 << 20, le=4 << 20)
+    value_bytes: Bytes = Field(default=1 << 20, le=1 << 20)
     message_bytes: Bytes = 16 << 20
 
 

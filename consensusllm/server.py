@@ -174,6 +174,8 @@ class _Node:
             self._addresses,
             default_timeout_s=READ_TIMEOUT_S,
             default_deadline_ms=config.answering.deadline_ms,
+            max_question_bytes=config.limits.question_bytes,
+            max_value_bytes=config.limits.value_bytes,
             max_command_bytes=config.limits.message_bytes // 2,
             max_response_bytes=config.limits.message_bytes - 4096,
         )

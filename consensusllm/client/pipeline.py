@@ -100,7 +100,7 @@ class Pipeline:
         stream = self._stream
         if stream is None or stream.ended or stream.address != self._nodes.current:
             if stream is not None:
-                stream.end(f"{stream.address}: left for {self._nodes.current}")
+                stream.retire(f"{stream.address}: left for {self._nodes.current}")
             stream = self._stream = _Stream(self._nodes, self._nodes.current)
             self._ending.add(stream.task)
             stream.task.add_done_callback(self._ending.discard)
@@ -168,6 +168,7 @@ class _Stream:
     def __init__(self, nodes: Nodes, address: str) -> None:
         self.address = address
         self.ended = False
+        self._retired = ""
         self._nodes = nodes
         self._loop = asyncio.get_running_loop()
         self._queued: dict[int, client_pb2.Request] = {}
@@ -188,6 +189,14 @@ class _Stream:
             timer.cancel()
             self._pending.pop(request.id, None)
             self._queued.pop(request.id, None)
+            if self._retired and not self._pending and not self.ended:
+                self.end(self._retired)
+
+    def retire(self, why: str) -> None:
+        """Take nothing new, and end when everything that is pending is answered."""
+        self._retired = why
+        if not self._pending:
+            self.end(why)
 
     def end(self, why: str, error: ConsensusError | None = None) -> None:
         """Tell all that is pending that it is lost (or ``error``), and let go of the stream."""
@@ -221,6 +230,8 @@ class _Stream:
             writer = asyncio.create_task(self._write(call))
             while (responses := await call.read()) is not grpc.aio.EOF:
                 self._heard_at = self._loop.time()
+                if responses.leader_address:
+                    self._nodes.prefer(responses.leader_address)
                 for response in responses.responses:
                     future = self._pending.get(response.id)
                     if future is not None and not future.done():

@@ -78,6 +78,8 @@ class Requests:
         *,
         default_timeout_s: float,
         default_deadline_ms: int,
+        max_question_bytes: int,
+        max_value_bytes: int,
         max_command_bytes: int,
         max_response_bytes: int,
     ) -> None:
@@ -85,6 +87,8 @@ class Requests:
         self._addresses = addresses
         self._default_timeout_s = default_timeout_s
         self._default_deadline_ms = default_deadline_ms
+        self._max_question_bytes = max_question_bytes
+        self._max_value_bytes = max_value_bytes
         self._max_command_bytes = max_command_bytes
         self._max_response_bytes = max_response_bytes
 
@@ -114,15 +118,14 @@ class Requests:
         timeout_s: float,
         answer: Callable[[pb.Response], None],
     ) -> None:
-        if len(command) > self._max_command_bytes:
-            raise MalformedMessage(
-                f"a command of {len(command)} bytes is over the limit of {self._max_command_bytes}"
-            )
+        _bounded("a command", len(command), self._max_command_bytes)
         decoded = decode_command(command)
         if type(decoded.operation) not in _CLIENT_OPERATIONS:
             raise MalformedMessage(
                 f"{type(decoded.operation).__name__} is for the nodes themselves"
             )
+        value = getattr(decoded.operation, "value", getattr(decoded.operation, "new", None))
+        _bounded("a value", len(value or b""), self._max_value_bytes)
         self._submit(identifier, command, decoded, timeout_s, answer)
 
     def _submit(
@@ -149,6 +152,7 @@ class Requests:
         answer: Callable[[pb.Response], None],
     ) -> None:
         """Complete a query with its plan: one candidate for each node that is alive."""
+        _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
         replica = self._runtime.replica
         nodes = replica.paxos.live or replica.config.paxos.members
         plan = tuple(PlannedCandidate(node, node) for node in nodes)
@@ -168,12 +172,14 @@ class Requests:
         if len(ask.session) != 16:
             raise MalformedMessage("a session has 16 bytes")
         decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
-        command = encode_command(decoded)
-        if len(command) > self._max_command_bytes:
-            raise MalformedMessage(
-                f"a question of {len(ask.question.encode())} bytes is over the limit"
-            )
-        self._submit(identifier, command, decoded, timeout_s, answer)
+        self._submit(identifier, encode_command(decoded), decoded, timeout_s, answer)
+
+    def leader_address(self) -> str:
+        """Where the leader is; "" where that is here, or not known."""
+        leader = self._runtime.replica.leader
+        if leader is None or leader == self._runtime.replica.node:
+            return ""
+        return self._addresses.get(leader, "")
 
     def _failure(self, failure: Failure) -> pb.Failure:
         leader = failure.leader or self._runtime.replica.leader or 0
@@ -213,6 +219,11 @@ class Requests:
             serve(None)
         else:
             self._runtime.read(timeout_s, serve)
+
+
+def _bounded(what: str, size_bytes: int, limit_bytes: int) -> None:
+    if size_bytes > limit_bytes:
+        raise MalformedMessage(f"{what} of {size_bytes} bytes is over the limit of {limit_bytes}")
 
 
 def _invalid(identifier: int, message: str) -> pb.Response:
@@ -256,7 +267,9 @@ class PipelineStream:
                 break
         else:
             count = len(self._answers)
-        message = pb.Responses(responses=self._answers[:count])
+        message = pb.Responses(
+            responses=self._answers[:count], leader_address=self._requests.leader_address()
+        )
         del self._answers[:count]
         return message
 

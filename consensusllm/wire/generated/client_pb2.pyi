@@ -14,10 +14,12 @@ class Requests(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ...) -> None: ...
 
 class Responses(_message.Message):
-    __slots__ = ("responses",)
+    __slots__ = ("responses", "leader_address")
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[Response]
-    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ...) -> None: ...
+    leader_address: str
+    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ..., leader_address: _Optional[str] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("id", "timeout_ms", "command", "ask", "read")
