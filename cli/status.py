@@ -99,7 +99,9 @@ def row(address: str, answer: Status | None) -> dict[str, Any]:
         "chosen": answer.chosen_through,
         "applied": answer.applied_slot,
         "hash": answer.state_hash,
-        "models": [f"{model.provider}:{model.model}" for model in answer.models],
+        "models": [
+            ":".join(filter(None, (model.provider, model.model))) for model in answer.models
+        ],
     }
 
 

@@ -146,7 +146,7 @@ COMMANDS = (
         Group.FAULTS,
         "lift every fault of the network",
         heal,
-        detail="Nodes that are down stay down: fixNode starts them.",
+        detail="Nodes that are down are started again too.",
         example="heal",
     ),
     Command(

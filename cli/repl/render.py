@@ -124,8 +124,10 @@ def _candidate_heading(candidate: Candidate, chosen: bool) -> list[Styled]:
     ]
     if candidate.model:
         parts.append(f" · {candidate.model}")
-    if candidate.attempt > 1:
-        parts.append((f" · taken over, attempt {candidate.attempt}", "yellow"))
+    if candidate.takeovers == 1:
+        parts.append((" · taken over", "yellow"))
+    elif candidate.takeovers:
+        parts.append((f" · taken over {candidate.takeovers} times", "yellow"))
     if chosen:
         parts.append((" · chosen", "bold green"))
     if candidate.error:

@@ -110,6 +110,7 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.finish_reason,
         candidate.usage.prompt_tokens,
         candidate.usage.completion_tokens,
+        candidate.takeovers,
     ]
 
 
@@ -145,7 +146,7 @@ def _text(data: bytes) -> str:
 
 _INT, _STR, _BOOL, _LIST, _MAYBE_INT = (int,), (str,), (bool,), (list,), (int, type(None))
 _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
-_CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, _STR, _STR, _STR, _MAYBE_INT, _MAYBE_INT)
+_CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _INT)
 
 
 def fields(row: object, *kinds: tuple[type, ...]) -> list[Any]:
@@ -195,7 +196,7 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE)
-    values[8:] = [Usage(*values[8:])]
+    values[8:10] = [Usage(*values[8:10])]
     return Candidate(*values)
 
 

@@ -22,7 +22,8 @@ class Candidate:
     """One answer to a turn's question, by ``node``'s ``model``.
 
     ``text`` is the answer, or while it is open what ``attempt`` has produced so far. It ``ended``
-    without an answer where ``error`` is not empty.
+    without an answer where ``error`` is not empty. ``takeovers`` counts how often it was given to
+    another attempt, which ``attempt`` does not: attempts need not begin at 1.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Candidate:
     error: str = ""
     finish_reason: str = ""
     usage: Usage = field(default_factory=Usage)
+    takeovers: int = 0
 
     @property
     def answered(self) -> bool:

@@ -138,6 +138,7 @@ class TurnRules:
             )
         _check_node(candidate.number, reassign.node)
         moved = replace(candidate, node=reassign.node, attempt=reassign.attempt, text="")
+        moved = replace(moved, takeovers=candidate.takeovers + 1)
         self._state.write_turn(reassign.conversation, turn.with_candidate(moved))
         return DONE
 

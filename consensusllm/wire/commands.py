@@ -322,6 +322,7 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         error=candidate.error,
         finish_reason=candidate.finish_reason,
         usage=_usage_to_proto(candidate.usage),
+        takeovers=candidate.takeovers,
     )
 
 
@@ -336,6 +337,7 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.error,
         message.finish_reason,
         _usage_from_proto(message.usage),
+        message.takeovers,
     )
 
 

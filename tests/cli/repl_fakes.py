@@ -286,7 +286,9 @@ class FakeCluster:
             error = "timed out" if fails else ""
             text = "" if fails else f"answer {node}"
             attempt = 2 if "node dies" in question and node == 1 else 1
-            answers.append(candidate(node, text, error=error, attempt=attempt))
+            answers.append(
+                candidate(node, text, error=error, attempt=attempt, takeovers=attempt - 1)
+            )
         return tuple(answers)
 
 

@@ -163,7 +163,7 @@ async def test_query_fails_where_nobody_answered(desk: Desk) -> None:
 
 async def test_query_marks_a_takeover(desk: Desk) -> None:
     out = await desk.done("query c1 a node dies")
-    assert "[1] node 1 · model-1 · taken over, attempt 2\nanswer 1\n" in out
+    assert "[1] node 1 · model-1 · taken over\nanswer 1\n" in out
     assert "lost" not in out
 
 

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Envelope(_message.Message):
-    __slots__ = ("cluster_id", "src", "dst", "kind", "body")
+    __slots__ = ("cluster_id", "src", "dst", "kind", "body", "checksum")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     SRC_FIELD_NUMBER: _ClassVar[int]
     DST_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     src: int
     dst: int
     kind: str
     body: bytes
-    def __init__(self, cluster_id: _Optional[str] = ..., src: _Optional[int] = ..., dst: _Optional[int] = ..., kind: _Optional[str] = ..., body: _Optional[bytes] = ...) -> None: ...
+    checksum: int
+    def __init__(self, cluster_id: _Optional[str] = ..., src: _Optional[int] = ..., dst: _Optional[int] = ..., kind: _Optional[str] = ..., body: _Optional[bytes] = ..., checksum: _Optional[int] = ...) -> None: ...
 
 class Envelopes(_message.Message):
     __slots__ = ("envelopes",)
