@@ -1,7 +1,8 @@
 """A lifeline: a pipe whose other end is held by the launcher, and by nobody else.
 
-However the launcher ends, its end of the pipe closes; the child then ends as by SIGTERM, and five
-seconds later at once.
+However the launcher ends, its end of the pipe closes; the child then ends as by SIGTERM, and ten
+seconds later at once. That is twice the time that a launcher gives its children: one that hangs on
+a lifeline itself (of a drill) can still kill those that do not end by themselves.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import threading
 import time
 
-GRACE_S = 5.0
+GRACE_S = 10.0
 
 
 def end_with(descriptor: int) -> None:

@@ -26,6 +26,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "orchestrator": (".serve:orchestrator", "Run the network between the nodes."),
     "repl": (".repl:repl", "Talk to a cluster."),
     "status": (".status:status", "Show what every node is doing."),
+    "simulate": (".simulate:simulate", "Look for broken invariants under simulated faults."),
+    "drill": (".drill:drill", "Break a cluster by script, and get a verdict."),
+    "bench": (".bench:bench", "Measure it, side by side with others."),
     "check-history": (".check_history:check_history", "Check a recorded history."),
 }
 """Each command's place and its line in the help."""

@@ -78,6 +78,7 @@ class Cluster:
         self._signalled = asyncio.Event()
         self._signal: int | None = None
         self._terminal_is_lent = False
+        self._is_ready = False
         self._output: TextIO = sys.stderr
 
     async def run(self) -> int:
@@ -105,6 +106,7 @@ class Cluster:
     async def _serve(self, prober: Prober) -> int:
         """Say who leads, then lend the terminal to the REPL, or go on while there is a network."""
         leader = await self._leader(prober)
+        self._is_ready = True
         nodes = "1 node" if len(self._ids) == 1 else f"{len(self._ids)} nodes"
         way = "direct links, faults" if self._direct else "orchestrator"
         with contextlib.suppress(OSError):
@@ -169,7 +171,7 @@ class Cluster:
         try:
             await self._launcher.kill(node_name(node))
         except LauncherError as error:
-            raise _refusal(error) from None
+            raise _refusal(f"{error}: fixNode {node} starts it") from None
         self._say(f"node {node} was killed by failNode")
 
     async def _fix(self, node: int, prober: Prober) -> None:
@@ -200,7 +202,8 @@ class Cluster:
 
     def _report_death(self, name: str, how: str) -> None:
         number = name.removeprefix("node-")
-        cure = "" if number == name else f"; start it again with `fixNode {number}` in the REPL"
+        curable = self._is_ready and number != name
+        cure = f"; start it again with `fixNode {number}` in the REPL" if curable else ""
         self._say(f"{name} {how}{cure}")
 
     def _say(self, line: str) -> None:

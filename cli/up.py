@@ -10,7 +10,7 @@ import asyncio
 import errno
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -69,17 +69,25 @@ def up(
                 raise click.UsageError(f"{name} cannot go with --config: the file says it")
         source, document = config_path, read_document(config_path)
     directory = Path(data_dir or Config.from_document(document, source=source).data_dir).absolute()
+    chosen_with = config_path or "--base-port"
+
+    def settle(formed_nodes: int | None) -> tuple[dict[str, Any], Config]:
+        settled = dict(document)
+        if config_path is None:
+            settled = demo_document(nodes or formed_nodes or 3, base_port or DEFAULT_BASE_PORT)
+        settled["data_dir"] = str(directory)
+        if direct:
+            settled["network"] = "direct"
+        return settled, Config.from_document(settled, source=source)
+
+    _, config = settle(None)
+    if not directory.exists():  # so nobody holds it, and nothing shall be left of a refusal
+        check_ports(config, chosen_with)
     formation = Formation(directory)
     try:
-        if config_path is None:
-            formed = formation.formed()
-            count = nodes or (len(formed.nodes) if formed else 3)
-            document = demo_document(count, base_port or DEFAULT_BASE_PORT)
-        document["data_dir"] = str(directory)
-        if direct:
-            document["network"] = "direct"
-        config = Config.from_document(document, source=source)
-        check_ports(config, config_path or "--base-port")
+        formed = formation.formed()
+        document, config = settle(len(formed.nodes) if formed else None)
+        check_ports(config, chosen_with)
         formation.form(config)
         logs = Path(log_dir).absolute() if log_dir else directory / "logs"
         logs.mkdir(parents=True, exist_ok=True)

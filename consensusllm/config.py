@@ -56,6 +56,12 @@ def _checked_address(address: str) -> str:
     return address
 
 
+def _checked_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("is no path: it holds a zero byte")
+    return path
+
+
 Address = Annotated[str, AfterValidator(_checked_address)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 Bytes = Annotated[int, Field(ge=1024, le=1 << 40)]
@@ -151,7 +157,7 @@ class Config(_Section):
 
     cluster_id: str = Field(default="demo", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     network: Literal["orchestrated", "direct"] = "orchestrated"
-    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    data_dir: Annotated[Path, AfterValidator(_checked_path)] = Path(DEFAULT_DATA_DIR)
     nodes: tuple[NodeConfig, ...]
     orchestrator: OrchestratorConfig = OrchestratorConfig()
     client_token: SecretStr | None = None
@@ -387,7 +393,8 @@ def _expand(value: Any, where: str, source: str) -> Any:
 
 
 def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+    shown = key if key.isprintable() and len(key) <= 64 else f"{key!r:.64}"
+    return f"{where}.{shown}" if where else shown
 
 
 def _first_fault(model: type[BaseModel], error: ValidationError) -> str:

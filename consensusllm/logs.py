@@ -22,6 +22,8 @@ _LEVELS = {
 _CHATTY = ("asyncio", "google_genai", "grpc", "httpcore", "httpx", "openai", "urllib3")
 """Libraries whose everyday messages are noise; their warnings are not."""
 
+_GRPC_SERVER = "grpc._cython.cygrpc"
+
 
 def configure(
     level: str = "info",
@@ -68,4 +70,10 @@ def configure(
     root.setLevel(threshold)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(_GRPC_SERVER).addFilter(_means_something)
     logging.raiseExceptions = False  # a terminal that has gone must not stop the process
+
+
+def _means_something(record: logging.LogRecord) -> bool:
+    """Not so where gRPC logs a traceback because a caller hung up while its answer was sent."""
+    return not str(record.msg).startswith("ExecuteBatchError raised in core")

@@ -7,14 +7,12 @@ answerer and gRPC server, serves until it is told to stop, and ends everything i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
 import time
 from pathlib import Path
 
-import grpc.aio
 import structlog
 
 from consensusllm.config import Config, NodeConfig
@@ -42,7 +40,7 @@ from consensusllm.transport import (
     Transport,
     add_standard_services,
     listen,
-    stream_options,
+    make_server,
 )
 from consensusllm.wire.generated import (
     client_pb2,
@@ -160,7 +158,7 @@ class _Node:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         config, own = self._config, self._own
-        server = grpc.aio.server(options=stream_options(config.limits.message_bytes))
+        server = make_server(config.limits.message_bytes)
         facts = Facts(
             config.cluster_id,
             own.id,
@@ -193,14 +191,14 @@ class _Node:
         await server.start()
         await self._runtime.start()
         answering = asyncio.create_task(self._answer())
+        answering.add_done_callback(_tell_if_failed)
         log.info("serving", node=own.id, address=address, network=config.network)
         await self._stop.wait()
         log.info("stopping", node=own.id)
         if self._broken is None:
             await health.stopping()
         answering.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await answering
+        await asyncio.gather(answering, return_exceptions=True)
         servicer.close()
         await self._runtime.close()
         self._live.close()
@@ -210,7 +208,9 @@ class _Node:
 
     async def _answer(self) -> None:
         """Find out which models there are, then answer with them until cancelled."""
+        made: list[Provider] = []
         providers: dict[str, Provider] = {}
+        unserved = "configure one"
         try:
             for index, settings in enumerate(_provider_settings(self._config, self._own)):
                 chosen, reason = await resolve(settings, os.environ)
@@ -220,12 +220,16 @@ class _Node:
                 except ProviderError as error:
                     log.error("a model cannot be served", model=settings.model, error=str(error))
                     reason = str(error)
+                    if index == 0:
+                        unserved = reason
                 else:
                     log.info("serving a model", provider=chosen.provider, reason=reason)
+                    made.append(provider)
                     model = provider.model
-                    providers[model] = provider
                     if index == 0:
                         providers[""] = provider
+                    if model:
+                        providers.setdefault(model, provider)
                 self._models.append(
                     client_pb2.ModelStatus(
                         node=self._own.id,
@@ -238,6 +242,7 @@ class _Node:
             answerer = Answerer(
                 self._local,
                 providers,
+                unserved=unserved,
                 concurrency=answering.concurrency,
                 reassign_after_s=answering.reassign_after_ms / 1000,
             )
@@ -247,8 +252,14 @@ class _Node:
             finally:
                 await answerer.close()
         finally:
-            for provider in set(providers.values()):
+            for provider in made:
                 await provider.aclose()
+
+
+def _tell_if_failed(answering: asyncio.Task[None]) -> None:
+    """A node that cannot answer still votes; but somebody has to be told."""
+    if not answering.cancelled() and (error := answering.exception()) is not None:
+        log.error("this node answers no questions any more", exc_info=error)
 
 
 def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:

@@ -73,3 +73,12 @@ def test_an_exception_is_logged_with_its_traceback_and_without_locals(
         logging.getLogger("library").exception("failed")
     assert stream.getvalue().count("ZeroDivisionError: a bug") == 2
     assert key not in stream.getvalue()
+
+
+def test_a_caller_that_hangs_up_leaves_no_traceback_of_grpc(stream: io.StringIO) -> None:
+    configure("info", stream=stream)
+    grpc = logging.getLogger("grpc._cython.cygrpc")
+    grpc.error("ExecuteBatchError raised in core by servicer method [%s]", "/a/B")
+    grpc.error("Unexpected [%s] raised by servicer method [%s]", "KeyError", "/a/B")
+    assert stream.getvalue().count("\n") == 1
+    assert "KeyError" in stream.getvalue()

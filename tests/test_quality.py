@@ -73,7 +73,11 @@ def test_the_generated_code_runs_with_the_oldest_libraries_that_are_allowed() ->
 
 def test_every_package_of_the_tree_is_installed() -> None:
     found = set()
-    for folder, name in (("consensusllm", "consensusllm"), ("cli", "consensusllm_cli")):
+    for folder, name in (
+        ("consensusllm", "consensusllm"),
+        ("cli", "consensusllm_cli"),
+        ("drills", "consensusllm_drills"),
+    ):
         for path in (ROOT / folder).rglob("*.py"):
             below = path.parent.relative_to(ROOT / folder).parts
             found.add(".".join((name, *below)))

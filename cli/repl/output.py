@@ -15,6 +15,9 @@ from rich.text import Text
 
 from .sanitise import one_line, sanitise
 
+_ERROR_CHARACTERS = 1000
+"""A message may quote what it refuses, and that may be a file by mistake."""
+
 Styled = str | tuple[str, str]
 """A text, or a text and its rich style."""
 
@@ -44,8 +47,12 @@ class Output:
         self._stdout.flush()
 
     def error(self, message: str) -> None:
-        """Print one line to the standard error."""
-        self._stderr.write(one_line(message) + "\n")
+        """Print one line to the standard error; the middle of a very long one is left out."""
+        line = one_line(message)
+        if len(line) > _ERROR_CHARACTERS:
+            half = _ERROR_CHARACTERS // 2
+            line = f"{line[:half]} … {line[-half:]}"
+        self._stderr.write(line + "\n")
         self._stderr.flush()
 
     def raw_error(self, text: str) -> None:

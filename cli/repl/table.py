@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import asking, cluster, conversations, faults, keys, shell, trace, transfer
+from . import asking, cluster, conversations, drills, faults, keys, shell, trace, transfer
 from .parser import Table
 
 COMMANDS = (
@@ -13,6 +13,7 @@ COMMANDS = (
     *cluster.COMMANDS,
     *trace.COMMANDS,
     *faults.COMMANDS,
+    *drills.COMMANDS,
     *shell.COMMANDS,
 )
 TABLE = Table(COMMANDS)

@@ -122,6 +122,7 @@ class Calls:
                     break
                 if refused.kind == client_pb2.Failure.OVERLOADED:
                     asked_s = refused.retry_after_ms / 1000
+                    sent = sent or refused.may_have_happened
                     failure = Overloaded(f"{said}: send less at once, or try again later")
                 else:
                     sent = sent or refused.kind == client_pb2.Failure.UNKNOWN

@@ -62,7 +62,8 @@ class Key(NamedTuple):
 
 
 class Answerer:
-    """``providers`` are this node's, by the name of their model; "" is the default one.
+    """``providers`` are this node's, by the name of their model; "" is the default one, and
+    ``unserved`` says why there is none.
 
     A candidate whose model this node does not serve (it was reassigned) goes to the default. At
     most ``concurrency`` (>= 1) candidates are worked on at a time; the others wait in the state.
@@ -74,6 +75,7 @@ class Answerer:
         port: ReplicaPort,
         providers: Mapping[str, Provider],
         *,
+        unserved: str = "configure one",
         concurrency: int = 4,
         reassign_after_s: float = 3.0,
         poll_s: float = POLL_S,
@@ -82,6 +84,7 @@ class Answerer:
     ) -> None:
         self._port = port
         self._providers = providers
+        self._unserved = unserved
         self._concurrency = concurrency
         self._poll_s = poll_s
         self._rng = rng or random.Random()
@@ -244,7 +247,8 @@ class Answerer:
 
     async def _answer(self, key: Key, provider: Provider | None, request: GenerateRequest) -> None:
         if provider is None:
-            record = _failed(key, f"node {self._port.node} serves no model: configure one", "")
+            why = f"node {self._port.node} serves no model: {self._unserved}"
+            record = _failed(key, why, "")
         else:
             log.info("answering", **key._asdict(), provider=provider.name)
             record = await self._generate(key, provider, request)

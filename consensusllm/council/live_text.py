@@ -81,6 +81,7 @@ class LiveText:
         self._texts: dict[Key, Text] = {}
         self._subscribers: dict[Key, dict[int, _Subscriber]] = {}
         self._subscribed_at: dict[Key, float] = {}
+        self._keys: dict[tuple[str, int], dict[Key, None]] = {}  # by turn: of texts, subscriptions
         self._watchers: dict[tuple[str, int], dict[Changed, None]] = {}
         self._flush: asyncio.TimerHandle | None = None
         self._dirty: dict[Key, None] = {}  # in order, so that runs can be repeated
@@ -104,6 +105,7 @@ class LiveText:
         held = self._texts.get(key)
         if held is None and len(self._texts) < MAX_TEXTS:
             held = self._texts[key] = Text()
+            self._keys.setdefault((key.conversation, key.turn), {})[key] = None
         return held
 
     def _append(self, key: Key, held: Text, offset: int, text: str) -> None:
@@ -163,6 +165,7 @@ class LiveText:
 
     def _subscribe(self, key: Key, node: int, now: float) -> None:
         self._subscribed_at[key] = now
+        self._keys.setdefault((key.conversation, key.turn), {})[key] = None
         held = self._texts.get(key)
         request = pb.Subscribe(
             conversation=key.conversation,
@@ -208,22 +211,34 @@ class LiveText:
             else:
                 self._append(key, text, delta.offset, delta.text)
 
-    def forget(self, conversation: str, turn: int, open_attempts: dict[int, int]) -> None:
-        """The turn changed: drop the texts of candidates that are not open at that attempt (what
-        they said is in the state, or void), and wake the watchers."""
-        gone = [
-            key
-            for key in (*self._texts, *self._subscribed_at)
-            if key.conversation == conversation
-            and key.turn == turn
-            and open_attempts.get(key.candidate) != key.attempt
-        ]
-        for key in gone:
-            self._texts.pop(key, None)
-            self._subscribers.pop(key, None)
-            self._subscribed_at.pop(key, None)
-            self._dirty.pop(key, None)
-        self._changed(conversation, turn)
+    def forget(self, conversation: str, turn: int, is_open: Callable[[Key], bool]) -> None:
+        """The turn changed (0: the conversation came or went): drop the texts of candidates that
+        are not open at their attempt (what they said is in the state, or void), and wake whoever
+        watches."""
+        for turn_id in [(conversation, turn)] if turn else self._turns_of(conversation):
+            for key in list(self._keys.get(turn_id, ())):
+                if not is_open(key):
+                    self._drop(key)
+            self._changed(*turn_id)
+
+    def forget_all_but(self, is_open: Callable[[Key], bool]) -> None:
+        """The whole state was replaced: keep only what is still open in it."""
+        for turn_id in dict.fromkeys((*self._keys, *self._watchers)):
+            self.forget(*turn_id, is_open)
+
+    def _turns_of(self, conversation: str) -> list[tuple[str, int]]:
+        known = dict.fromkeys((*self._keys, *self._watchers))
+        return [turn_id for turn_id in known if turn_id[0] == conversation]
+
+    def _drop(self, key: Key) -> None:
+        turn_id = (key.conversation, key.turn)
+        self._keys[turn_id].pop(key)
+        if not self._keys[turn_id]:
+            del self._keys[turn_id]
+        self._texts.pop(key, None)
+        self._subscribers.pop(key, None)
+        self._subscribed_at.pop(key, None)
+        self._dirty.pop(key, None)
 
     def close(self) -> None:
         if self._flush is not None:

@@ -134,7 +134,7 @@ class Relay:
             if envelope.src != node or envelope.cluster_id != cluster_id:
                 raise Forged(
                     f"node {node} of cluster {cluster_id!r} sent an envelope as node "
-                    f"{envelope.src} of cluster {envelope.cluster_id!r}"
+                    f"{envelope.src} of cluster {envelope.cluster_id!r:.80}"
                 )
             if plain:
                 target = attached.get(envelope.dst)

@@ -18,9 +18,9 @@ from ..transport import (
     StreamRefused,
     add_standard_services,
     listen,
+    make_server,
     race,
     receive,
-    stream_options,
 )
 from ..wire.generated import orchestrator_pb2, orchestrator_pb2_grpc
 from .administration import FaultsServicer
@@ -79,8 +79,9 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServicer):
         if hello.cluster_id != relay.cluster_id:
             raise StreamRefused(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"node {hello.node} is of cluster {hello.cluster_id!r}, this orchestrator serves "
-                f"cluster {relay.cluster_id!r}: correct the cluster id or the address",
+                f"node {hello.node} is of cluster {hello.cluster_id!r:.80}, "
+                f"this orchestrator serves cluster {relay.cluster_id!r}: "
+                "correct the cluster id or the address",
             )
         if hello.node not in relay.faults.members:
             members = ", ".join(map(str, relay.faults.members))
@@ -178,7 +179,7 @@ async def _serve(
     token: str | None,
     max_message_bytes: int,
 ) -> RunningServer:
-    server = grpc.aio.server(options=stream_options(max_message_bytes))
+    server = make_server(max_message_bytes)
     launchers = Launchers()
     services = orchestrator_pb2.DESCRIPTOR.services_by_name
     names = [services["Faults"].full_name]

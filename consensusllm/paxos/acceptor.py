@@ -73,7 +73,8 @@ class Acceptor:
             self._refuse(accept.sender, ballot)
             return False
         self._raise_promise(ballot, ())
-        if self._log.size_bytes > self._config.max_log_bytes:
+        own = accept.sender == self._config.node  # its proposer minds the bound
+        if self._log.size_bytes > self._config.max_log_bytes and not own:
             return True
         slot = ballot.op_num
         for batch in accept.batches:

@@ -20,7 +20,7 @@ from .outbox import Outbox
 from .ready import Install, SnapshotRead
 
 _PATIENCE = 3
-"""Unanswered questions after which a snapshot is begun anew from another peer's."""
+"""Unanswered questions after which another peer's snapshot, or its log, is as good."""
 
 
 @dataclass(slots=True)
@@ -107,6 +107,8 @@ class Learner:
                 self._log.choose_through(entry.slot)
                 advanced = True
         self._known_through = max(self._known_through, reply.chosen_through)
+        if advanced:
+            self._drop_overtaken()
         if self._transfer is not None:
             return
         if not self.missing:
@@ -134,7 +136,10 @@ class Learner:
             return
         if chunk.slot != transfer.slot or chunk.digest != transfer.digest:
             newer = chunk.slot > transfer.slot or transfer.silences >= _PATIENCE
-            if chunk.offset != 0 or chunk.slot <= self._log.chosen_through or not newer:
+            if chunk.slot <= self._log.chosen_through or not newer:
+                return
+            if chunk.offset != 0:  # the same slot in other bytes: ask for its beginning
+                transfer.slot, transfer.offset, transfer.digest = 0, 0, b""
                 return
             transfer.slot, transfer.offset, transfer.digest = chunk.slot, 0, chunk.digest
         end = chunk.offset + len(chunk.data)
@@ -178,6 +183,8 @@ class Learner:
     def tick(self, now: float) -> None:
         if self._fetch is None or self._fetch_at is None or now < self._fetch_at:
             return
+        if not self.missing:
+            self._drop_overtaken()
         if not self.missing and self._transfer is None:
             self._fetch = None
             self._fetch_at = None
@@ -189,12 +196,27 @@ class Learner:
             peer = self._rng.choice(self._config.peers)  # it does not answer: try another
         self._ask(peer, now)
 
+    def _drop_overtaken(self) -> None:
+        """Entries came by another way, and went past the snapshot that is on its way; or before
+        any of it came, so that none may be needed after all."""
+        transfer = self._transfer
+        if transfer is None or transfer.complete:
+            return
+        if self._log.chosen_through >= transfer.slot:
+            self._transfer = None
+
+    @property
+    def installing(self) -> bool:
+        """Whether a snapshot is wanted, on its way, or being installed."""
+        return self._transfer is not None
+
     def _ask(self, peer: int, now: float) -> None:
         node = self._config.node
         if self._transfer is not None:
             transfer = self._transfer
             self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
-        else:
+        if self._transfer is None or self._transfer.silences >= _PATIENCE:
+            # Who said that a snapshot is needed may be gone, and another's log reach back further.
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
         self._fetch = _Fetch(peer, now)
         self._fetch_at = now + self._config.resend_s

@@ -7,7 +7,7 @@ in time. The class joins the parts and owns the role; each part's rules are in i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -45,7 +45,7 @@ from .reads import Reads
 from .ready import Ready, Recovered
 from .roles import TRANSITIONS, Event, Role
 
-_DELIVER_BYTES = 4 << 20
+_DELIVER_BYTES = 1 << 20
 """Chosen batches that one Ready hands out: a bound, so that applying them cannot hold the owner."""
 
 
@@ -120,6 +120,10 @@ class PaxosNode:
             raise NotLeader(self.leader)
         self._proposer.enqueue(command)
 
+    def has_room(self, commands: Sequence[bytes]) -> bool:
+        """Whether `propose` would take all of ``commands`` now, if this node leads."""
+        return self._proposer.has_room(len(commands), sum(map(len, commands)))
+
     def read(self, token: int, now: float) -> None:
         """Begin a read barrier; ``token`` comes back in ``Ready.reads`` or ``failed_reads``.
         Raises NotLeader."""
@@ -167,6 +171,7 @@ class PaxosNode:
         """The owner replaced state and stored snapshot by a peer's of ``slot`` and made that
         durable, with the log up to ``slot`` dropped."""
         self._learner.installed(slot, self._now)
+        self._proposer.drop_chosen()
         self._delivered = max(self._delivered, slot)
         self._applied = max(self._applied, slot)
         self._admit_if_ready()
@@ -276,6 +281,11 @@ class PaxosNode:
         return self._proposer.pending
 
     @property
+    def installing(self) -> bool:
+        """Whether a peer's snapshot is on its way here."""
+        return self._learner.installing
+
+    @property
     def live(self) -> tuple[int, ...]:
         """Members that the leader hears, as far as this node knows; () while there is no leader."""
         if self.role is Role.LEADING:
@@ -376,15 +386,16 @@ class PaxosNode:
         if self._follow(heartbeat.sender, heartbeat.ballot):
             self._live = heartbeat.live
             self._learn_commit(heartbeat.ballot, heartbeat.chosen_through)
-            self._outbox.send(
-                heartbeat.sender,
-                HeartbeatReply(
-                    self.config.node,
-                    heartbeat.ballot,
-                    heartbeat.round,
-                    self._log.chosen_through,
-                ),
-            )
+            if self._acceptor.voting:  # a lost disk may have promised more: it confirms nobody
+                self._outbox.send(
+                    heartbeat.sender,
+                    HeartbeatReply(
+                        self.config.node,
+                        heartbeat.ballot,
+                        heartbeat.round,
+                        self._log.chosen_through,
+                    ),
+                )
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
         if self._leads(reply.ballot):
@@ -439,6 +450,7 @@ class PaxosNode:
 
     def _on_catch_up_reply(self, reply: CatchUpReply) -> None:
         self._learner.on_catch_up_reply(reply, self._now)
+        self._proposer.drop_chosen()
         self._depose_if_outvoted()
         self._admit_if_ready()
 
@@ -461,9 +473,11 @@ class PaxosNode:
         if self.role is not Role.LEADING:
             return
         node, fence, sender = self.config.node, self._acceptor.fence, rejoin.sender
-        if rejoin.incarnation < fence.lowest(sender):
-            self._outbox.send(sender, Rejoined(node, BOTTOM, fence.lowest(sender), fence.pairs()))
-        elif rejoin.incarnation > fence.lowest(sender):
+        # A clock that was set back may have given the new life the number of an older one.
+        taken = max(fence.lowest(sender) - 1, self._proposer.life_seen(sender))
+        if rejoin.incarnation <= taken:
+            self._outbox.send(sender, Rejoined(node, BOTTOM, taken, fence.pairs()))
+        elif not self._proposer.fenced(sender, rejoin.incarnation):
             self._acceptor.learn_fence(((sender, rejoin.incarnation),))
             self._prepare(Event.FENCING)
         elif self._log.chosen_through >= self._proposer.first_own_slot:
@@ -473,9 +487,12 @@ class PaxosNode:
     def _on_rejoined(self, answer: Rejoined) -> None:
         if self.role is not Role.LEARNING:
             return
-        if answer.incarnation > self._acceptor.incarnation:
-            self._acceptor.renew_life(answer.incarnation + 1)
-        elif answer.incarnation == self._acceptor.incarnation and answer.ballot > BOTTOM:
+        if answer.ballot == BOTTOM:
+            if answer.incarnation >= self._acceptor.incarnation:
+                self._acceptor.renew_life(answer.incarnation + 1)
+        elif answer.incarnation == self._acceptor.incarnation and (
+            self._admission is None or answer.ballot > self._admission.ballot
+        ):
             self._admission = answer
             self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
             self._admit_if_ready()

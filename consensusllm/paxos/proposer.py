@@ -40,6 +40,8 @@ class Proposer:
         self._acceptor = acceptor
         self._outbox = outbox
         self.ballot = BOTTOM
+        self._fence: dict[int, int] = {}  # what the ballot's Prepare carries
+        self._lives: dict[int, int] = {}
         # Phase 1.
         self._next_chunk: dict[int, int | None] = {}
         self._recovered: dict[int, Entry] = {}
@@ -60,6 +62,7 @@ class Proposer:
         assert ballot > self._acceptor.promised
         self._forget()
         self.ballot = ballot.at(self._log.chosen_through + 1)
+        self._fence = dict(self._acceptor.fence.pairs())
         first = self.ballot.op_num
         self._next_chunk = dict.fromkeys(self._config.members, first)
         self._acceptor.on_prepare(self._prepare_from(first))
@@ -68,11 +71,15 @@ class Proposer:
         self._prepare_at = now + self._config.resend_s
 
     def _prepare_from(self, op_num: int) -> Prepare:
-        return Prepare(self._config.node, self.ballot.at(op_num), self._acceptor.fence.pairs())
+        """The fence is the one that the ballot began with: what was heard of since was not told to
+        those who promised before, so the ballot does not carry it."""
+        fence = tuple(sorted(self._fence.items()))
+        return Prepare(self._config.node, self.ballot.at(op_num), fence)
 
     def on_promise(self, promise: Promise) -> bool:
         """Count a chunk of a promise. Whether a quorum has now promised in full."""
         sender = promise.sender
+        self._saw_life(sender, promise.incarnation)
         if not self._acceptor.fence.admits(sender, promise.incarnation):
             return False
         self._honour_fence(promise)
@@ -97,6 +104,23 @@ class Proposer:
             if incarnation > self._acceptor.fence.lowest(member):
                 self._next_chunk.pop(member, None)
         self._acceptor.learn_fence(promise.incarnations)
+
+    def fenced(self, member: int, incarnation: int) -> bool:
+        """Whether everybody who promised this ballot was told to count no life of ``member`` below
+        ``incarnation``. What was heard of during phase 1 was told to nobody."""
+        return self._fence.get(member, 0) >= incarnation
+
+    def _saw_life(self, member: int, incarnation: int) -> None:
+        self._lives[member] = max(incarnation, self.life_seen(member))
+
+    def life_seen(self, member: int) -> int:
+        """The highest incarnation in which ``member`` has voted here; 0: none."""
+        return self._lives.get(member, 0)
+
+    def drop_chosen(self) -> None:
+        """Slots that were learned from a peer need no votes here any more."""
+        for slot in [slot for slot in self._window if slot <= self._log.chosen_through]:
+            del self._window[slot]
 
     def _drop_recovered(self) -> None:
         for slot in [slot for slot in self._recovered if slot <= self._log.chosen_through]:
@@ -136,13 +160,19 @@ class Proposer:
     def enqueue(self, command: bytes) -> None:
         """Queue a command for the next batch. Raises Overloaded."""
         size = len(command)
-        if (
-            len(self._pending) >= self._config.max_pending_commands
-            or self._pending_bytes + size > self._config.max_pending_bytes
-        ):
+        if not self.has_room(1, size):
             raise Overloaded
         self._pending.append(command)
         self._pending_bytes += size
+
+    def has_room(self, count: int, size_bytes: int) -> bool:
+        """Whether the queue takes ``count`` more commands of ``size_bytes`` in all. A log over its
+        bound takes none: what it holds must be applied and compacted first."""
+        return (
+            len(self._pending) + count <= self._config.max_pending_commands
+            and self._pending_bytes + size_bytes <= self._config.max_pending_bytes
+            and self._log.size_bytes <= self._config.max_log_bytes
+        )
 
     def flush(self, now: float) -> None:
         """Turn queued commands into slots, as far as the window reaches, and tell the peers how far
@@ -196,6 +226,7 @@ class Proposer:
 
     def on_accepted(self, accepted: Accepted) -> bool:
         """Count votes at this ballot. Whether the chosen prefix grew."""
+        self._saw_life(accepted.sender, accepted.incarnation)
         if not self._acceptor.fence.admits(accepted.sender, accepted.incarnation):
             return False
         first = accepted.ballot.op_num

@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from consensusllm.conversations import Machine
@@ -55,6 +56,15 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@dataclass(slots=True)
+class _Session:
+    """``unfinished`` are its numbers that are not answered yet."""
+
+    name: bytes
+    sequence: int = 0
+    unfinished: set[int] = field(default_factory=set)
+
+
 class LocalReplica:
     """Implements council.port.ReplicaPort around ``runtime``.
 
@@ -73,11 +83,10 @@ class LocalReplica:
         self._live = live
         self._random_bytes = random_bytes
         self.now_ms = now_ms
+        self._seen = runtime.replica.machine
         self._callbacks: list[Callable[[str, int], None]] = []
-        self._session = b""
+        self._session: _Session | None = None
         self._opening: asyncio.Lock = asyncio.Lock()
-        self._sequence = 0
-        self._unfinished: set[int] = set()
         runtime.replica.on_applied = self._on_applied
 
     # What is known ----------------------------------------------------------------------------
@@ -97,14 +106,11 @@ class LocalReplica:
 
     def _on_applied(self) -> None:
         machine = self.machine
+        if machine is not self._seen:  # a snapshot was installed: anything may have changed
+            self._seen = machine
+            self._live.forget_all_but(self._is_open)
         for conversation, number in machine.take_touched():
-            turn = machine.turn(conversation, number)
-            attempts = (
-                {each.number: each.attempt for each in turn.candidates if not each.ended}
-                if turn is not None
-                else {}
-            )
-            self._live.forget(conversation, number, attempts)
+            self._live.forget(conversation, number, self._is_open)
             for callback in self._callbacks:
                 callback(conversation, number)
 
@@ -124,7 +130,13 @@ class LocalReplica:
 
     def publish(self, delta: Delta) -> None:
         key = Key(delta.conversation, delta.turn, delta.candidate, delta.attempt)
-        self._live.publish(key, delta.offset, delta.text, delta.model)
+        if self._is_open(key):  # a call that is being cancelled may say one word more
+            self._live.publish(key, delta.offset, delta.text, delta.model)
+
+    def _is_open(self, key: Key) -> bool:
+        turn = self.machine.turn(key.conversation, key.turn)
+        candidate = turn.candidate(key.candidate) if turn is not None else None
+        return candidate is not None and not candidate.ended and candidate.attempt == key.attempt
 
     # Commands -------------------------------------------------------------------------------
 
@@ -132,31 +144,32 @@ class LocalReplica:
         """Propose ``operation`` until it is applied. Raises SubmitFailed after SUBMIT_S."""
         end = asyncio.get_running_loop().time() + SUBMIT_S
         while True:
-            session, sequence = await self._take_number(end)
+            session = await self._open_session(end)
+            session.sequence += 1
+            sequence = session.sequence
+            session.unfinished.add(sequence)
             try:
                 reply = await self._repeat(session, sequence, operation, end)
             finally:
-                self._unfinished.discard(sequence)
+                session.unfinished.discard(sequence)
             if not (isinstance(reply, Refused) and reply.code is Code.SESSION_EXPIRED):
                 return reply
-            if self._session == session:
-                self._session = b""  # fenced by attempt, so a repetition in a new one is harmless
+            if self._session is session:
+                self._session = None  # fenced by attempt, so a repetition in a new one is harmless
 
-    async def _take_number(self, end: float) -> tuple[bytes, int]:
+    async def _open_session(self, end: float) -> _Session:
         async with self._opening:
-            if not self._session:
-                session = self._random_bytes(16)
+            if self._session is None:
+                session = _Session(self._random_bytes(16))
                 await self._repeat(session, 0, OpenSession(), end)
-                self._session, self._sequence, self._unfinished = session, 0, set()
-            self._sequence += 1
-            self._unfinished.add(self._sequence)
-            return self._session, self._sequence
+                self._session = session
+            return self._session
 
     async def _repeat(
-        self, session: bytes, sequence: int, operation: Operation, end: float
+        self, session: _Session, sequence: int, operation: Operation, end: float
     ) -> Reply:
-        acknowledged = min(self._unfinished, default=1)
-        decoded = SessionCommand(session, sequence, acknowledged, operation)
+        acknowledged = min(session.unfinished, default=1)
+        decoded = SessionCommand(session.name, sequence, acknowledged, operation)
         command = encode_command(decoded)
         while asyncio.get_running_loop().time() < end:
             outcome = await self._once(command, decoded)

@@ -67,7 +67,10 @@ def open_replica(
 
 def _replace(home: DiskHome, alone: bool, error: Damaged) -> Disk:
     if alone:
-        raise error
+        raise Damaged(
+            f"{error}; the data is damaged and this cluster has no other node to repair it from: "
+            "bring the directory back from a copy, or start anew in another one"
+        ) from error
     log.error(
         "damaged data is set aside: the node repairs itself from its peers before it votes",
         damage=str(error),

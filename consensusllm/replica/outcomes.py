@@ -9,7 +9,7 @@ from enum import Enum
 class FailureKind(Enum):
     """Whether the command may have happened decides what the client may do next."""
 
-    OVERLOADED = "overloaded"  # not proposed now: send it again later
+    OVERLOADED = "overloaded"  # not proposed by this try: send it again later
     NO_QUORUM = "no_quorum"  # never reached a leader with a majority in time
     UNKNOWN = "unknown"  # proposed, but not seen applied in time: send the same command again
     STOPPED = "stopped"  # this node ends: ask another one
@@ -17,8 +17,15 @@ class FailureKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """``message`` is one line for a person; ``leader`` is whom to ask (None: not known)."""
+    """``message`` is one line for a person; ``leader`` is whom to ask (None: not known).
+
+    ``may_have_happened``: an earlier try, or a copy of it, may have been proposed.
+    """
 
     kind: FailureKind
     message: str
     leader: int | None = None
+    may_have_happened: bool = False
+
+
+STOPPED = Failure(FailureKind.STOPPED, "this node is stopping: ask another one")

@@ -48,6 +48,11 @@ from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
 _REMEMBERED_FORWARDS = 1024
 _SNAPSHOT_REQUESTS = 64
+_REPEAT_STRETCH_MAX = 4
+"""Each silent try doubles the wait before the next, up to two to this power: what is slow because
+the leader is loaded must not be repeated into its queue."""
+_READY_PER_PUMP = 4
+"""What one pump acts on at most; more waits for the next turn of the owner's loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class ReplicaConfig:
     paxos: PaxosConfig
     limits: Limits = field(default_factory=Limits)
     snapshot_every_bytes: int = 16 << 20
-    snapshot_every_slots: int = 100_000
+    snapshot_every_slots: int = 10_000
     sweep_s: float = 0.1
     repeat_s: float = 1.0
 
@@ -88,7 +93,7 @@ class Replica:
         self._leader: int | None = None
         self._forwards: dict[int, list[bytes]] = {}
         self._forwarded: OrderedDict[int, list[Key]] = OrderedDict()
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(1 + rng.getrandbits(60))  # not an earlier life's
         self._gathering: PendingRead | None = None
         self._barriers: dict[int, tuple[int, int]] = {}  # token -> (peer, its number)
         self._sweep_at = now
@@ -99,7 +104,7 @@ class Replica:
         self._taking: TakeSnapshot | None = None
         self._serving: deque[ServeSnapshot] = deque()
         self._bytes_since_snapshot = 0
-        self._installing = False
+        self._wrote = False  # the last job was a write
 
     # In -------------------------------------------------------------------------------------
 
@@ -162,10 +167,11 @@ class Replica:
     # Out ------------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Act on everything that is ready, up to the messages and jobs to be taken next."""
+        """Act on what is ready, up to the messages and jobs to be taken next. Where `unfinished`
+        is true afterwards, there is more, and pump is to be called again soon."""
         self._ask_barrier()
         applied = False
-        while True:
+        for _ in range(_READY_PER_PUMP):
             ready = self._paxos.take_ready()
             self._messages.extend(ready.send)
             if ready.persist is not None:
@@ -188,17 +194,24 @@ class Replica:
             self._maybe_snapshot()
             self.on_applied()
 
+    @property
+    def unfinished(self) -> bool:
+        return self._paxos.has_ready()
+
     def take_messages(self) -> list[tuple[int, Message]]:
         messages, self._messages = self._messages, []
         return messages
 
     def next_job(self) -> Job | None:
-        """The next job for the disk. Log writes go first: nothing makes them wait but the one job
-        that is running, and those are short."""
-        if self._unwritten:
+        """The next job for the disk: log writes first, but a snapshot's next step after each, since
+        under load there is always a write."""
+        snapshots_wait = self._taking is not None or self._stages or self._serving
+        if self._unwritten and not (self._wrote and snapshots_wait):
+            self._wrote = True
             changes, self._unwritten = self._unwritten, []
             batch = self._unwritten_batch
             return Write(changes, lambda: self._paxos.persisted(batch))
+        self._wrote = False
         if self._taking is not None:
             return self._taking
         if self._stages:
@@ -237,33 +250,46 @@ class Replica:
         try:
             self._paxos.propose(pending.command, self._now)
             pending.sent_to = self.node
-            pending.ever_sent = True
+            pending.sends += 1
         except Overloaded:
-            self._requests.fail(pending, _OVERLOADED)
+            self._overloaded(pending)
         except NotLeader as refusal:
             pending.sent_to = refusal.leader
             if refusal.leader is not None:
-                pending.ever_sent = True
+                pending.sends += 1
                 self._forwards.setdefault(refusal.leader, []).append(pending.command)
+
+    def _overloaded(self, pending: PendingCommand) -> None:
+        """Say so early; the client sends it again, under the same number, when it likes."""
+        failure = Failure(
+            FailureKind.OVERLOADED,
+            "the leader's queue is full: try again later",
+            may_have_happened=pending.sends > 0,
+        )
+        self._requests.fail(pending, failure)
 
     def _flush_forwards(self) -> None:
         forwards, self._forwards = self._forwards, {}
         for leader, commands in forwards.items():
-            number = next(self._numbers)
-            self._messages.append((leader, Forward(self.node, number, tuple(commands))))
-            decoded = [self._requests.decoded(command) for command in commands]
-            self._forwarded[number] = [(c.session, c.sequence) for c in decoded if c is not None]
-            if len(self._forwarded) > _REMEMBERED_FORWARDS:
-                self._forwarded.popitem(last=False)
+            for part in _parts(commands, self.config.paxos.chunk_bytes):
+                number = next(self._numbers)
+                self._messages.append((leader, Forward(self.node, number, part)))
+                decoded = [self._requests.decoded(command) for command in part]
+                self._forwarded[number] = [
+                    (each.session, each.sequence) for each in decoded if each is not None
+                ]
+                if len(self._forwarded) > _REMEMBERED_FORWARDS:
+                    self._forwarded.popitem(last=False)
 
     def _on_forward(self, forward: Forward) -> None:
-        try:
+        """Propose all of it or nothing."""
+        if self._paxos.role is not Role.LEADING:
+            self._refuse_forward(forward, self._paxos.leader, overloaded=False)
+        elif not self._paxos.has_room(forward.commands):
+            self._refuse_forward(forward, self.node, overloaded=True)
+        else:
             for command in forward.commands:
                 self._paxos.propose(command, self._now)
-        except NotLeader as refusal:
-            self._refuse_forward(forward, refusal.leader, overloaded=False)
-        except Overloaded:
-            self._refuse_forward(forward, self.node, overloaded=True)
 
     def _refuse_forward(self, forward: Forward, leader: int | None, *, overloaded: bool) -> None:
         refusal = ForwardRefused(self.node, forward.number, leader, overloaded)
@@ -275,7 +301,7 @@ class Replica:
             if pending is None:
                 continue
             if refusal.overloaded:
-                self._requests.fail(pending, _OVERLOADED)
+                self._overloaded(pending)
             else:
                 pending.sent_to = None  # the next sweep, or the next leader, has it again
 
@@ -293,7 +319,10 @@ class Replica:
         if self._paxos.leader is None:
             return
         for pending in self._requests.commands():
-            silent = self._now >= pending.sent_at + self.config.repeat_s
+            patience_s = self.config.repeat_s * 2 ** min(
+                max(0, pending.sends - 1), _REPEAT_STRETCH_MAX
+            )
+            silent = self._now >= pending.sent_at + patience_s
             if pending.sent_to is None or (silent and pending.sent_to != self.node):
                 self._send_command(pending)
         for read in self._requests.reads.values():
@@ -391,7 +420,7 @@ class Replica:
             self._bytes_since_snapshot >= self.config.snapshot_every_bytes
             or slots >= self.config.snapshot_every_slots
         )
-        if due and self._taking is None and not self._installing:
+        if due and self._taking is None and not self._paxos.installing:
             self.take_snapshot()
 
     def take_snapshot(self) -> None:
@@ -411,7 +440,6 @@ class Replica:
 
     def _queue_snapshots(self, ready: Ready) -> None:
         for install in ready.install:
-            self._installing = True
             self._stages.append(StageSnapshot(install, self.config.limits, self._staged))
         for request in ready.snapshot_reads:
             if len(self._serving) < _SNAPSHOT_REQUESTS:  # else the asker asks again
@@ -424,7 +452,6 @@ class Replica:
     def _staged(self, stage: StageSnapshot) -> None:
         if not stage.install.last:
             return
-        self._installing = False
         if stage.rejected or stage.machine is None:
             self._paxos.snapshot_rejected()
             return
@@ -438,4 +465,15 @@ class Replica:
         self.on_applied()
 
 
-_OVERLOADED = Failure(FailureKind.OVERLOADED, "the leader's queue is full: try again later")
+def _parts(commands: list[bytes], size_bytes: int) -> Iterator[tuple[bytes, ...]]:
+    """``commands`` in order, in parts of about ``size_bytes``, at least one command in each."""
+    part: list[bytes] = []
+    size = 0
+    for command in commands:
+        if part and size + len(command) > size_bytes:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(command)
+        size += len(command)
+    if part:
+        yield tuple(part)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from consensusllm.conversations.commands import Reply, SessionCommand
 
-from .outcomes import Failure, FailureKind
+from .outcomes import STOPPED, Failure, FailureKind
 
 Key: TypeAlias = tuple[bytes, int]
 Resolve: TypeAlias = Callable[[Reply | Failure], None]
@@ -21,7 +21,8 @@ Resolve: TypeAlias = Callable[[Reply | Failure], None]
 
 @dataclass(slots=True)
 class PendingCommand:
-    """``sent_to`` is the node that it was last handed to (None: to nobody yet)."""
+    """``sent_to`` is the node that it was last handed to (None: to nobody, or it was refused);
+    ``sends`` counts how often that was done, which is never undone: a refusal may be of a copy."""
 
     command: bytes
     decoded: SessionCommand
@@ -29,7 +30,7 @@ class PendingCommand:
     resolve: list[Resolve]
     sent_to: int | None = None
     sent_at: float = 0.0
-    ever_sent: bool = False
+    sends: int = 0
 
 
 @dataclass(slots=True)
@@ -113,7 +114,7 @@ class Requests:
         """Answer what has passed its deadline; a command that was sent may still happen."""
         for pending in self.commands():
             if now >= pending.deadline:
-                self.fail(pending, _too_late(pending.ever_sent, leader))
+                self.fail(pending, _too_late(pending.sends > 0, leader))
         for read in list(self.reads.values()):
             if now >= read.deadline:
                 del self.reads[read.token]
@@ -123,12 +124,11 @@ class Requests:
     def stop(self) -> None:
         """This node ends: tell everybody who waits."""
         for pending in self.commands():
-            kind = FailureKind.UNKNOWN if pending.ever_sent else FailureKind.STOPPED
-            self.fail(pending, Failure(kind, "this node is stopping: ask another one"))
+            self.fail(pending, _too_late(True, None) if pending.sends else STOPPED)
         reads, self.reads = self.reads, {}
         for read in reads.values():
             for resolve in read.resolve:
-                resolve(Failure(FailureKind.STOPPED, "this node is stopping: ask another one"))
+                resolve(STOPPED)
 
 
 def _too_late(sent: bool, leader: int | None) -> Failure:
@@ -137,6 +137,7 @@ def _too_late(sent: bool, leader: int | None) -> Failure:
             FailureKind.UNKNOWN,
             "no answer in time, so it may or may not have happened: look before trying again",
             leader,
+            may_have_happened=True,
         )
     return Failure(
         FailureKind.NO_QUORUM,

@@ -25,7 +25,7 @@ from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.peer import decode_message, encode_message, kind_of
 
 from .jobs import Job, Write
-from .outcomes import Failure
+from .outcomes import STOPPED, Failure
 from .replica import Replica
 
 log = structlog.get_logger()
@@ -92,14 +92,20 @@ class Runtime:
         resolve: Callable[[Reply | Failure], None],
     ) -> None:
         """See Replica.submit; ``timeout_s`` from now."""
+        if self._closed:
+            resolve(STOPPED)
+            return
         now = self.clock()
-        self.replica.submit(command, decoded, now + timeout_s, resolve, now)
+        self._guarded(lambda: self.replica.submit(command, decoded, now + timeout_s, resolve, now))
         self._schedule()
 
     def read(self, timeout_s: float, resolve: Callable[[Failure | None], None]) -> None:
         """See Replica.read; ``timeout_s`` from now."""
+        if self._closed:
+            resolve(STOPPED)
+            return
         now = self.clock()
-        self.replica.read(now + timeout_s, resolve, now)
+        self._guarded(lambda: self.replica.read(now + timeout_s, resolve, now))
         self._schedule()
 
     # The pump -------------------------------------------------------------------------------
@@ -141,6 +147,8 @@ class Runtime:
         self._next_job()
         self._arm_timer()
         self._tell_role()
+        if self.replica.unfinished:
+            self._schedule()
 
     def _tell_role(self) -> None:
         """One line when leadership moves: what a person who watches the log is looking for."""

@@ -2,13 +2,18 @@
 
 No task and no timer is made for a request. A command goes into the log as the bytes in which it
 came; it is decoded here once, to refuse what is malformed before it is proposed.
+
+A response is made when there is room to write it, so what a client does not read costs its node a
+few words for each answer that waits, whatever the size of the answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from consensusllm.conversations.commands import (
     Choose,
@@ -66,6 +71,11 @@ _KINDS = {
 
 RETRY_AFTER_MS = 100
 MAX_TIMEOUT_S = 600.0
+MAX_READS = 65_536
+"""Reads that wait for their barrier, of all clients of a node together."""
+
+MakeResponse: TypeAlias = Callable[[], pb.Response]
+Answer: TypeAlias = Callable[[MakeResponse], None]
 
 
 class Requests:
@@ -91,9 +101,12 @@ class Requests:
         self._max_value_bytes = max_value_bytes
         self._max_command_bytes = max_command_bytes
         self._max_response_bytes = max_response_bytes
+        self._reads = 0
 
-    def admit(self, request: pb.Request, answer: Callable[[pb.Response], None]) -> None:
-        """Begin ``request``; ``answer`` is called once, now or later."""
+    def admit(self, request: pb.Request, answer: Answer) -> None:
+        """Begin ``request``; ``answer`` is called once, now or later, with what makes the response:
+        a read is made when it is written, which is still a moment between its call and its
+        answer."""
         identifier = request.id
         timeout_s = min(request.timeout_ms / 1000 or self._default_timeout_s, MAX_TIMEOUT_S)
         body = request.WhichOneof("body")
@@ -107,7 +120,7 @@ class Requests:
             else:
                 raise MalformedMessage("an empty request")
         except MalformedMessage as error:
-            answer(_invalid(identifier, str(error)))
+            answer(partial(_invalid, identifier, str(error)))
 
     # Commands -------------------------------------------------------------------------------
 
@@ -116,7 +129,7 @@ class Requests:
         identifier: int,
         command: bytes,
         timeout_s: float,
-        answer: Callable[[pb.Response], None],
+        answer: Answer,
     ) -> None:
         _bounded("a command", len(command), self._max_command_bytes)
         decoded = decode_command(command)
@@ -134,22 +147,24 @@ class Requests:
         command: bytes,
         decoded: SessionCommand,
         timeout_s: float,
-        answer: Callable[[pb.Response], None],
+        answer: Answer,
     ) -> None:
         def resolve(outcome: Reply | Failure) -> None:
-            if isinstance(outcome, Failure):
-                answer(pb.Response(id=identifier, failure=self._failure(outcome)))
-            else:
-                answer(pb.Response(id=identifier, reply=reply_to_proto(outcome)))
+            answer(partial(self._outcome, identifier, outcome))
 
         self._runtime.submit(command, decoded, timeout_s, resolve)
+
+    def _outcome(self, identifier: int, outcome: Reply | Failure) -> pb.Response:
+        if isinstance(outcome, Failure):
+            return pb.Response(id=identifier, failure=self._failure(outcome))
+        return pb.Response(id=identifier, reply=reply_to_proto(outcome))
 
     def _ask(
         self,
         identifier: int,
         ask: pb.Ask,
         timeout_s: float,
-        answer: Callable[[pb.Response], None],
+        answer: Answer,
     ) -> None:
         """Complete a query with its plan: one candidate for each node that is alive."""
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
@@ -189,6 +204,7 @@ class Requests:
             leader=leader,
             leader_address=self._addresses.get(leader, ""),
             retry_after_ms=RETRY_AFTER_MS if failure.kind is FailureKind.OVERLOADED else 0,
+            may_have_happened=failure.may_have_happened,
         )
 
     # Reads ----------------------------------------------------------------------------------
@@ -198,27 +214,41 @@ class Requests:
         identifier: int,
         read: pb.Read,
         timeout_s: float,
-        answer: Callable[[pb.Response], None],
+        answer: Answer,
     ) -> None:
         if read.WhichOneof("query") is None:
             raise MalformedMessage("a read that asks for nothing")
 
-        def serve(failure: Failure | None) -> None:
-            if failure is not None:
-                answer(pb.Response(id=identifier, failure=self._failure(failure)))
-                return
-            result = run_query(self._runtime.replica.machine, read)
-            response = pb.Response(id=identifier, read=result)
-            if response.ByteSize() > self._max_response_bytes:
-                response = _invalid(
-                    identifier, "the answer is larger than a message may be: fork fewer turns"
-                )
-            answer(response)
-
         if read.stale:
-            serve(None)
-        else:
-            self._runtime.read(timeout_s, serve)
+            answer(partial(self._result, identifier, read))
+            return
+        if self._reads >= MAX_READS:
+            answer(partial(self._outcome, identifier, _TOO_MANY_READS))
+            return
+        self._reads += 1
+
+        def serve(failure: Failure | None) -> None:
+            self._reads -= 1
+            if failure is not None:
+                answer(partial(self._outcome, identifier, failure))
+            else:
+                answer(partial(self._result, identifier, read))
+
+        self._runtime.read(timeout_s, serve)
+
+    def _result(self, identifier: int, read: pb.Read) -> pb.Response:
+        result = run_query(self._runtime.replica.machine, read)
+        response = pb.Response(id=identifier, read=result)
+        if response.ByteSize() > self._max_response_bytes:
+            return _invalid(
+                identifier, "the answer is larger than a message may be: fork fewer turns"
+            )
+        return response
+
+
+_TOO_MANY_READS = Failure(
+    FailureKind.OVERLOADED, "too many reads wait at this node: try again later"
+)
 
 
 def _bounded(what: str, size_bytes: int, limit_bytes: int) -> None:
@@ -231,63 +261,78 @@ def _invalid(identifier: int, message: str) -> pb.Response:
     return pb.Response(id=identifier, failure=failure)
 
 
+class TooManyAtOnce(Exception):
+    """One message holds more requests than a stream may have unanswered. One line."""
+
+
 class PipelineStream:
-    """One client's stream: reads while fewer than ``max_outstanding`` requests are unanswered, and
-    writes everything that was answered in a turn of the loop as one message."""
+    """One client's stream: reads while fewer than ``max_outstanding`` requests lack their written
+    response, and writes everything that was answered in a turn of the loop as one message."""
 
     def __init__(self, requests: Requests, max_outstanding: int, max_message_bytes: int) -> None:
         self._requests = requests
         self._max_outstanding = max_outstanding
         self._max_message_bytes = max_message_bytes
-        self._outstanding = 0
-        self._answers: list[pb.Response] = []
+        self._outstanding = 0  # admitted, and their responses not yet taken to be written
+        self._answers: deque[MakeResponse] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._ended = False
 
     async def run(self, requests: Any, write: Callable[[pb.Responses], Any]) -> None:
-        """Serve until the client closes its side and everything is answered."""
+        """Serve until the client closes its side and everything is answered. Raises
+        TooManyAtOnce, and what ``requests`` raises."""
         reader = asyncio.create_task(self._read(requests))
         try:
-            while not (self._ended and self._outstanding == 0 and not self._answers):
+            while not (self._ended and self._outstanding == 0):
                 await self._wake.wait()
                 self._wake.clear()
+                if reader.done():
+                    await reader  # where it failed, what it had admitted is answered to nobody
                 while self._answers:
-                    await write(self._take())
+                    message = self._take()
+                    self._room.set()
+                    await write(message)
             await reader
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
     def _take(self) -> pb.Responses:
+        responses: list[pb.Response] = []
         size = 0
-        for count, response in enumerate(self._answers):
+        while self._answers:
+            response = self._answers.popleft()()
             size += response.ByteSize() + 8
-            if size > self._max_message_bytes and count:
+            if size > self._max_message_bytes and responses:
+                self._answers.appendleft(partial(_made, response))
                 break
-        else:
-            count = len(self._answers)
-        message = pb.Responses(
-            responses=self._answers[:count], leader_address=self._requests.leader_address()
-        )
-        del self._answers[:count]
-        return message
+            responses.append(response)
+        self._outstanding -= len(responses)
+        return pb.Responses(responses=responses, leader_address=self._requests.leader_address())
 
     async def _read(self, requests: Any) -> None:
         try:
             async for message in requests:
+                if len(message.requests) > self._max_outstanding:
+                    raise TooManyAtOnce(
+                        f"{len(message.requests)} requests in a message: the most is "
+                        f"{self._max_outstanding}"
+                    )
                 for request in message.requests:
+                    while self._outstanding >= self._max_outstanding:
+                        self._room.clear()
+                        await self._room.wait()
                     self._outstanding += 1
                     self._requests.admit(request, self._answer)
-                while self._outstanding >= self._max_outstanding:
-                    self._room.clear()
-                    await self._room.wait()
         finally:
             self._ended = True
             self._wake.set()
 
-    def _answer(self, response: pb.Response) -> None:
-        self._outstanding -= 1
-        self._answers.append(response)
+    def _answer(self, make: MakeResponse) -> None:
+        self._answers.append(make)
         self._wake.set()
-        self._room.set()
+
+
+def _made(response: pb.Response) -> pb.Response:
+    return response

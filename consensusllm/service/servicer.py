@@ -15,7 +15,7 @@ from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
 
-from .pipeline import PipelineStream, Requests
+from .pipeline import PipelineStream, Requests, TooManyAtOnce
 from .status import Facts, status
 from .watch import NoSuchTurn, watch
 
@@ -23,6 +23,7 @@ MAX_OUTSTANDING = 8192
 """Unanswered requests of one stream; more wait in the client, unread."""
 
 RESPONSE_BYTES = 1 << 20
+PIPELINES = 4096
 WATCHES = 4096
 
 
@@ -50,11 +51,17 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
 
     async def Pipeline(self, request_iterator: Any, context: Any) -> None:
         await self._check(context)
+        if len(self._streams) >= PIPELINES:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many clients: try again later"
+            )
         stream = PipelineStream(self._requests, MAX_OUTSTANDING, RESPONSE_BYTES)
         task = asyncio.ensure_future(stream.run(request_iterator, context.write))
         self._streams.add(task)
         try:
             await task
+        except TooManyAtOnce as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except asyncio.CancelledError:
             task.cancel()
             if task.cancelled() or not task.done():

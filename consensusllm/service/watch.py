@@ -100,9 +100,7 @@ async def watch(
 
 
 def _turn(replica: Replica, request: pb.WatchRequest) -> Turn:
-    conversation = replica.machine.conversation(request.conversation)
-    if conversation is None:
-        raise NoSuchTurn(f"no conversation '{request.conversation}'")
-    if not 1 <= request.turn <= len(conversation.turns):
-        raise NoSuchTurn(f"no turn {request.turn} in '{request.conversation}'")
-    return conversation.turns[request.turn - 1]
+    turn = replica.machine.turn(request.conversation, request.turn)
+    if turn is None:
+        raise NoSuchTurn(f"no turn {request.turn} in a conversation {request.conversation!r:.80}")
+    return turn

@@ -5,7 +5,7 @@ from .memory import MemoryNetwork, MemoryTransport
 from .outbox import Outbox, QueueLimits
 from .port import Envelope, Receiver, Transport
 from .relayed import RelayedTransport
-from .serving import CannotListen, Health, add_standard_services, listen
+from .serving import CannotListen, Health, add_standard_services, listen, make_server
 from .streams import (
     BATCH_BYTES,
     MAX_MESSAGE_BYTES,
@@ -33,6 +33,7 @@ __all__ = [
     "Transport",
     "add_standard_services",
     "listen",
+    "make_server",
     "race",
     "receive",
     "stream_options",

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Sequence
+from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
+from .decoding import RefuseMalformed
+from .streams import stream_options
+
 
 class CannotListen(Exception):
     """An address cannot be served. The message is one line that says what to do."""
+
+
+def make_server(max_message_bytes: int) -> grpc.aio.Server:
+    """A server with this cluster's bounds, which refuses what it cannot decode."""
+    return grpc.aio.server(
+        interceptors=[RefuseMalformed()], options=stream_options(max_message_bytes)
+    )
 
 
 def listen(server: grpc.aio.Server, address: str) -> str:
@@ -18,23 +31,58 @@ def listen(server: grpc.aio.Server, address: str) -> str:
 
     Raises ``CannotListen``. Call it before the server is started.
     """
-    host = address.rpartition(":")[0]
+    host, _, number = address.rpartition(":")
+    if number != "0":
+        _probe(address, host.strip("[]"), int(number))
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
         port = 0
     if port == 0:
-        raise CannotListen(
-            f"cannot listen on {address}: another process holds the port, or the address is not "
-            "this machine's; stop that process or choose another port"
-        )
+        raise CannotListen(_IN_USE.format(address))
     return f"{host}:{port}"
+
+
+_IN_USE = (
+    "cannot listen on {}: another process holds the port; stop that process or choose another port"
+)
+
+
+def _probe(address: str, host: str, port: int) -> None:
+    """Find out why ``address`` could not be bound. gRPC would write lines of its own about it, and
+    tells the reasons apart for no caller. Raises CannotListen."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(_IN_USE.format(address)) from None
+        raise CannotListen(
+            f"cannot listen on {address}: {error.strerror}; correct the address in the config"
+        ) from None
+
+
+class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]
+    """The library's, with the one method that it leaves out."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    async def List(self, request: Any, context: Any) -> Any:
+        statuses = {
+            name: await self.Check(health_pb2.HealthCheckRequest(service=name), context)
+            for name in self._names
+        }
+        return health_pb2.HealthListResponse(statuses=statuses)
 
 
 class Health:
     """The standard health service of one server."""
 
-    def __init__(self, servicer: health.aio.HealthServicer) -> None:
+    def __init__(self, servicer: _HealthServicer) -> None:
         self._servicer = servicer
 
     async def stopping(self) -> None:
@@ -44,9 +92,10 @@ class Health:
 
 async def add_standard_services(server: grpc.aio.Server, names: Sequence[str]) -> Health:
     """Add health (SERVING for ``names``, full names of services) and reflection to ``server``."""
-    servicer = health.aio.HealthServicer()
+    served = ("", *names)
+    servicer = _HealthServicer(served)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    for name in ("", *names):
+    for name in served:
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     reflection.enable_server_reflection(
         (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server

@@ -43,6 +43,8 @@ def stream_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # Connections that are opened and then say nothing would use up a server's descriptors.
+        ("grpc.server_handshake_timeout_ms", 10_000),
         # Nodes are dialled where the configuration says, whatever proxy the environment names.
         ("grpc.enable_http_proxy", 0),
         # Two servers on one port would each get a part of the connections, without a word.

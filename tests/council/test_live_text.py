@@ -87,7 +87,7 @@ async def test_a_watcher_is_woken_by_its_turn_only() -> None:
 async def test_the_text_of_an_older_attempt_is_dropped_with_it() -> None:
     live = LiveText(2, lambda dst, body: None)
     live.publish(KEY, 0, "old", "m")
-    live.forget("c1", 1, {2: 2})
+    live.forget("c1", 1, lambda key: key.attempt == 2)
     assert live.follow(KEY, 2) is None
 
 

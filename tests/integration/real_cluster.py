@@ -181,6 +181,18 @@ class RealCluster:
 
         await eventually(up, "every node is up")
 
+    async def everybody_is_live(self) -> None:
+        """Wait until every node knows that the leader hears all: a query then asks them all."""
+
+        async def live() -> bool:
+            statuses = [await self.status(node) for node in self.addresses]
+            return all(
+                status is not None and all(member.live for member in status.members)
+                for status in statuses
+            )
+
+        await eventually(live, "the leader hears every node, and they know")
+
     async def agreement(self) -> Status:
         """Wait until all nodes have applied the same slot; their hashes must be equal then."""
 

@@ -46,6 +46,7 @@ async def turn_of(client: Client, conversation: str, question: str) -> int:
 
 async def test_a_query_gets_one_answer_from_each_node_and_one_is_chosen(tmp_path: Path) -> None:
     async with RealCluster(tmp_path) as cluster:
+        await cluster.everybody_is_live()
         client = cluster.client()
         await client.create("c1")
         turn = await client.query("c1", "What is Paxos?")
@@ -247,6 +248,7 @@ async def test_a_node_that_missed_more_than_the_log_holds_catches_up_by_snapshot
 
 async def test_one_of_two_choices_wins_and_the_other_is_told_who(tmp_path: Path) -> None:
     async with RealCluster(tmp_path) as cluster:
+        await cluster.everybody_is_live()
         clients = [cluster.client(node, pinned=True) for node in (1, 2)]
         await clients[0].create("c1")
         for _ in range(5):
@@ -303,6 +305,7 @@ async def test_a_turn_closes_although_the_node_of_a_candidate_dies_in_mid_answer
     slow = [{"provider": "scripted", "options": {"tokens_per_second": 20, "texts": ["word " * 60]}}]
     answering = {"reassign_after_ms": 500}
     async with RealCluster(tmp_path, models=slow, answering=answering) as cluster:
+        await cluster.everybody_is_live()
         leader = await cluster.leader()
         victim = next(node for node in cluster.addresses if node != leader)
         client = cluster.client()
@@ -340,6 +343,7 @@ async def test_direct_links_carry_everything_without_an_orchestrator(tmp_path: P
 @pytest.mark.parametrize("size", [1, 2, 5])
 async def test_clusters_of_other_sizes_work_too(tmp_path: Path, size: int) -> None:
     async with RealCluster(tmp_path, size) as cluster:
+        await cluster.everybody_is_live()
         client = cluster.client()
         await client.create("c1")
         turn = await client.query("c1", "How many are we?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from random import Random
 from typing import Any
@@ -30,6 +31,7 @@ class ReplicaCluster:
     ) -> None:
         self.ids = tuple(range(1, size + 1))
         self.now = 100.0
+        self.seeds = itertools.count()
         self.cut: set[tuple[int, int]] = set()
         self.settings = settings
         self.paxos = paxos or {}
@@ -52,7 +54,9 @@ class ReplicaCluster:
             PaxosConfig(node=node, members=self.ids, **self.paxos), **self.settings
         )
         self.disks[node] = disk
-        self.replicas[node] = Replica(config, recovered, machine, Random(node), self.now)
+        self.replicas[node] = Replica(
+            config, recovered, machine, Random(next(self.seeds)), self.now
+        )
 
     def crash(self, node: int) -> None:
         del self.replicas[node]
@@ -68,6 +72,7 @@ class ReplicaCluster:
             busy = False
             for node, replica in list(self.replicas.items()):
                 replica.pump()
+                busy = busy or replica.unfinished
                 for dst, message in replica.take_messages():
                     self.wire.append((node, dst, message))
                     self.sent.append((node, dst, message))

@@ -14,9 +14,16 @@ from consensusllm.conversations.commands import (
     SessionCommand,
 )
 from consensusllm.paxos import Role
-from consensusllm.paxos.messages import Forward, ReadIndex, SnapshotChunk
+from consensusllm.paxos.messages import (
+    Forward,
+    ForwardRefused,
+    ReadIndex,
+    ReadIndexReply,
+    SnapshotChunk,
+)
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.storage.port import Damaged, DiskFailed
+from consensusllm.wire.commands import encode_command
 
 
 def kinds(outcomes: list[object]) -> list[FailureKind]:
@@ -36,8 +43,6 @@ def test_commands_of_one_turn_are_forwarded_in_one_message() -> None:
     cluster.open_session()
     follower = cluster.follower()
     outcomes: list[object] = []
-    from consensusllm.wire.commands import encode_command
-
     for number in range(1, 101):
         decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v"))
         cluster.replicas[follower].submit(
@@ -321,3 +326,103 @@ def test_a_session_that_was_never_opened_is_refused() -> None:
     [reply] = cluster.submit(1, Put("k", b"v"), 1)
     assert isinstance(reply, Refused)
     assert cluster.submit(1, OpenSession()) == [Done()]
+
+
+# Schedules that once broke it --------------------------------------------------------------------
+
+
+def test_an_answer_to_an_earlier_life_confirms_no_read_of_a_later_one() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.read(follower)
+    late = [m for _, dst, m in cluster.sent if isinstance(m, ReadIndexReply) and dst == follower]
+    cluster.crash(follower)
+    cluster.start(follower)
+    cluster.run(0.2)
+    cluster.cut.add((follower, leader))
+    outcomes = cluster.read(follower, timeout_s=1.0)
+    for reply in late:
+        cluster.replicas[follower].receive(reply, cluster.now)
+    cluster.settle()
+    assert outcomes == []
+
+
+def test_snapshots_are_taken_although_a_write_always_waits() -> None:
+    cluster = ReplicaCluster(size=1, snapshot_every_slots=20)
+    cluster.open_session()
+    replica, disk = cluster.replicas[1], cluster.disks[1]
+    for number in range(1, 400):
+        decoded = SessionCommand(b"s" * 16, number, number, Put("k", b"v"))
+        replica.submit(encode_command(decoded), decoded, cluster.now + 5, _ignore, cluster.now)
+        replica.pump()
+        job = replica.next_job()  # one job for each new command: the disk never catches up
+        if job is not None:
+            job.run(disk)
+            job.done()
+    assert replica.snapshot_slot > 200
+
+
+def test_a_large_queue_is_forwarded_in_messages_of_a_bounded_size() -> None:
+    cluster = ReplicaCluster(paxos={"chunk_bytes": 10_000})
+    cluster.open_session()
+    follower = cluster.follower()
+    outcomes: list[object] = []
+    for number in range(1, 31):
+        decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v" * 1000))
+        cluster.replicas[follower].submit(
+            encode_command(decoded), decoded, cluster.now + 5, outcomes.append, cluster.now
+        )
+    cluster.settle()
+    assert outcomes == [Done()] * 30
+    forwards = [message for _, _, message in cluster.sent if isinstance(message, Forward)]
+    assert len(forwards) >= 3
+    assert all(sum(map(len, forward.commands)) <= 10_000 for forward in forwards)
+
+
+def test_a_forward_that_does_not_fit_whole_is_not_proposed_in_part() -> None:
+    cluster = ReplicaCluster(paxos={"max_pending_commands": 5})
+    cluster.open_session()
+    leader, follower = cluster.leader(), cluster.follower()
+    commands = tuple(
+        encode_command(SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v")))
+        for number in range(1, 9)
+    )
+    cluster.replicas[leader].receive(Forward(follower, 1, commands), cluster.now)
+    cluster.run(0.5)
+    assert cluster.replicas[leader].machine.keys("", "", 10) == []
+    refusals = [m for _, dst, m in cluster.sent if isinstance(m, ForwardRefused)]
+    assert [refusal.overloaded for refusal in refusals] == [True]
+
+
+def test_overload_says_whether_an_earlier_try_may_have_happened() -> None:
+    cluster = ReplicaCluster(paxos={"max_pending_commands": 1})
+    cluster.open_session()
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.isolate(leader)
+    cluster.cut -= {(follower, leader), (leader, follower)}
+    cluster.replicas[leader].submit(
+        b"x", SessionCommand(b"t" * 16, 1, 1, Put("a", b"")), cluster.now + 9, _ignore, cluster.now
+    )
+    sent = cluster.submit(follower, Put("k", b"v"), 1)
+    cluster.run(0.2)
+    for outcome in sent:
+        assert outcome == Done() or outcome.may_have_happened  # it was forwarded
+
+
+def test_a_long_log_is_applied_in_bounded_turns() -> None:
+    cluster = ReplicaCluster(size=1)
+    cluster.open_session()
+    for number in range(1, 13):
+        cluster.submit(1, Put(f"k{number}", b"v" * 900_000), number)
+    cluster.crash(1)
+    cluster.start(1)
+    replica = cluster.replicas[1]
+    replica.pump()
+    assert replica.unfinished
+    assert replica.machine.applied_slot < 12
+    cluster.run(2.0)
+    assert replica.machine.get("k12") is not None
+
+
+def _ignore(outcome: object) -> None: ...

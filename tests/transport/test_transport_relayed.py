@@ -9,8 +9,16 @@ import grpc.aio
 import pytest
 
 from consensusllm.transport import Envelope, RelayedTransport, listen, stream_options
+from consensusllm.transport.envelopes import checksum
 from consensusllm.wire.generated import orchestrator_pb2 as pb
 from consensusllm.wire.generated import peer_pb2
+
+
+def sealed(cluster_id: str, src: int, dst: int, body: bytes = b"b") -> peer_pb2.Envelope:
+    seal = checksum(cluster_id, src, dst, "k", body)
+    return peer_pb2.Envelope(
+        cluster_id=cluster_id, src=src, dst=dst, kind="k", body=body, checksum=seal
+    )
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -107,12 +115,33 @@ async def test_foreign_envelopes_are_refused_and_the_rest_delivered(orchestrator
     _, inbox = node
     message = pb.ToNode()
     for cluster_id, src, dst in (("d", 2, 1), ("c", 9, 1), ("c", 1, 1), ("c", 2, 3), ("c", 2, 1)):
-        message.envelopes.envelopes.append(
-            peer_pb2.Envelope(cluster_id=cluster_id, src=src, dst=dst, kind="k", body=b"b")
-        )
+        message.envelopes.envelopes.append(sealed(cluster_id, src, dst))
     orchestrator.replies.put_nowait(message.SerializeToString())
     await until(lambda: inbox, "the good one")
     assert inbox == [Envelope(2, 1, "k", b"b")]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda envelope: setattr(envelope, "body", b"c"),
+        lambda envelope: setattr(envelope, "kind", "l"),
+        lambda envelope: setattr(envelope, "src", 3),
+        lambda envelope: setattr(envelope, "checksum", envelope.checksum ^ 1),
+    ],
+    ids=["body", "kind", "sender", "checksum"],
+)
+async def test_an_envelope_that_was_damaged_on_its_way_is_refused(
+    orchestrator, node, damage: Callable[[peer_pb2.Envelope], None]
+) -> None:
+    _, inbox = node
+    damaged = sealed("c", 2, 1)
+    damage(damaged)
+    message = pb.ToNode()
+    message.envelopes.envelopes.extend([damaged, sealed("c", 2, 1, b"good")])
+    orchestrator.replies.put_nowait(message.SerializeToString())
+    await until(lambda: inbox, "the good one")
+    assert inbox == [Envelope(2, 1, "k", b"good")]
 
 
 async def test_bytes_that_are_no_protobuf_cost_the_stream_and_a_new_one_is_opened(
@@ -144,7 +173,7 @@ async def test_a_receiver_that_raises_is_reported_to_the_loop_and_not_swallowed(
     transport = RelayedTransport(orchestrator.address, "c", 1, (1, 2, 3))
     await transport.start(broken)
     message = pb.ToNode()
-    message.envelopes.envelopes.append(peer_pb2.Envelope(cluster_id="c", src=2, dst=1))
+    message.envelopes.envelopes.append(sealed("c", 2, 1))
     orchestrator.replies.put_nowait(message.SerializeToString())
     await until(lambda: reports, "the report")
     assert str(reports[0]["exception"]) == "a bug above the transport"

@@ -104,7 +104,7 @@ class Response(_message.Message):
     def __init__(self, id: _Optional[int] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., read: _Optional[_Union[ReadReply, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("kind", "message", "leader", "leader_address", "retry_after_ms")
+    __slots__ = ("kind", "message", "leader", "leader_address", "retry_after_ms", "may_have_happened")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         UNSPECIFIED: _ClassVar[Failure.Kind]
@@ -124,12 +124,14 @@ class Failure(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    MAY_HAVE_HAPPENED_FIELD_NUMBER: _ClassVar[int]
     kind: Failure.Kind
     message: str
     leader: int
     leader_address: str
     retry_after_ms: int
-    def __init__(self, kind: _Optional[_Union[Failure.Kind, str]] = ..., message: _Optional[str] = ..., leader: _Optional[int] = ..., leader_address: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+    may_have_happened: bool
+    def __init__(self, kind: _Optional[_Union[Failure.Kind, str]] = ..., message: _Optional[str] = ..., leader: _Optional[int] = ..., leader_address: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., may_have_happened: _Optional[bool] = ...) -> None: ...
 
 class ReadReply(_message.Message):
     __slots__ = ("applied_slot", "key_value", "conversation", "list", "keys", "not_found")

@@ -1,0 +1,164 @@
+"""``consensusllm bench``: how quick the cluster is on this machine, side by side with others.
+
+It owns the options and what a person sees while it runs; what is measured is in
+`consensusllm.bench`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from consensusllm.bench.figures import Results
+    from consensusllm.bench.run import Bench, Tell
+
+PROGRAM = (sys.executable, "-m", f"{__package__}.main")
+
+
+def _chosen(option: str, text: str | None, known: Sequence[str]) -> tuple[str, ...]:
+    """The parts of a comma-separated list, in the order of ``known``; None is all."""
+    if text is None:
+        return tuple(known)
+    names = {name.lower(): name for name in known}
+    wanted = {part.strip().lower() for part in text.split(",") if part.strip()}
+    if unknown := sorted(wanted - names.keys()) or ([] if wanted else ["nothing"]):
+        raise click.UsageError(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
+    return tuple(name for low, name in names.items() if low in wanted)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="One short run, to see that it works.")
+@click.option("--only", metavar="LIST", help="Workloads, such as puts,reads; default: all.")
+@click.option("--systems", metavar="LIST", help="Systems, such as direct,etcd; default: all.")
+@click.option("--runs", type=click.IntRange(1, 100), help="How often; medians are shown.")
+@click.option("--seconds", type=click.FloatRange(0.05, 600.0), help="Of each closed loop.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write all figures.")
+@click.option("--plots", type=click.Path(file_okay=False), help="Write bars as SVG there.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, exists=True),
+    help="Where the data is while it runs; default: the system's directory for such.",
+)
+def bench(
+    quick: bool,
+    only: str | None,
+    systems: str | None,
+    runs: int | None,
+    seconds: float | None,
+    json_path: str | None,
+    plots: str | None,
+    data_dir: str | None,
+) -> int:
+    """Measure this cluster, etcd and PySyncObj side by side, and the floor below them.
+
+    Each is started on free ports of loopback with its data in a directory that is removed
+    afterwards; what is not installed is named as missing. The exit status is 1 where a
+    measurement failed.
+    """
+    # Processes are started while gRPC is in use; they run another program at once.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+    from consensusllm.bench.conditions import conditions, load, warnings
+    from consensusllm.bench.figures import SYSTEMS
+    from consensusllm.bench.plan import QUICK, WORKLOADS, Plan
+    from consensusllm.bench.plots import write
+    from consensusllm.bench.report import report
+    from consensusllm.bench.run import Bench, available, versions
+
+    plan = replace(
+        QUICK if quick else Plan(),
+        workloads=_chosen("--only", only, tuple(WORKLOADS)),
+        systems=_chosen("--systems", systems, SYSTEMS),
+    )
+    if runs is not None:
+        plan = replace(plan, runs=runs)
+    if seconds is not None:
+        plan = replace(plan, seconds=seconds)
+    makers, missing = available(PROGRAM)
+    directory = Path(tempfile.mkdtemp(prefix="consensusllm-bench-", dir=data_dir))
+    try:
+        known = conditions(directory, versions([name for name in plan.systems if name in makers]))
+        with progress() as tell:
+            planned = Bench(plan, makers, directory, tell)
+            notes = [*warnings(directory), *planned.notes]
+            results = measured(planned)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    known["load after"] = load()
+    results.missing = {name: why for name, why in missing.items() if name in plan.systems}
+    click.echo(report(known, plan, results, notes), nl=False)
+    if json_path is not None:
+        settings = {"conditions": known, "notes": notes, "plan": asdict(plan)}
+        document = {**settings, **results.document()}
+        Path(json_path).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if plots is not None:
+        for path in write(results, Path(plots)):
+            click.echo(f"wrote {path}", err=True)
+    return 1 if results.failures else 0
+
+
+def measured(bench: Bench) -> Results:
+    """Run it on the event loop that the nodes use, until it ends or is told to."""
+
+    async def main() -> Results:
+        task = asyncio.ensure_future(bench.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        import uvloop
+    except ImportError:
+        run = asyncio.run
+    else:
+        run = uvloop.run
+    try:
+        return run(main())
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Tell]:
+    """A bar where standard error is a terminal, a line for what has ended otherwise."""
+    if not sys.stderr.isatty():
+        last = 0
+
+        def line(done: int, total: int, what: str) -> None:
+            nonlocal last
+            if done != last:
+                last = done
+                click.echo(f"[{done}/{total}] {what}", err=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as shown:
+        task = shown.add_task("", total=None)
+
+        def bar(done: int, total: int, what: str) -> None:
+            shown.update(task, completed=done, total=total, description=what)
+
+        yield bar

@@ -1,0 +1,346 @@
+"""The whole simulated cluster: machines, network, clients, and the hand that does them harm."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from consensusllm.conversations import Limits
+from consensusllm.paxos import PaxosConfig, Role
+from consensusllm.paxos.messages import Message
+from consensusllm.replica.replica import ReplicaConfig
+from consensusllm.transport.port import Envelope
+
+from .faults import LEADER, Fault
+from .invariants import Invariants
+from .models import Mood
+from .network import CLIENTS, Network
+from .node import Life, Node
+from .trace import Trace
+from .virtual_loop import VirtualLoop
+
+LIMITS = Limits(sessions=40, replies_per_session=64)
+"""Small, so that sessions are evicted within a run."""
+
+
+DELAYS_S = (0.001, 0.01, 0.03)
+"""How far apart the nodes of a cluster are: one way, on average."""
+
+
+class Cluster:
+    """``members`` are the node ids, from 1. Small logs and chunks, so that snapshots, compaction
+    and transfers in pieces happen all the time."""
+
+    def __init__(self, loop: VirtualLoop, seed: str, nodes: int, trace: Trace) -> None:
+        self.loop = loop
+        self.trace = trace
+        self.figures: Counter[str] = Counter()
+        self.members = tuple(range(1, nodes + 1))
+        self.invariants = Invariants(self.members, LIMITS)
+        self.network = Network(loop, Random(f"{seed}/network"), self.figures)
+        self.network.weather.delay_s = Random(f"{seed}/distance").choice(DELAYS_S)
+        self.fair_weather = replace(self.network.weather)
+        self.mood = Mood()
+        self.sent = 0
+        self.poll_s = 0.5
+        rng = Random(f"{seed}/nodes")
+        self._snapshot_every_slots = rng.choice((12, 50, 400))
+        self._retain_bytes = rng.choice((0, 0, 4096))
+        self._max_batch_commands = rng.choice((1, 4, 64))
+        self._pipeline_slots = rng.choice((1, 8, 8))
+        self.nodes = {n: Node(self, n, Random(f"{seed}/node {n}")) for n in self.members}
+        self._undo: dict[Callable[[], None], None] = {}
+
+    def replica_config(self, node: Node) -> ReplicaConfig:
+        return ReplicaConfig(
+            paxos=PaxosConfig(
+                node=node.number,
+                members=self.members,
+                epoch_ms=node.clock.epoch_ms(),
+                pipeline_slots=self._pipeline_slots,
+                max_batch_commands=self._max_batch_commands,
+                max_batch_bytes=8 << 10,
+                max_pending_commands=64,
+                max_pending_bytes=64 << 10,
+                max_log_bytes=256 << 10,
+                log_retain_bytes=self._retain_bytes,
+                chunk_bytes=2 << 10,
+            ),
+            limits=LIMITS,
+            snapshot_every_slots=self._snapshot_every_slots,
+        )
+
+    def life(self, node: int) -> Life | None:
+        return self.nodes[node].life
+
+    def deliver(self, dst: int, message: Message) -> None:
+        life = self.nodes[dst].life
+        if life is not None:
+            self.trace.add(dst, f"<- {message.sender}", message)
+            life.receive(message)
+
+    def deliver_live(self, envelope: Envelope) -> None:
+        life = self.nodes[envelope.dst].life
+        if life is not None:
+            life.receive_live(envelope)
+
+    def start(self) -> None:
+        for node in self.nodes.values():
+            node.start()
+
+    def leader(self) -> int | None:
+        """Who leads in the highest ballot."""
+        lives = [node.life for node in self.nodes.values() if node.life is not None]
+        leading = [life.replica for life in lives if life.replica.role is Role.LEADING]
+        return max(leading, key=lambda each: each.ballot).node if leading else None
+
+    def unsettled(self) -> str:
+        """What is still to come before the cluster is whole and quiet; "" where it is so."""
+        lives = {number: node.life for number, node in self.nodes.items()}
+        for number, life in lives.items():
+            if life is None:
+                return f"node {number} is down"
+            if not self.nodes[number].disk.intact:
+                return f"node {number} may not vote yet"
+        if self.leader() is None:
+            return "nobody leads"
+        for number, life in lives.items():
+            assert life is not None
+            machine = life.replica.machine
+            if machine.applied_slot != self.invariants.frontier:
+                return (
+                    f"node {number} has applied slot {machine.applied_slot} "
+                    f"of {self.invariants.frontier}"
+                )
+            if machine.counts().open_turns:
+                return f"{machine.counts().open_turns} turns are open"
+        return ""
+
+    def look(self) -> None:
+        """Check what is checked from time to time."""
+        for number, node in self.nodes.items():
+            if node.life is not None:
+                self.invariants.bounds(number, node.life.replica, node.disk.platter)
+
+    # Harm ---------------------------------------------------------------------------------------
+
+    def may_damage(self, node: int) -> bool:
+        """Whether a majority would still have its data: what the protocol asks for."""
+        harmed = {number for number, each in self.nodes.items() if not each.disk.intact}
+        return len(harmed | {node}) <= (len(self.members) - 1) // 2
+
+    def inflict(self, fault: Fault) -> None:
+        number = fault.node
+        if number == LEADER:
+            number = self.leader() or self.members[0]
+        done = _INFLICT[fault.kind](self, fault, number)
+        if done is False:
+            self.trace.add(0, "spared", fault)
+            return
+        self.figures[f"fault: {fault.kind}"] += 1
+        self.trace.add(0, "fault", fault)
+        if callable(done):
+            self._until(fault.lasts_s, done)
+
+    def _until(self, lasts_s: float, undo: Callable[[], None]) -> None:
+        def expire() -> None:
+            if undo in self._undo:
+                del self._undo[undo]
+                undo()
+
+        self._undo[undo] = None
+        self.loop.call_later(lasts_s, expire)
+
+    def heal(self) -> None:
+        """The end of all harm, and every node is up again. What rotted under a running node is only
+        found at a start, so that one is started anew."""
+        undo, self._undo = self._undo, {}
+        for each in undo:
+            each()
+        self.network.weather = replace(self.fair_weather)
+        for node in self.nodes.values():
+            node.disk.mend()
+            if node.paused:
+                node.resume()
+            if node.disk.rotten:
+                node.crash()
+            node.start()
+        self.trace.add(0, "healed")
+
+
+Undo = Callable[[], None]
+"""What ends the fault again; an inflicted fault gives it, or None, or False where it was spared."""
+
+
+def _weather(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
+    def inflict(cluster: Cluster, fault: Fault, node: int) -> Undo:
+        before = getattr(cluster.fair_weather, field)
+        setattr(cluster.network.weather, field, max(before, scale * fault.rate**2))
+        cluster.network.weather.straggle_s = fault.lasts_s
+        return lambda: setattr(cluster.network.weather, field, before)
+
+    return inflict
+
+
+def _links(
+    cluster: Cluster, node: int, others: tuple[int, ...], detail: str
+) -> list[tuple[int, int]]:
+    links = []
+    for other in others:
+        if other != node:
+            links += [(node, other)] if detail in ("to", "both") else []
+            links += [(other, node)] if detail in ("from", "both") else []
+    return links
+
+
+def _cut(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    return cluster.network.cut(_links(cluster, node, fault.others, fault.detail))
+
+
+def _flap(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """A link goes down and up, again and again."""
+    links = _links(cluster, node, fault.others, "both")
+    down = itertools.cycle((True, False))
+    interval_s = 0.02 + 0.4 * fault.rate
+    return _again(cluster, interval_s, lambda: cluster.network.cut(links if next(down) else ()))
+
+
+def _depose(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """Whoever leads is cut off, and comes back when the next one has become leader."""
+
+    def isolate() -> Undo:
+        leader = cluster.leader() or node
+        return cluster.network.cut(_links(cluster, leader, cluster.members, "both"))
+
+    return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
+
+
+def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Undo:
+    """Begin anew, and end what was begun before, at every interval until the result is called."""
+    end = begin()
+    ended = False
+
+    def turn() -> None:
+        nonlocal end
+        if not ended:
+            end()
+            end = begin()
+            cluster.loop.call_later(interval_s, turn)
+
+    def stop() -> None:
+        nonlocal ended
+        ended = True
+        end()
+
+    cluster.loop.call_later(interval_s, turn)
+    return stop
+
+
+def _isolate(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """From its peers, and from the clients too at higher rates."""
+    others = cluster.members + ((CLIENTS,) if fault.rate > 0.7 else ())
+    return cluster.network.cut(_links(cluster, node, others, "both"))
+
+
+def _partition(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    here = fault.others
+    there = [member for member in cluster.members if member not in here]
+    return cluster.network.cut([pair for a in here for b in there for pair in ((a, b), (b, a))])
+
+
+def _crash(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    cluster.nodes[node].crash()
+    return cluster.nodes[node].start
+
+
+def _crash_all(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    for each in cluster.nodes.values():
+        each.crash()
+    return cluster.start
+
+
+def _pause(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    cluster.nodes[node].pause()
+    return cluster.nodes[node].resume
+
+
+def _trap(*, crash: bool) -> Callable[[Cluster, Fault, int], None]:
+    def inflict(cluster: Cluster, fault: Fault, node: int) -> None:
+        when, operation = fault.detail.split(" ", 1)
+        cluster.nodes[node].disk.set_trap(operation, after=when == "after", crash=crash)
+
+    return inflict
+
+
+def _full(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    disk = cluster.nodes[node].disk
+    disk.full = True
+    return lambda: setattr(disk, "full", False)
+
+
+def _slow(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    disk = cluster.nodes[node].disk
+    disk.slowness = 1 + 400 * fault.rate**2
+    return lambda: setattr(disk, "slowness", 1.0)
+
+
+def _rot(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    if not cluster.may_damage(node):
+        return False
+    return None if cluster.nodes[node].disk.rot(fault.detail) else False
+
+
+def _lose(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
+    if not cluster.may_damage(node):
+        return False
+    cluster.nodes[node].crash()
+    cluster.nodes[node].disk.platter.lose()
+    return cluster.nodes[node].start
+
+
+def _jump(cluster: Cluster, fault: Fault, node: int) -> None:
+    cluster.nodes[node].clock.ahead_ms += int(2000 * fault.rate)
+
+
+def _drift(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    clock = cluster.nodes[node].clock
+    clock.drift(0.5 + fault.rate)
+    return lambda: clock.drift(None)
+
+
+def _mood(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
+    def inflict(cluster: Cluster, fault: Fault, node: int) -> Undo:
+        before = getattr(Mood(), field)
+        setattr(cluster.mood, field, max(before, scale * fault.rate))
+        return lambda: setattr(cluster.mood, field, before)
+
+    return inflict
+
+
+_INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
+    "lose": _weather("loss", 0.6),
+    "duplicate": _weather("duplicate", 0.6),
+    "straggle": _weather("straggle", 0.6),
+    "slow link": _weather("delay_s", 0.2),
+    "cut": _cut,
+    "isolate": _isolate,
+    "partition": _partition,
+    "flap": _flap,
+    "depose": _depose,
+    "crash": _crash,
+    "crash all": _crash_all,
+    "crash in disk": _trap(crash=True),
+    "pause": _pause,
+    "failed sync": _trap(crash=False),
+    "full disk": _full,
+    "slow disk": _slow,
+    "rot": _rot,
+    "lost disk": _lose,
+    "jump": _jump,
+    "drift": _drift,
+    "slow models": _mood("slowness", 30.0),
+    "failing models": _mood("failing", 0.9),
+}

@@ -1,0 +1,64 @@
+"""Simulated model calls: quick, slow, failing, dying in the middle, silent.
+
+No two calls say the same, so a recorded text tells which call it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from random import Random
+
+from consensusllm.llm.port import Chunk, GenerateRequest, TimedOut, Unavailable
+
+
+@dataclass(slots=True)
+class Mood:
+    """How the models of a cluster do: rates from 0.0 to 1.0, and a factor on every wait."""
+
+    failing: float = 0.02
+    dying: float = 0.02
+    silent: float = 0.01
+    slowness: float = 1.0
+
+
+class SimulatedModel:
+    """The one model of ``node``. Implements llm.port.Provider."""
+
+    name = "simulated"
+
+    def __init__(self, node: int, rng: Random, mood: Mood, figures: Counter[str]) -> None:
+        self.model = f"model-{node}"
+        self._rng = rng
+        self._mood = mood
+        self._figures = figures
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        mood, rng = self._mood, self._rng
+        self._figures["model calls"] += 1
+        call = self._figures["model calls"]
+        dice = rng.random()
+        pieces = rng.randrange(1, 6)
+        waits_s = [mood.slowness * rng.expovariate(8.0) for _ in range(pieces)]
+        if dice < mood.failing + mood.silent:
+            self._figures["model failures"] += 1
+            if dice < mood.silent:
+                await asyncio.sleep(600.0)
+                raise TimedOut("simulated: nothing came")
+            raise Unavailable("simulated: no connection")
+        dies = dice < mood.failing + mood.silent + mood.dying
+        for piece, wait_s in enumerate(waits_s):
+            await asyncio.sleep(wait_s)
+            if dies and piece >= pieces // 2:
+                self._figures["model failures"] += 1
+                raise Unavailable("simulated: the stream was cut")
+            yield Chunk(text=f"[{call}.{piece}] {request.turns[-1].text} ", model=self.model)
+        yield Chunk(finish_reason="stop", model=self.model, completion_tokens=pieces)
+
+    async def models(self) -> tuple[str, ...]:
+        return (self.model,)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""

@@ -1,0 +1,368 @@
+"""The clients: sessions that work on conversations and keys, and remember what they were told.
+
+A client sends one operation at a time, to any node, and the same one again, to another node, when
+no answer comes: requests and answers get lost, and nodes die. What it was told goes into a history
+for the linearizability checker. Names belong to one round, so that the history of each is short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from consensusllm.conversations import Machine, Turn
+from consensusllm.conversations.commands import (
+    Choose,
+    Chosen,
+    Code,
+    CompareAndSwap,
+    CreateConversation,
+    Delete,
+    DeleteKey,
+    Done,
+    Fork,
+    OpenSession,
+    Operation,
+    PlannedCandidate,
+    Put,
+    Refused,
+    Rename,
+    Reply,
+    RetryTurn,
+    SessionCommand,
+    SubmitQuery,
+    TurnOpened,
+)
+from consensusllm.linearizability import History
+from consensusllm.linearizability import Operation as Recorded
+from consensusllm.linearizability.history import OperationName
+from consensusllm.replica.outcomes import Failure
+from consensusllm.wire.commands import encode_command
+
+from .network import CLIENTS
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
+
+KEYS = 4
+CONVERSATIONS = 3
+DEADLINE_MS = 20_000
+PATIENCE_S = 1.0
+"""How long a client waits for an answer before it asks another node."""
+
+THINKING_S = (0.01, 0.1, 0.4)
+"""How long a client thinks between two operations, on average; another for each round."""
+
+Outcome = Any
+
+
+class Workload:
+    """The clients of one round, and what they have in common."""
+
+    def __init__(self, cluster: Cluster, rng: Random, round_number: int, clients: int) -> None:
+        self.cluster = cluster
+        self.name = f"r{round_number}"
+        self.history: list[Recorded] = []
+        self.stopping = False
+        self.thinking_s = rng.choice(THINKING_S)
+        self.movable: list[str] = []
+        self._numbers = 0
+        self.conversations = [f"{self.name}-c{number}" for number in range(CONVERSATIONS)]
+        self.keys = [f"{self.name}-k{number}" for number in range(KEYS)]
+        self.counter = f"{self.name}-count"
+        self.counted = [0, 0]  # increments that are known to have happened; that may have
+        self._clients = [_Client(self, process, Random(rng.random())) for process in range(clients)]
+        self.tasks = [cluster.loop.create_task(client.run()) for client in self._clients]
+
+    def number(self) -> int:
+        """A number that nothing else in the round has."""
+        self._numbers += 1
+        return self._numbers
+
+    def take_history(self) -> History:
+        return History(tuple(self.history))
+
+    def names_left(self, machine: Machine) -> list[Operation]:
+        """What removes everything that the round left behind."""
+        heads = [each.conversation for each in machine.summaries("", 10_000)]
+        keys = machine.keys("", "", 10_000)
+        return [*map(Delete, heads), *map(DeleteKey, keys)]
+
+    async def sweep(self, operations: list[Operation]) -> None:
+        """Carry out ``operations`` one after another, by one client."""
+        client = self._clients[0]
+        for operation in operations:
+            await client.command(operation, must=True)
+
+
+class _Client:
+    def __init__(self, workload: Workload, process: int, rng: Random) -> None:
+        self._workload = workload
+        self._cluster = workload.cluster
+        self._loop = workload.cluster.loop
+        self._process = process
+        self._rng = rng
+        self._session = b""
+        self._sequence = 0
+
+    async def run(self) -> None:
+        actions: list[tuple[int, Callable[[], Any]]] = [
+            (24, self._get),
+            (14, self._put),
+            (16, self._swap),
+            (3, self._delete_key),
+            (8, self._count),
+            (8, self._query),
+            (12, self._choose),
+            (8, self._view),
+            (2, self._retry_turn),
+            (5, self._move),
+        ]
+        weights = [weight for weight, _ in actions]
+        for name in self._workload.conversations:
+            await self.command(CreateConversation(name))
+        while not self._workload.stopping:
+            await asyncio.sleep(self._rng.expovariate(1 / self._workload.thinking_s))
+            (chosen,) = self._rng.choices(actions, weights)
+            await chosen[1]()
+
+    # Calls ------------------------------------------------------------------------------------
+
+    async def command(self, operation: Operation, *, must: bool = False) -> Reply | None:
+        """The answer to ``operation``; None where it will never be known. ``must``: go on until it
+        is known; other clients sometimes lose their patience, and their session."""
+        if not self._session:
+            self._session, self._sequence = self._rng.randbytes(16), 0
+            if (
+                await self._exchange(SessionCommand(self._session, 0, 0, OpenSession()), None)
+                is None
+            ):
+                self._session = b""
+                return None
+        self._sequence += 1
+        command = SessionCommand(self._session, self._sequence, self._sequence, operation)
+        tries = None if must or self._rng.random() < 0.95 else 1
+        reply = await self._exchange(command, tries)
+        if reply is None or (isinstance(reply, Refused) and reply.code is Code.SESSION_EXPIRED):
+            self._session = b""
+            return None
+        self._cluster.figures["operations"] += 1
+        return reply
+
+    async def _exchange(self, command: SessionCommand, tries: int | None) -> Reply | None:
+        packed = encode_command(command)
+
+        def send(node: int, answer: Callable[[Outcome], None]) -> None:
+            life = self._cluster.life(node)
+            if life is not None:
+                life.submit(packed, command, PATIENCE_S, answer)
+
+        reply: Reply | None = await self._ask(send, tries)
+        if reply is not None and command.sequence > 0:
+            self._cluster.trace.add(0, f"client {self._process}", (command.operation, reply))
+            self._cluster.invariants.acknowledged(command, reply)
+        return reply
+
+    async def read(self, look: Callable[[Machine], Outcome]) -> Outcome:
+        """What ``look`` sees in a node's state after a read barrier there, as ``(result,)``."""
+        invariants = self._cluster.invariants
+        needed = invariants.acknowledged_through
+
+        def send(node: int, answer: Callable[[Outcome], None]) -> None:
+            life = self._cluster.life(node)
+            if life is None:
+                return
+
+            def confirmed(failure: Failure | None) -> None:
+                if failure is not None:
+                    answer(failure)
+                    return
+                machine = life.replica.machine
+                invariants.read(node, machine.applied_slot, needed)
+                answer((look(machine),))
+
+            life.read(PATIENCE_S, confirmed)
+
+        self._cluster.figures["reads"] += 1
+        return await self._ask(send, None)
+
+    async def _ask(
+        self, send: Callable[[int, Callable[[Outcome], None]], None], tries: int | None
+    ) -> Outcome:
+        """The first answer of any node that is no failure; None after ``tries`` (None: never)."""
+        network = self._cluster.network
+        done: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def settle(outcome: Outcome) -> None:
+            if not isinstance(outcome, Failure) and not done.done():
+                done.set_result(outcome)
+
+        while True:
+            node = self._rng.choice(self._cluster.members)
+            answer = partial(self._answer, network, node, settle)
+            network.post(CLIENTS, node, partial(send, node, answer))
+            await asyncio.wait((done,), timeout=PATIENCE_S * self._rng.uniform(0.5, 2.0))
+            if done.done():
+                return done.result()
+            if tries is not None:
+                tries -= 1
+                if tries <= 0:
+                    return None
+
+    @staticmethod
+    def _answer(
+        network: Any, node: int, settle: Callable[[Outcome], None], result: Outcome
+    ) -> None:
+        network.post(node, CLIENTS, lambda: settle(result))
+
+    # Keys -------------------------------------------------------------------------------------
+
+    def _record(
+        self, op: OperationName, key: str, value: Any, start: float, ok: bool | None, output: Any
+    ) -> None:
+        end = self._loop.time() if ok is not None else None
+        self._workload.history.append(
+            Recorded(self._process, op, key, value, start, end, ok, output)
+        )
+
+    def _value(self) -> bytes:
+        return b"%d.%d" % (self._process, self._workload.number())
+
+    async def _get(self) -> bytes | None:
+        key = self._rng.choice(self._workload.keys)
+        return await self._get_key(key)
+
+    async def _get_key(self, key: str) -> bytes | None:
+        start = self._loop.time()
+        (value,) = await self.read(lambda machine: machine.get(key))
+        self._record("get", key, None, start, True, _text(value))
+        assert value is None or isinstance(value, bytes)
+        return value
+
+    async def _put(self) -> None:
+        key, value = self._rng.choice(self._workload.keys), self._value()
+        start = self._loop.time()
+        reply = await self.command(Put(key, value))
+        assert reply is None or reply == Done(), reply
+        self._record("put", key, _text(value), start, True if reply else None, None)
+
+    async def _delete_key(self) -> None:
+        key = self._rng.choice(self._workload.keys)
+        start = self._loop.time()
+        reply = await self.command(DeleteKey(key))
+        if isinstance(reply, Refused):
+            self._record("get", key, None, start, True, None)
+        else:
+            self._record("put", key, None, start, True if reply else None, None)
+
+    async def _swap(self) -> None:
+        key, new = self._rng.choice(self._workload.keys), self._value()
+        expected = await self._get_key(key)
+        await self._swap_key(key, expected, new)
+
+    async def _swap_key(self, key: str, expected: bytes | None, new: bytes) -> bool | None:
+        start = self._loop.time()
+        reply = await self.command(CompareAndSwap(key, expected, new))
+        if isinstance(reply, Refused):
+            assert reply.code is Code.CONFLICT, reply
+            self._record("get", key, None, start, True, _text(reply.current))
+            return False
+        happened = True if reply else None
+        pair = [_text(expected), _text(new)]
+        self._record("cas", key, pair, start, happened, happened)
+        return happened
+
+    async def _count(self) -> None:
+        """Add one to a counter: what is added twice shows."""
+        workload = self._workload
+        (value,) = await self.read(lambda machine: machine.get(workload.counter))
+        expected = value if isinstance(value, bytes) else None
+        new = b"%d" % (int(expected or b"0") + 1)
+        happened = await self._swap_key(workload.counter, expected, new)
+        if happened is not False:
+            workload.counted[0 if happened else 1] += 1
+
+    # Conversations ------------------------------------------------------------------------------
+
+    async def _query(self) -> None:
+        workload, rng = self._workload, self._rng
+        conversation = rng.choice(workload.conversations + workload.movable)
+        question = f"question {workload.number()} of {workload.name}"
+        nodes = rng.sample(self._cluster.members, rng.randrange(1, len(self._cluster.members) + 1))
+        plan = tuple(PlannedCandidate(number, node) for number, node in enumerate(nodes, 1))
+        close_after = rng.choice((0, 0, 1))
+        await self.command(
+            SubmitQuery(conversation, question, plan, close_after, rng.choice((3000, DEADLINE_MS)))
+        )
+
+    async def _latest(self, conversation: str) -> Turn | None:
+        """A late turn, by a read; what it says of the choice is recorded."""
+        back = self._rng.choice((0, 0, 1, 2))
+
+        def look(machine: Machine) -> Turn | None:
+            whole = machine.conversation(conversation)
+            if whole is None or len(whole.turns) <= back:
+                return None
+            return whole.turns[-1 - back]
+
+        start = self._loop.time()
+        (turn,) = await self.read(look)
+        if turn is None:
+            return None
+        assert isinstance(turn, Turn)
+        if conversation in self._workload.conversations:
+            key = f"{conversation}/{turn.turn}"
+            self._record("get", key, None, start, True, turn.choice or None)
+        return turn
+
+    async def _view(self) -> None:
+        await self._latest(self._rng.choice(self._workload.conversations))
+
+    async def _choose(self) -> None:
+        workload, rng = self._workload, self._rng
+        conversation = rng.choice(workload.conversations + workload.movable)
+        turn = await self._latest(conversation)
+        if turn is None:
+            return
+        candidate = rng.choice(turn.candidates).number
+        start = self._loop.time()
+        reply = await self.command(Choose(conversation, turn.turn, candidate))
+        if conversation not in workload.conversations:
+            return
+        key = f"{conversation}/{turn.turn}"
+        if reply is None or isinstance(reply, Chosen):
+            self._record("choose", key, candidate, start, True if reply else None, None)
+        elif isinstance(reply, Refused) and reply.code is Code.CONFLICT:
+            self._record("choose", key, candidate, start, False, reply.winner)
+
+    async def _retry_turn(self) -> None:
+        conversation = self._rng.choice(self._workload.conversations)
+        node = self._rng.choice(self._cluster.members)
+        reply = await self.command(
+            RetryTurn(conversation, 0, (PlannedCandidate(1, node),), DEADLINE_MS)
+        )
+        assert reply is None or isinstance(reply, TurnOpened | Refused), reply
+
+    async def _move(self) -> None:
+        """Fork, rename or delete: names of conversations that are not in the history."""
+        workload, rng = self._workload, self._rng
+        target = f"{workload.name}-x{workload.number()}"
+        action = rng.random()
+        if action < 0.5 or not workload.movable:
+            source = rng.choice(workload.conversations)
+            if await self.command(Fork(source, target)) == Done():
+                workload.movable.append(target)
+            return
+        source = rng.choice(workload.movable)
+        if action < 0.8:
+            if await self.command(Rename(source, target)) == Done():
+                workload.movable = [target if each == source else each for each in workload.movable]
+        elif await self.command(Delete(source)) == Done() and source in workload.movable:
+            workload.movable.remove(source)
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else None

@@ -1,0 +1,1 @@
+"""The drills that ship, one YAML file each; installed as ``consensusllm_drills``."""

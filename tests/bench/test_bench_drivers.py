@@ -1,0 +1,207 @@
+"""The drivers against real processes: they do the same work, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consensusllm.bench.figures import Cell
+from consensusllm.bench.gaps import longest_gap
+from consensusllm.bench.plan import QUICK
+from consensusllm.bench.processes import BenchError, Children, usage
+from consensusllm.bench.run import Bench, available
+from consensusllm.bench.system import Networked, System
+from consensusllm.bench.work import Work, key, value
+from consensusllm_cli.bench import PROGRAM
+
+MAKERS, MISSING = available(PROGRAM)
+COUNT = 100
+PATIENCE_S = 60.0
+
+
+def commands_that_name(directory: Path) -> list[str]:
+    """The command lines of the processes that have to do with ``directory``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().decode(errors="replace").replace("\0", " ")
+        except OSError:
+            continue
+        if str(directory) in command and path.parent.name != str(os.getpid()):
+            found.append(command)
+    return found
+
+
+@pytest.fixture
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    """The system of that name; it must have ended with the test."""
+    if request.param in MISSING:
+        pytest.skip(MISSING[request.param])
+    made = MAKERS[request.param]()
+    yield made
+    assert made.processes == {}
+
+
+async def held(system: System, names: list[str]) -> dict[str, bytes | None]:
+    """What the system has of each key, asked for one by one."""
+    if not isinstance(system, Networked):
+        values: dict[str, bytes | None] = await system.values(names)  # type: ignore[attr-defined]
+        return values
+    [connection] = await system.connect(1)
+    try:
+        return {name: await connection.get(name) for name in names}
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("system", ["direct", "etcd", "PySyncObj"], indirect=True)
+async def test_every_driver_does_the_same_work(system: System, tmp_path: Path) -> None:
+    try:
+        await system.start(tmp_path)
+        timings = await system.closed_loop(Work("put", 8, count=COUNT))
+        assert timings.operations == len(timings.latencies_s) == COUNT
+        found = await held(system, [key(number) for number in range(COUNT)])
+        assert found == {key(number): value(number) for number in range(COUNT)}
+        if "reads" in system.workloads:
+            timings = await system.closed_loop(Work("get", 8, connections=4, count=COUNT))
+            assert timings.operations == COUNT
+            with pytest.raises(BenchError, match="lost the key"):
+                await system.closed_loop(Work("get", 1, count=COUNT + 1))
+    finally:
+        await system.stop()
+    assert commands_that_name(tmp_path) == []
+
+
+@pytest.mark.parametrize("system", ["direct"], indirect=True)
+async def test_a_leader_that_is_killed_makes_a_gap_and_comes_back(
+    system: System, tmp_path: Path
+) -> None:
+    try:
+        await system.start(tmp_path)
+        leader = await system.leader()
+        kill_at = time.monotonic() + 0.3
+
+        async def kill() -> None:
+            await system.kill(leader)
+
+        completions = await system.writes(kill_at, kill)
+        assert completions == sorted(completions)
+        gap_s, end = longest_gap(completions, kill_at)
+        assert gap_s > 0
+        assert end > kill_at
+        assert f"node-{leader}" not in system.processes
+        await system.restart(leader)
+        assert len(system.processes) == 3
+    finally:
+        await system.stop()
+
+
+async def test_a_child_that_ends_at_once_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    children = Children(tmp_path)
+    code = "import sys; sys.exit('the port is taken')"
+    child = await children.start("node-1", [sys.executable, "-c", code])
+    await child.wait()
+    with pytest.raises(BenchError, match="node-1 ended by itself: the port is taken"):
+        children.check()
+    await children.stop()
+
+
+async def test_a_program_that_is_not_there_cannot_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(BenchError, match="program cannot be started: No such file"):
+        await Children(tmp_path).start("node-1", ["program"])
+
+
+def test_a_process_that_has_gone_has_no_usage() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    with pytest.raises(BenchError):
+        usage(child.pid)
+    assert usage(os.getpid()).rss_bytes > 0
+
+
+class Broken(System):
+    """A system that cannot be started."""
+
+    name = "etcd"
+    workloads = frozenset({"puts", "reads"})
+
+    async def start(self, directory: Path) -> None:
+        self.children = Children(directory)
+        raise BenchError("there is no room")
+
+    async def leader(self) -> int:
+        raise AssertionError
+
+    closed_loop = writes = restart = leader  # type: ignore[assignment]
+
+
+async def test_a_system_that_does_not_start_fails_its_cells_and_no_others(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    bench = Bench(
+        QUICK, {"etcd": Broken}, tmp_path, lambda done, total, what: told.append((done, total))
+    )
+    results = await bench.run()
+    assert results.failures[Cell("puts", 64, "etcd")] == "there is no room"
+    assert len(results.failures) == 2 * len(QUICK.outstanding)
+    assert len(results.samples) == 1, "the floor"
+    assert told[-1][1] == 2 * len(QUICK.outstanding) + 1
+    assert os.listdir(tmp_path) == []
+
+
+def bench_process(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [*PROGRAM, "bench", "--quick", "--only", "puts", "--data-dir", str(tmp_path)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PATH": "/nonexistent"},  # where no other system is installed
+    )
+
+
+def test_a_quick_run_prints_a_table_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    data, out, plots = tmp_path / "data", tmp_path / "out.json", tmp_path / "plots"
+    data.mkdir()
+    process = bench_process(
+        data,
+        *("--systems", "direct,etcd", "--seconds", "0.1"),
+        *("--json", str(out), "--plots", str(plots)),
+    )
+    text, progress = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, progress
+    rows = [line.split()[:2] for line in text.splitlines()]
+    for outstanding in QUICK.outstanding:
+        assert [str(outstanding), "direct"] in rows
+    assert "missing: etcd: etcd is not installed" in text
+    assert f"[{len(QUICK.outstanding)}/{len(QUICK.outstanding)}]" in progress
+    document = json.loads(out.read_text(encoding="utf-8"))
+    assert [cell["system"] for cell in document["cells"]] == ["direct"] * len(QUICK.outstanding)
+    assert all(cell["median"]["per_second"] > 0 for cell in document["cells"])
+    assert [path.name for path in plots.iterdir()] == ["puts.svg"]
+    assert list(data.iterdir()) == []
+    assert commands_that_name(data) == []
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = bench_process(tmp_path, "--systems", "direct", "--seconds", "60")
+    deadline = time.monotonic() + PATIENCE_S
+    while not any("node 3" in command for command in commands_that_name(tmp_path)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    assert commands_that_name(tmp_path) == []

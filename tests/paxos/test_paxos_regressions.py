@@ -1,0 +1,137 @@
+"""Schedules that once broke the core, each told as it happened."""
+
+from __future__ import annotations
+
+from test_paxos_rules import A, B, Driver, only, promise_of, settled_leader
+
+from consensusllm.paxos import Ballot, Overloaded, Recovered, Role
+from consensusllm.paxos.messages import (
+    Accept,
+    CatchUp,
+    CatchUpReply,
+    Commit,
+    Compacted,
+    Entry,
+    Heartbeat,
+    HeartbeatReply,
+    Prepare,
+    Rejoin,
+    Rejoined,
+    SnapshotChunk,
+    SnapshotRequest,
+)
+
+
+def test_a_fence_that_was_heard_of_during_phase_one_is_not_carried_by_that_ballot() -> None:
+    # Node 5 lost its disk. This candidate hears so from one promiser only, after the other had
+    # promised: whoever promised without the fence would still count node 5's old promise.
+    candidate = Driver(size=5)
+    ballot = candidate.prepare(2, 3)
+    candidate.receive(promise_of(3, ballot))
+    candidate.receive(promise_of(2, ballot, incarnations=((5, 2),)))
+    assert candidate.core.role is Role.LEADING
+    candidate.sync()
+    for peer in (2, 3):
+        candidate.vote(peer, ballot, 1)
+    sent = candidate.receive(Rejoin(5, 2)) + candidate.sync()
+    assert only(Rejoined, sent) == []
+    prepares = only(Prepare, sent)
+    assert prepares[0].ballot > ballot
+    assert prepares[0].incarnations == ((5, 2),)
+
+
+def test_a_learner_confirms_nobodys_leadership() -> None:
+    # It has forgotten what it promised, so its word that it promised nothing higher is void.
+    node = Driver(node=3, recovered=Recovered(incarnation=2, voting=False))
+    sent = node.receive(Heartbeat(1, Ballot(5, 1, 1), 0, 1, (1, 3)))
+    assert only(HeartbeatReply, sent) == []
+
+
+def test_slots_that_a_leader_learns_from_a_peer_leave_its_window() -> None:
+    leader = Driver(pipeline_slots=2, max_batch_commands=1)
+    ballot = leader.elect(2)
+    leader.core.propose(b"x", leader.now)
+    leader.sync()
+    held = {entry.slot: entry for persist in leader.persists for entry in persist.entries}
+    leader.receive(CatchUpReply(2, (held[1], held[2]), 2))  # asked for before it led
+    assert leader.core.chosen_through == 2
+    for number in range(2):
+        leader.core.propose(b"%d" % number, leader.now)
+    slots = {
+        accept.ballot.op_num + index
+        for accept in only(Accept, leader.sync())
+        for index in range(len(accept.batches))
+    }
+    assert slots == {3, 4}
+    assert ballot == leader.core.ballot
+
+
+def test_a_snapshot_that_entries_have_overtaken_is_waited_for_no_longer() -> None:
+    node = Driver()
+    node.receive(Compacted(2, 9))  # somebody's log begins above what is missing here
+    entries = tuple(Entry(slot, Ballot(6, 3, slot), A) for slot in range(1, 11))
+    node.receive(CatchUpReply(3, entries, 10))  # and somebody else's reaches back
+    assert node.core.chosen_through == 10
+    assert not node.core.installing
+    node.receive(Commit(3, Ballot(6, 3), 11))
+    sent = node.pass_time(node.config.heartbeat_s)
+    assert [request.first_slot for request in only(CatchUp, sent)] == [11]
+
+
+def test_a_snapshot_that_nobody_has_any_more_does_not_keep_a_node_from_the_log() -> None:
+    node = Driver()
+    node.receive(Compacted(2, 9))  # and then that peer lost its disk
+    asked: set[int] = set()
+    for _ in range(20):
+        sent = node.pass_time(node.config.resend_s)
+        assert only(SnapshotRequest, sent) != []
+        asked |= {dst for dst, message in sent if isinstance(message, CatchUp)}
+    assert asked == {2, 3}
+
+
+def test_a_snapshot_of_the_same_slot_in_other_bytes_is_begun_anew() -> None:
+    node = Driver()
+    node.receive(Compacted(2, 9))
+    node.receive(SnapshotChunk(2, 9, 0, 10, b"one", b"01234"))
+    for _ in range(4):
+        node.pass_time(node.config.resend_s)  # whoever had it has fallen silent
+    node.receive(SnapshotChunk(3, 9, 5, 12, b"two", b"56789ab"))
+    sent = node.pass_time(node.config.resend_s)
+    assert {(m.slot, m.offset) for m in only(SnapshotRequest, sent)} == {(0, 0)}
+    node.receive(SnapshotChunk(3, 9, 0, 12, b"two", b"0123456789ab"))
+    assert [(install.slot, install.last) for install in node.installs] == [(9, True)]
+
+
+def test_a_leader_over_the_bound_of_its_log_takes_nothing_more_and_lives() -> None:
+    leader = Driver(max_log_bytes=3000, max_pending_bytes=3000, max_batch_bytes=3000)
+    ballot = leader.elect(2)
+    taken = 0
+    for _ in range(20):
+        try:
+            leader.core.propose(b"x" * 1000, leader.now)
+            taken += 1
+        except Overloaded:
+            break
+        leader.sync()
+    assert 3 <= taken < 20
+    for slot in range(1, taken + 2):
+        leader.vote(2, ballot, slot)
+    assert leader.core.chosen_through == taken + 1
+
+
+def test_a_new_life_with_the_number_of_an_old_one_is_given_another() -> None:
+    leader, ballot = settled_leader()
+    leader.receive(promise_of(3, ballot.at(1), incarnation=7))
+    leader.vote(3, ballot, 1)
+    sent = leader.receive(Rejoin(3, 1))  # its clock was set back
+    answers = only(Rejoined, sent)
+    assert [answer.incarnation >= 1 for answer in answers] == [True]
+    assert leader.core.role is Role.LEADING
+
+
+def test_the_first_admission_of_a_ballot_is_kept() -> None:
+    node = Driver(node=3, recovered=Recovered(incarnation=2, voting=False))
+    node.receive(Rejoined(1, Ballot(9, 1, 2), 2, ((3, 2),)))
+    node.receive(Rejoined(1, Ballot(9, 1, 50), 2, ((3, 2),)))  # the leader has gone on
+    node.receive(CatchUpReply(1, (Entry(1, Ballot(9, 1, 1), B),), 49))
+    assert node.core.role is Role.FOLLOWING

@@ -1,0 +1,342 @@
+"""Bugs to plant, one for each rule that toy versions get wrong, and where each is planted.
+
+Every one replaces a method of the product by one that breaks a single rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from consensusllm.conversations import sessions, turn_rules
+from consensusllm.conversations.machine import Machine
+from consensusllm.council.answerer import Answerer
+from consensusllm.council.duties import Duties
+from consensusllm.paxos import BOTTOM, quorum
+from consensusllm.paxos import proposer as proposer_module
+from consensusllm.paxos.acceptor import Acceptor
+from consensusllm.paxos.heartbeats import Heartbeats
+from consensusllm.paxos.learner import Learner
+from consensusllm.paxos.messages import Accepted, Promise, Rejoined
+from consensusllm.paxos.node import PaxosNode
+from consensusllm.paxos.outbox import Outbox
+from consensusllm.paxos.proposer import Proposer
+from consensusllm.replica.jobs import Write
+from consensusllm.replica.replica import Replica
+from consensusllm.simulation import node as node_module
+from consensusllm.storage import DiskFailed, MemoryDisk
+
+Patch = pytest.MonkeyPatch
+
+SECONDS = 40.0
+"""Simulated, of each seed."""
+
+
+@dataclass(frozen=True)
+class Bug:
+    """``faults`` and ``nodes`` are what the simulation runs with, ``seeds`` within how many of them
+    the bug must be found, ``caught_by`` the invariants that may find it."""
+
+    name: str
+    plant: Callable[[Patch], None]
+    seeds: int
+    caught_by: tuple[str, ...]
+    faults: str = "all"
+    nodes: int = 3
+
+    def __str__(self) -> str:
+        return self.name
+
+
+BUGS: list[Bug] = []
+
+
+def bug(
+    seeds: int, *caught_by: str, faults: str = "all", nodes: int = 3
+) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        name = plant.__name__.replace("_", " ")
+        BUGS.append(Bug(name, plant, seeds, caught_by, faults, nodes))
+        return plant
+
+    return register
+
+
+DURABLE = "durable before revealed"
+MAJORITY = "chosen is durable on a majority"
+CHOSEN = "one chosen value a slot"
+AGREE = "applied prefixes agree"
+ASSERTED = "no bug stops a node"
+LINEARIZABLE = "linearizable"
+ONCE = "each command is applied once"
+LOST_DISK = "no vote after a lost disk"
+PROGRESS = "progress after the faults"
+
+
+def _unsynced(patch: Patch, early: Callable[[int, Any], bool]) -> None:
+    durable = Outbox.send_durable
+
+    def send(self: Outbox, dst: int, message: Any) -> None:
+        if early(dst, message):
+            self.send(dst, message)
+        else:
+            durable(self, dst, message)
+
+    patch.setattr(Outbox, "send_durable", send)
+
+
+@bug(1, DURABLE, faults="depose")
+def promise_not_synced(patch: Patch) -> None:
+    _unsynced(patch, lambda _, message: isinstance(message, Promise))
+
+
+@bug(1, DURABLE, faults="depose")
+def vote_not_synced(patch: Patch) -> None:
+    _unsynced(patch, lambda _, message: isinstance(message, Accepted))
+
+
+@bug(1, MAJORITY, faults="slow disk,depose")
+def own_vote_not_synced(patch: Patch) -> None:
+    propose = Proposer._propose
+
+    def counting(self: Proposer, batches: Any, now: float) -> None:
+        propose(self, batches, now)
+        for proposal in self._window.values():
+            proposal.voters.add(self._config.node)
+
+    patch.setattr(Proposer, "_propose", counting)
+
+
+@bug(7, ASSERTED, faults="crash,depose")
+def promise_forgotten_at_a_restart(patch: Patch) -> None:
+    start = Acceptor.__init__
+
+    def begin(self: Acceptor, config: Any, recovered: Any, *rest: Any) -> None:
+        start(self, config, replace(recovered, promised=BOTTOM), *rest)
+
+    patch.setattr(Acceptor, "__init__", begin)
+
+
+@bug(1, DURABLE, faults="crash")
+def ballot_reused_after_a_restart(patch: Patch) -> None:
+    raise_promise = Acceptor._raise_promise
+
+    def forgetful(self: Acceptor, ballot: Any, incarnations: Any) -> None:
+        if ballot.pid == self._config.node:
+            self.promised = max(self.promised, ballot)
+        else:
+            raise_promise(self, ballot, incarnations)
+
+    patch.setattr(Acceptor, "_raise_promise", forgetful)
+
+
+@bug(1, DURABLE, faults="failed sync,crash")
+def failed_sync_ignored(patch: Patch) -> None:
+    run = Write.run
+
+    def careless(self: Write, disk: Any) -> None:
+        try:
+            run(self, disk)
+        except DiskFailed:
+            disk._failed = False
+
+    patch.setattr(Write, "run", careless)
+
+
+@bug(1, CHOSEN, faults="depose,straggle,pause")
+def lower_ballot_accepted(patch: Patch) -> None:
+    on_accept = Acceptor.on_accept
+
+    def lenient(self: Acceptor, accept: Any) -> bool:
+        promised, self.promised = self.promised, min(self.promised, accept.ballot)
+        try:
+            return on_accept(self, accept)
+        finally:
+            self.promised = max(promised, self.promised)
+
+    patch.setattr(Acceptor, "on_accept", lenient)
+    patch.setattr(PaxosNode, "_follow", lambda self, sender, ballot: True)
+
+
+@bug(2, CHOSEN, faults="depose,lose,crash")
+def accepted_value_ignored_in_recovery(patch: Patch) -> None:
+    lead = Proposer.lead
+
+    def ignorant(self: Proposer, now: float) -> None:
+        self._recovered = {}
+        lead(self, now)
+
+    patch.setattr(Proposer, "lead", ignorant)
+
+
+@bug(3, CHOSEN, faults="depose,lose,slow link,crash")
+def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
+    on_promise = Proposer.on_promise
+
+    def backwards(self: Proposer, promise: Any) -> bool:
+        entries = tuple(
+            entry
+            for entry in promise.entries
+            if entry.slot not in self._recovered or entry.slot <= promise.chosen_through
+        )
+        return on_promise(self, replace(promise, entries=entries))
+
+    patch.setattr(Proposer, "on_promise", backwards)
+
+
+@bug(1, MAJORITY, faults="duplicate,lose,slow disk", nodes=5)
+def votes_counted_twice(patch: Patch) -> None:
+    class Bag(list[int]):
+        add = list.append
+
+    class Proposal(proposer_module._Proposal):
+        def __init__(self, batch: Any, sent_at: float) -> None:
+            super().__init__(batch, sent_at, Bag())  # type: ignore[arg-type]
+
+    patch.setattr(proposer_module, "_Proposal", Proposal)
+    patch.setattr(
+        proposer_module,
+        "is_quorum",
+        lambda voters, members: len(voters) >= quorum.majority(len(members)),
+    )
+
+
+@bug(1, MAJORITY, faults="lose", nodes=5)
+def half_is_a_majority(patch: Patch) -> None:
+    patch.setattr(
+        proposer_module,
+        "is_quorum",
+        lambda voters, members: len(set(voters)) >= len(members) // 2,
+    )
+
+
+@bug(1, AGREE, faults="depose,lose,straggle")
+def commit_index_trusted_across_ballots(patch: Patch) -> None:
+    def trusting(self: Learner, ballot: Any, chosen_through: int, now: float) -> None:
+        slot = self._log.chosen_through
+        while slot < chosen_through and self._log.get(slot + 1) is not None:
+            slot += 1
+        self._log.choose_through(slot)
+        self.on_known(chosen_through, ballot.pid, now)
+
+    patch.setattr(Learner, "on_commit", trusting)
+
+
+@bug(1, AGREE, faults="depose,lose")
+def compacted_acceptor_answers_empty(patch: Patch) -> None:
+    on_prepare = Acceptor.on_prepare
+
+    def empty(self: Acceptor, prepare: Any) -> bool:
+        compacted, self._log.compacted_through = self._log.compacted_through, 0
+        try:
+            return on_prepare(self, prepare)
+        finally:
+            self._log.compacted_through = compacted
+
+    patch.setattr(Acceptor, "on_prepare", empty)
+
+
+@bug(1, LINEARIZABLE, faults="isolate")
+def read_without_a_barrier(patch: Patch) -> None:
+    patch.setattr(Replica, "read", lambda self, deadline, resolve, now: resolve(None))
+
+
+@bug(8, LINEARIZABLE, faults="drift,depose")
+def leader_reads_without_a_round(patch: Patch) -> None:
+    patch.setattr(Heartbeats, "confirmed_round", lambda self: self.round)
+
+
+@bug(2, LINEARIZABLE, faults="lose,depose,slow disk")
+def new_leader_reads_before_its_own_slot(patch: Patch) -> None:
+    begin = PaxosNode._begin_round
+
+    def early(self: PaxosNode) -> None:
+        first, self._proposer.first_own_slot = self._proposer.first_own_slot, 0
+        begin(self)
+        self._proposer.first_own_slot = first
+
+    patch.setattr(PaxosNode, "_begin_round", early)
+
+
+@bug(1, "state hashes are equal", faults="isolate,crash,lost disk")
+def session_table_left_out_of_the_snapshot(patch: Patch) -> None:
+    freeze = Machine.freeze
+    patch.setattr(
+        Machine, "freeze", lambda self, extra=None: replace(freeze(self, extra), sessions=())
+    )
+
+
+@bug(1, LINEARIZABLE, faults="lose,crash")
+def command_applied_at_each_arrival(patch: Patch) -> None:
+    patch.setattr(sessions.Session, "remember", lambda self, sequence, reply: None)
+
+
+@bug(3, "a vote never regresses", faults="rot,crash")
+def damaged_log_entry_dropped_in_silence(patch: Patch) -> None:
+    load = MemoryDisk.load
+
+    def truncating(self: MemoryDisk) -> Any:
+        platter = self._platter
+        rotten = [slot for slot, entry in platter.log.items() if entry is None]
+        if rotten and platter.hard_state is not None:
+            platter.log = {s: e for s, e in platter.log.items() if s < min(rotten)}
+            chosen = min(platter.hard_state.chosen_through, min(rotten) - 1)
+            platter.hard_state = replace(platter.hard_state, chosen_through=chosen)
+        return load(self)
+
+    patch.setattr(MemoryDisk, "load", truncating)
+
+
+@bug(1, LOST_DISK, faults="lost disk")
+def vote_after_a_lost_disk(patch: Patch) -> None:
+    opened = node_module.open_replica
+
+    def bold(*arguments: Any, alone: bool, bootstrap: bool) -> Any:
+        return opened(*arguments, alone=alone, bootstrap=True)
+
+    patch.setattr(node_module, "open_replica", bold)
+
+
+@bug(1, LOST_DISK, faults="lost disk,depose,lose")
+def rejoined_before_the_fence(patch: Patch) -> None:
+    def hasty(self: PaxosNode, rejoin: Any) -> None:
+        if self.role.value == "leading":
+            ballot = self._proposer.ballot.at(1)
+            answer = Rejoined(self.config.node, ballot, rejoin.incarnation, ())
+            self._outbox.send(rejoin.sender, answer)
+
+    patch.setattr(PaxosNode, "_on_rejoin", hasty)
+
+
+@bug(1, "one winner a turn", faults="none")
+def choose_overwrites(patch: Patch) -> None:
+    patch.setattr(turn_rules, "_check_unchosen", lambda conversation, turn: None)
+
+
+@bug(3, "a candidate is what its attempt produced", faults="crash,isolate,slow models")
+def attempt_fence_ignored(patch: Patch) -> None:
+    patch.setattr(turn_rules.TurnRules, "_held", turn_rules.TurnRules._open_candidate)
+
+
+@bug(1, "an attempt is begun once", faults="crash")
+def attempt_begun_again_after_a_restart(patch: Patch) -> None:
+    begin = Answerer._begin
+
+    def again(self: Answerer, key: Any) -> None:
+        self._found.discard(key)
+        begin(self, key)
+
+    patch.setattr(Answerer, "_begin", again)
+
+
+@bug(1, PROGRESS, faults="slow models")
+def turn_past_its_deadline_left_open(patch: Patch) -> None:
+    patch.setattr(Duties, "_close_turn", lambda self, conversation, turn: None)
+
+
+@bug(1, PROGRESS, faults="isolate")
+def missed_slot_not_fetched(patch: Patch) -> None:
+    patch.setattr(Learner, "on_known", lambda self, chosen_through, peer, now: None)

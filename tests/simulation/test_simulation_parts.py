@@ -1,0 +1,191 @@
+"""The parts that the simulation is made of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+
+from consensusllm.conversations import Limits
+from consensusllm.paxos import Ballot, Batch, Persist
+from consensusllm.paxos.messages import Accepted, Entry, Prepare, Promise
+from consensusllm.simulation.faults import UnknownFault, draw, from_json, parse_kinds, to_json
+from consensusllm.simulation.invariants import Invariants, Violation
+from consensusllm.simulation.network import Network, Weather
+from consensusllm.simulation.virtual_loop import Stuck, VirtualLoop
+from consensusllm.storage import MemoryPlatter
+
+
+def loop_for(test: pytest.FixtureRequest) -> VirtualLoop:
+    loop = VirtualLoop()
+    test.addfinalizer(loop.close)
+    return loop
+
+
+def test_time_jumps_to_the_next_timer(request: pytest.FixtureRequest) -> None:
+    loop = loop_for(request)
+    woken: list[tuple[float, str]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        woken.append((loop.time(), name))
+
+    async def both() -> None:
+        await asyncio.gather(sleeper("late", 3600.0), sleeper("early", 0.25))
+
+    loop.run_until_complete(both())
+    assert woken == [(0.25, "early"), (3600.0, "late")]
+
+
+def test_waiting_for_what_never_comes_is_an_error(request: pytest.FixtureRequest) -> None:
+    loop = loop_for(request)
+    with pytest.raises(Stuck, match="for ever"):
+        loop.run_until_complete(loop.create_future())
+
+
+def test_a_moment_that_does_not_end_is_an_error(request: pytest.FixtureRequest) -> None:
+    loop = loop_for(request)
+
+    def again() -> None:
+        loop.call_soon(again)
+
+    again()
+    with pytest.raises(Stuck, match="stands still"):
+        loop.run_forever()
+
+
+def test_what_is_in_flight_when_its_link_is_cut_is_lost(request: pytest.FixtureRequest) -> None:
+    loop = loop_for(request)
+    network = Network(loop, Random(1), Counter())
+    arrived: list[str] = []
+    network.post(1, 2, lambda: arrived.append("cut"))
+    network.post(2, 1, lambda: arrived.append("the other way"))
+    mend = network.cut([(1, 2)])
+    loop.run_until_complete(asyncio.sleep(1.0))
+    mend()
+    network.post(1, 2, lambda: arrived.append("mended"))
+    loop.run_until_complete(asyncio.sleep(1.0))
+    assert arrived == ["the other way", "mended"]
+
+
+def test_a_link_that_two_faults_cut_is_up_when_both_are_over(
+    request: pytest.FixtureRequest,
+) -> None:
+    loop = loop_for(request)
+    network = Network(loop, Random(1), Counter())
+    arrived: list[int] = []
+    first, second = network.cut([(1, 2)]), network.cut([(1, 2), (2, 1)])
+    first()
+    network.post(1, 2, lambda: arrived.append(1))
+    loop.run_until_complete(asyncio.sleep(1.0))
+    second()
+    network.post(1, 2, lambda: arrived.append(2))
+    loop.run_until_complete(asyncio.sleep(1.0))
+    assert arrived == [2]
+
+
+def test_weather_loses_repeats_and_reorders(request: pytest.FixtureRequest) -> None:
+    loop = loop_for(request)
+    network = Network(loop, Random(1), Counter())
+    network.weather = Weather(loss=0.3, duplicate=0.3, straggle=0.3)
+    arrived: list[int] = []
+    for number in range(300):
+        network.post(1, 2, lambda number=number: arrived.append(number))  # type: ignore[misc]
+    loop.run_until_complete(asyncio.sleep(10.0))
+    assert 0 < len(set(arrived)) < 300
+    assert len(set(arrived)) < len(arrived)
+    assert arrived != sorted(arrived)
+
+
+# Schedules --------------------------------------------------------------------------------------
+
+
+def test_a_schedule_is_a_function_of_the_seed_and_survives_its_file() -> None:
+    kinds = parse_kinds("all")
+    faults = draw(Random("7"), 1, 60.0, (1, 2, 3), kinds)
+    assert faults == draw(Random("7"), 1, 60.0, (1, 2, 3), kinds)
+    assert faults != draw(Random("8"), 1, 60.0, (1, 2, 3), kinds)
+    assert faults
+    assert from_json(to_json(faults)) == faults
+
+
+def test_faults_are_chosen_by_family_or_by_kind() -> None:
+    assert parse_kinds("none") == ()
+    assert parse_kinds("pause, cut") == ("cut", "pause")
+    assert set(parse_kinds("network")) < set(parse_kinds("all"))
+    with pytest.raises(UnknownFault, match="no fault is called 'fire'"):
+        parse_kinds("cut,fire")
+
+
+@pytest.mark.parametrize("text", ["{}", "nothing", '{"round": 1}', "[1]"])
+def test_what_is_no_schedule_is_refused_by_line(text: str) -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        from_json(text)
+
+
+# Invariants: each one can fail -------------------------------------------------------------------
+
+BALLOT = Ballot(3, 1)
+
+
+def watched() -> tuple[Invariants, MemoryPlatter]:
+    invariants = Invariants((1, 2, 3), Limits())
+    platter = MemoryPlatter()
+    for node in (1, 2, 3):
+        invariants.formatted(node, True)
+    platter.format(1, True)
+    return invariants, platter
+
+
+def entry(slot: int, ballot: Ballot, text: bytes) -> Entry:
+    return Entry(slot, ballot, Batch.pack(0, [text]))
+
+
+def test_a_promise_that_is_not_on_disk_may_not_be_sent() -> None:
+    invariants, platter = watched()
+    promise = Promise(1, BALLOT, (), 0, None, 1, ())
+    with pytest.raises(Violation, match="durable before revealed"):
+        invariants.sent(1, 1, promise, platter)
+
+
+def test_a_vote_that_is_not_on_disk_may_not_be_sent() -> None:
+    invariants, platter = watched()
+    platter.log[4] = entry(4, Ballot(2, 1), b"older")
+    with pytest.raises(Violation, match="durable before revealed"):
+        invariants.sent(1, 1, Accepted(1, BALLOT.at(4), 1, 0, 1), platter)
+
+
+def test_two_majorities_with_two_values_in_one_slot_are_seen() -> None:
+    invariants, platter = watched()
+    for node in (1, 2):
+        invariants.written(node, platter, [Persist(entries=(entry(1, BALLOT, b"a"),))])
+    later = Persist(entries=(entry(1, Ballot(4, 3), b"b"),))
+    invariants.written(2, platter, [later])
+    with pytest.raises(Violation, match="one chosen value a slot"):
+        invariants.written(3, platter, [later])
+
+
+def test_a_ballot_that_two_lives_open_is_seen() -> None:
+    invariants, platter = watched()
+    invariants._promised[1] = BALLOT
+    invariants.sent(1, 1, Prepare(1, BALLOT, ()), platter)
+    invariants.sent(1, 1, Prepare(1, BALLOT, ()), platter)
+    with pytest.raises(Violation, match="a ballot is never reused"):
+        invariants.sent(1, 2, Prepare(1, BALLOT, ()), platter)
+
+
+def test_an_attempt_that_begins_twice_is_seen() -> None:
+    invariants, _ = watched()
+    invariants.produced(1, ("c", 1, 1, 1), 0, "one")
+    invariants.produced(1, ("c", 1, 1, 1), 3, " two")
+    with pytest.raises(Violation, match="an attempt is begun once"):
+        invariants.produced(1, ("c", 1, 1, 1), 0, "one")
+
+
+def test_an_empty_disk_that_votes_is_seen() -> None:
+    invariants, _ = watched()
+    invariants.formatted(1, False)
+    with pytest.raises(Violation, match="no vote after a lost disk"):
+        invariants.formatted(1, True)
