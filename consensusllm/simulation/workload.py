@@ -8,6 +8,7 @@ for the linearizability checker. Names belong to one round, so that the history 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -49,11 +50,17 @@ if TYPE_CHECKING:
 
 KEYS = 4
 CONVERSATIONS = 3
+TURNS = 30
+"""In a conversation; with so many it is only read and chosen in. Snapshots hold all of them."""
+
+COPIES = 4
+"""Conversations that came of forks, at a time."""
+
 DEADLINE_MS = 20_000
 PATIENCE_S = 1.0
 """How long a client waits for an answer before it asks another node."""
 
-THINKING_S = (0.01, 0.1, 0.4)
+THINKING_S = (0.04, 0.15, 0.4)
 """How long a client thinks between two operations, on average; another for each round."""
 
 Outcome = Any
@@ -69,6 +76,7 @@ class Workload:
         self.stopping = False
         self.thinking_s = rng.choice(THINKING_S)
         self.movable: list[str] = []
+        self.asked: Counter[str] = Counter()
         self._numbers = 0
         self.conversations = [f"{self.name}-c{number}" for number in range(CONVERSATIONS)]
         self.keys = [f"{self.name}-k{number}" for number in range(KEYS)]
@@ -290,6 +298,9 @@ class _Client:
     async def _query(self) -> None:
         workload, rng = self._workload, self._rng
         conversation = rng.choice(workload.conversations + workload.movable)
+        workload.asked[conversation] += 1
+        if workload.asked[conversation] > TURNS:
+            return
         question = f"question {workload.number()} of {workload.name}"
         nodes = rng.sample(self._cluster.members, rng.randrange(1, len(self._cluster.members) + 1))
         plan = tuple(PlannedCandidate(number, node) for number, node in enumerate(nodes, 1))
@@ -351,7 +362,7 @@ class _Client:
         workload, rng = self._workload, self._rng
         target = f"{workload.name}-x{workload.number()}"
         action = rng.random()
-        if action < 0.5 or not workload.movable:
+        if len(workload.movable) < COPIES and (action < 0.5 or not workload.movable):
             source = rng.choice(workload.conversations)
             if await self.command(Fork(source, target)) == Done():
                 workload.movable.append(target)
