@@ -28,6 +28,8 @@ from .probe import Prober, leader_of
 READY_S = 30.0
 FIX_S = 10.0
 POLL_S = 0.05
+PROBE_S = 1.0
+"""How long a node may take to say that it serves: it has much to do as it starts."""
 
 
 class ClusterEnded(Exception):
@@ -183,7 +185,7 @@ class Cluster:
             raise _refusal(error) from None
         deadline = time.monotonic() + FIX_S
         while time.monotonic() < deadline:
-            if await prober.status(self._config.node(node).address, POLL_S) is not None:
+            if await prober.status(self._config.node(node).address, PROBE_S) is not None:
                 self._say(f"node {node} was started by fixNode")
                 return
             if not self._launcher.running(name):

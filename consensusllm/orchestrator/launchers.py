@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from ..wire.generated import orchestrator_pb2
 
-ORDER_TIMEOUT_S = 10.0
+ORDER_TIMEOUT_S = 30.0
+"""More than a launcher waits for a node that it started to serve."""
 
 
 class ProcessRefused(Exception):
