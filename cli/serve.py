@@ -4,11 +4,15 @@ to stop."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .polling import poll_in_one_thread
 
 if TYPE_CHECKING:
     from consensusllm.config import Config
@@ -30,6 +34,7 @@ _CONFIG = click.option(
 @click.pass_context
 def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool) -> None:
     """Run node ID until SIGTERM or Ctrl-C."""
+    poll_in_one_thread()
     from consensusllm.config import Config
     from consensusllm.logs import configure
 
@@ -47,6 +52,7 @@ def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool
 @click.pass_context
 def orchestrator(context: click.Context, config_path: str) -> None:
     """Run the network between the nodes until SIGTERM or Ctrl-C."""
+    poll_in_one_thread()
     from consensusllm.config import Config
     from consensusllm.logs import configure
 
@@ -82,8 +88,17 @@ async def relay(config: Config) -> None:
         await server.stop()
 
 
+_SWITCH_S = 0.001
+"""How long a busy event loop may keep the disk's thread waiting for the interpreter."""
+_COLLECT_EVERY = 20_000
+"""New containers before the garbage collector looks at them: hardly any of them is garbage."""
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run ``main`` on the fastest event loop that is installed."""
+    sys.setswitchinterval(_SWITCH_S)
+    gc.freeze()  # what was imported lives as long as the process: never look at it again
+    gc.set_threshold(_COLLECT_EVERY)
     try:
         import uvloop
     except ImportError:

@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from consensusllm.conversations import Limits, Machine, encode
-from consensusllm.conversations.commands import SessionCommand
+from consensusllm.conversations.commands import (
+    ReassignCandidate,
+    RetryTurn,
+    SessionCommand,
+    SubmitQuery,
+)
 from consensusllm.paxos import (
     Ballot,
     Batch,
@@ -46,6 +51,10 @@ from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .outcomes import Failure, FailureKind
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
+_OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
+"""The messages that are not the core's."""
+_WORK = (SubmitQuery, RetryTurn, ReassignCandidate)
+"""What other nodes begin to answer as soon as they have applied it."""
 _REMEMBERED_FORWARDS = 1024
 _SNAPSHOT_REQUESTS = 64
 _REPEAT_STRETCH_MAX = 4
@@ -111,16 +120,16 @@ class Replica:
     def receive(self, message: Message, now: float) -> None:
         """Handle one message of a peer."""
         self._now = now
-        if isinstance(message, Forward):
+        if not isinstance(message, _OURS):
+            self._paxos.receive(message, now)
+        elif isinstance(message, Forward):
             self._on_forward(message)
         elif isinstance(message, ForwardRefused):
             self._on_forward_refused(message)
         elif isinstance(message, ReadIndex):
             self._on_read_index(message)
-        elif isinstance(message, ReadIndexReply):
-            self._on_read_index_reply(message)
         else:
-            self._paxos.receive(message, now)
+            self._on_read_index_reply(message)
 
     def submit(
         self,
@@ -248,7 +257,8 @@ class Replica:
     def _send_command(self, pending: PendingCommand) -> None:
         pending.sent_at = self._now
         try:
-            self._paxos.propose(pending.command, self._now)
+            awaited = isinstance(pending.decoded.operation, _WORK)
+            self._paxos.propose(pending.command, self._now, awaited=awaited)
             pending.sent_to = self.node
             pending.sends += 1
         except Overloaded:
@@ -289,7 +299,7 @@ class Replica:
             self._refuse_forward(forward, self.node, overloaded=True)
         else:
             for command in forward.commands:
-                self._paxos.propose(command, self._now)
+                self._paxos.propose(command, self._now, awaited=True)
 
     def _refuse_forward(self, forward: Forward, leader: int | None, *, overloaded: bool) -> None:
         refusal = ForwardRefused(self.node, forward.number, leader, overloaded)
@@ -393,23 +403,16 @@ class Replica:
 
     def _apply(self, slot: int, batch: Batch) -> None:
         time_ms, packed = batch.unpack()
-        commands = [self._decode(command) for command in packed]
+        awaited = len(self._requests) > 0
+        commands = [*map(self._decode if awaited else _decode, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
         self._bytes_since_snapshot += batch.size_bytes
-        if len(self._requests):
-            for command, reply in zip(commands, replies, strict=True):
-                if command is not None:
-                    self._requests.applied(command, reply)
+        if awaited:
+            self._requests.applied(commands, replies)
 
     def _decode(self, command: bytes) -> SessionCommand | None:
-        decoded = self._requests.decoded(command)
-        if decoded is not None:
-            return decoded
-        try:
-            return decode_command(command)
-        except MalformedMessage:
-            return None
+        return self._requests.decoded(command) or _decode(command)
 
     # Snapshots ------------------------------------------------------------------------------
 
@@ -463,6 +466,13 @@ class Replica:
         self._paxos.snapshot_installed(slot)
         self._serve_reads()
         self.on_applied()
+
+
+def _decode(command: bytes) -> SessionCommand | None:
+    try:
+        return decode_command(command)
+    except MalformedMessage:
+        return None
 
 
 def _parts(commands: list[bytes], size_bytes: int) -> Iterator[tuple[bytes, ...]]:
