@@ -36,6 +36,7 @@ from consensusllm.service.status import Facts
 from consensusllm.storage import Disk, StorageError, format_disk, open_disk, set_aside
 from consensusllm.transport import (
     DirectTransport,
+    QueueLimits,
     RelayedTransport,
     Transport,
     add_standard_services,
@@ -135,9 +136,15 @@ class _Node:
     def _make_transport(self, rng: random.Random) -> Transport:
         config, own = self._config, self._own
         bound = config.limits.message_bytes
+        queue = QueueLimits(max_bytes=2 * bound)
         if config.network == "direct":
             return DirectTransport(
-                config.cluster_id, own.id, self._addresses, max_message_bytes=bound, rng=rng
+                config.cluster_id,
+                own.id,
+                self._addresses,
+                limits=queue,
+                max_message_bytes=bound,
+                rng=rng,
             )
         return RelayedTransport(
             config.orchestrator.address,
@@ -145,6 +152,7 @@ class _Node:
             own.id,
             self._addresses,
             client_address=own.address,
+            limits=queue,
             max_message_bytes=bound,
             rng=rng,
         )
@@ -270,6 +278,8 @@ def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:
         epoch_ms=int(time.time() * 1000 - now * 1000),
         heartbeat_s=settings.heartbeat_ms / 1000,
         election_timeout_s=settings.election_timeout_ms / 1000,
+        leader_lease_s=settings.leader_lease_ms / 1000,
+        clock_drift=settings.clock_drift_percent / 100,
         pipeline_slots=settings.pipeline_slots,
         max_batch_commands=settings.max_batch_commands,
         max_batch_bytes=settings.max_batch_bytes,

@@ -87,7 +87,7 @@ class Calls:
         Unavailable or Overloaded, and a node's word InvalidRequest or Unauthenticated.
         """
         waits: Iterator[float] | None = None  # nearly every call needs one try
-        sent = followed = False
+        sent = followed = moved = False
         failure: ConsensusError
         while True:
             now = deadline.now()
@@ -95,13 +95,15 @@ class Calls:
             timeout_ms = max(1, int(1000 * try_s))
             give_up_at = min(deadline.at, now + try_s + GRACE_S)
             asked_s = 0.0
-            follow = False
+            at_once = False
             try:
                 address, response = await self._pipeline.send(build, give_up_at, timeout_ms)
             except Lost as lost:
                 sent = sent or lost.sent
                 failure = self._unavailable(deadline, str(lost))
                 self._nodes.leave(lost.address)
+                if not moved and self._nodes.current != lost.address:
+                    moved = at_once = True  # as the first move to another node is
             except (Overloaded, Unauthenticated) as error:
                 failure = error
                 break
@@ -122,9 +124,9 @@ class Calls:
                     failure = self._unavailable(deadline, said)
                     self._nodes.leave(address, refused.leader_address)
                     if refused.leader_address not in ("", address) and not followed:
-                        followed = follow = True  # the first hint is followed at once
+                        followed = at_once = True  # as the first hint is followed
             waits = waits or pauses(self._random)
-            wait_s = 0.0 if follow else next(waits)
+            wait_s = 0.0 if at_once else next(waits)
             spare_s = deadline.remaining_s() - TRY_MIN_S
             if spare_s <= asked_s:
                 break

@@ -14,6 +14,8 @@ class PaxosConfig:
 
     ``linger_s`` bounds two waits for company: of commands, while a slot is open whose votes are on
     their way; and of the end of the chosen prefix, for an Accept or heartbeat that carries it.
+    ``leader_lease_s`` 0.0: no leases; else at most ``election_timeout_s``. ``clock_drift`` is by
+    how much of its rate a node's clock may be off at most where leases are used, 0.0 to below 1.0.
     """
 
     node: int
@@ -23,6 +25,8 @@ class PaxosConfig:
     election_timeout_s: float = 0.35
     resend_s: float = 0.1
     linger_s: float = 0.005
+    leader_lease_s: float = 0.0
+    clock_drift: float = 0.01
     pipeline_slots: int = 8
     max_batch_commands: int = 2048
     max_batch_bytes: int = 1 << 20
@@ -40,6 +44,8 @@ class PaxosConfig:
         assert self.heartbeat_s < self.election_timeout_s, (
             "an election waits for several heartbeats"
         )
+        assert 0.0 <= self.leader_lease_s <= self.election_timeout_s, "a lease ends before patience"
+        assert 0.0 <= self.clock_drift < 1.0, "a clock goes forward"
         assert self.max_batch_bytes <= self.max_pending_bytes <= self.max_log_bytes
 
     @property

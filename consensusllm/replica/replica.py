@@ -48,7 +48,7 @@ from consensusllm.wire.commands import decode_command
 from consensusllm.wire.errors import MalformedMessage
 
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
-from .outcomes import Failure, FailureKind
+from .outcomes import Failure
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
 _OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
@@ -131,6 +131,11 @@ class Replica:
         else:
             self._on_read_index_reply(message)
 
+    def peer_gone(self, peer: int, now: float) -> None:
+        """The connection of ``peer`` has ended, behind the last message that came over it."""
+        self._now = now
+        self._paxos.peer_gone(peer, now)
+
     def submit(
         self,
         command: bytes,
@@ -142,7 +147,7 @@ class Replica:
         """Get ``command`` (which ``decoded`` is) into the log. ``resolve`` is called once, with the
         reply when this replica applies it, or with a Failure by ``deadline``."""
         self._now = now
-        pending = self._requests.add(command, decoded, deadline, resolve)
+        pending = self._requests.add(command, decoded, deadline, resolve, now)
         if pending is not None:
             self._send_command(pending)
 
@@ -271,9 +276,9 @@ class Replica:
 
     def _overloaded(self, pending: PendingCommand) -> None:
         """Say so early; the client sends it again, under the same number, when it likes."""
-        failure = Failure(
-            FailureKind.OVERLOADED,
+        failure = self._requests.overloaded(
             "the leader's queue is full: try again later",
+            self._now,
             may_have_happened=pending.sends > 0,
         )
         self._requests.fail(pending, failure)

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 from consensusllm.conversations import Limits
@@ -28,6 +29,11 @@ LIMITS = Limits(sessions=40, replies_per_session=64)
 
 DELAYS_S = (0.001, 0.01, 0.03)
 """How far apart the nodes of a cluster are: one way, on average."""
+WIDE_AREA_S = 0.15
+"""How far they are in one of eight."""
+
+DRIFT_MAX = 0.5
+"""By how much of its rate a clock is off at most, under the fault of that name."""
 
 
 class Cluster:
@@ -42,6 +48,8 @@ class Cluster:
         self.invariants = Invariants(self.members, LIMITS)
         self.network = Network(loop, Random(f"{seed}/network"), self.figures)
         self.network.weather.delay_s = Random(f"{seed}/distance").choice(DELAYS_S)
+        if Random(f"{seed}/wide area").random() < 1 / 8:
+            self.network.weather.delay_s = WIDE_AREA_S
         self.fair_weather = replace(self.network.weather)
         self.mood = Mood()
         self.sent = 0
@@ -51,6 +59,7 @@ class Cluster:
         self._retain_bytes = rng.choice((0, 0, 4096))
         self._max_batch_commands = rng.choice((1, 4, 64))
         self._pipeline_slots = rng.choice((1, 8, 8))
+        self._lease_s = Random(f"{seed}/leader lease").choice((0.0, 0.35))
         self.nodes = {n: Node(self, n, Random(f"{seed}/node {n}")) for n in self.members}
         self._undo: dict[Callable[[], None], None] = {}
 
@@ -60,6 +69,8 @@ class Cluster:
                 node=node.number,
                 members=self.members,
                 epoch_ms=node.clock.epoch_ms(),
+                leader_lease_s=self._lease_s,
+                clock_drift=DRIFT_MAX,
                 pipeline_slots=self._pipeline_slots,
                 max_batch_commands=self._max_batch_commands,
                 max_batch_bytes=8 << 10,
@@ -86,6 +97,18 @@ class Cluster:
         life = self.nodes[envelope.dst].life
         if life is not None:
             life.receive_live(envelope)
+
+    def connections_end(self, of: int) -> None:
+        """Its peers are told that the connections of node ``of`` have ended."""
+        for dst in self.members:
+            if dst != of:
+                self.network.post(of, dst, partial(self._tell_gone, of, dst))
+
+    def _tell_gone(self, peer: int, dst: int) -> None:
+        life = self.nodes[dst].life
+        if life is not None:
+            self.trace.add(dst, "gone", peer)
+            life.peer_gone(peer)
 
     def start(self) -> None:
         for node in self.nodes.values():
@@ -218,6 +241,24 @@ def _depose(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
 
 
+def _linger(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """As `_depose`, of a leader whose clock is as slow as may be."""
+
+    def isolate() -> Undo:
+        leader = cluster.leader() or node
+        clock = cluster.nodes[leader].clock
+        mend = cluster.network.cut(_links(cluster, leader, cluster.members, "both"))
+        clock.drift(1.0 - DRIFT_MAX)
+
+        def undo() -> None:
+            clock.drift(None)
+            mend()
+
+        return undo
+
+    return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
+
+
 def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Undo:
     """Begin anew, and end what was begun before, at every interval until the result is called."""
     end = begin()
@@ -260,6 +301,11 @@ def _crash_all(cluster: Cluster, fault: Fault, node: int) -> Undo:
     for each in cluster.nodes.values():
         each.crash()
     return cluster.start
+
+
+def _reset(cluster: Cluster, fault: Fault, node: int) -> None:
+    """Its connections end, although it lives."""
+    cluster.connections_end(node)
 
 
 def _pause(cluster: Cluster, fault: Fault, node: int) -> Undo:
@@ -307,7 +353,7 @@ def _jump(cluster: Cluster, fault: Fault, node: int) -> None:
 
 def _drift(cluster: Cluster, fault: Fault, node: int) -> Undo:
     clock = cluster.nodes[node].clock
-    clock.drift(0.5 + fault.rate)
+    clock.drift(1.0 + DRIFT_MAX * (2.0 * fault.rate - 1.0))
     return lambda: clock.drift(None)
 
 
@@ -330,6 +376,7 @@ _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "partition": _partition,
     "flap": _flap,
     "depose": _depose,
+    "reset": _reset,
     "crash": _crash,
     "crash all": _crash_all,
     "crash in disk": _trap(crash=True),
@@ -341,6 +388,7 @@ _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "lost disk": _lose,
     "jump": _jump,
     "drift": _drift,
+    "linger": _linger,
     "slow models": _mood("slowness", 30.0),
     "failing models": _mood("failing", 0.9),
 }

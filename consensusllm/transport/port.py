@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+GONE = "gone"
+"""The kind of an envelope without a body that no node sent: the connection of ``src`` has ended,
+and what it sent over it has been delivered. It travels as messages do, late and lossy."""
+
 
 class Envelope(NamedTuple):
     """``body`` from ``src`` to ``dst``; ``kind`` names the message for faults and traces."""
@@ -38,6 +42,11 @@ class Transport(Protocol):
     def connected(self) -> frozenset[int]:
         """Peers that can be reached as far as the transport knows (a relay reports attached ones,
         or all peers where it cannot tell)."""
+        ...
+
+    def queued_bytes(self, dst: int) -> int:
+        """What waits on this side for the stream that leads to ``dst`` (a relay's is shared by all
+        peers)."""
         ...
 
     async def close(self) -> None: ...

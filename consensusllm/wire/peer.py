@@ -96,12 +96,17 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             chosen_through=x.chosen_through,
             round=x.round,
             live=x.live,
+            round_trip_ms=x.round_trip_ms,
+            lease_ms=x.lease_ms,
         ),
     ),
     m.HeartbeatReply: (
         "heartbeat_reply",
         lambda x: pb.HeartbeatReply(
-            ballot=_ballot_to(x.ballot), round=x.round, chosen_through=x.chosen_through
+            ballot=_ballot_to(x.ballot),
+            round=x.round,
+            chosen_through=x.chosen_through,
+            leased=x.leased,
         ),
     ),
     m.Prepare: (
@@ -193,10 +198,16 @@ _DECODERS: dict[str, Callable[[int, Any], m.Message]] = {
         s, _ballot_from(x.ballot), x.granted, _ballot_from(x.promised)
     ),
     "heartbeat": lambda s, x: m.Heartbeat(
-        s, _ballot_from(x.ballot), _number(x.chosen_through), _number(x.round), tuple(x.live)
+        s,
+        _ballot_from(x.ballot),
+        _number(x.chosen_through),
+        _number(x.round),
+        tuple(x.live),
+        _number(x.round_trip_ms),
+        _number(x.lease_ms),
     ),
     "heartbeat_reply": lambda s, x: m.HeartbeatReply(
-        s, _ballot_from(x.ballot), _number(x.round), _number(x.chosen_through)
+        s, _ballot_from(x.ballot), _number(x.round), _number(x.chosen_through), x.leased
     ),
     "prepare": lambda s, x: m.Prepare(s, _slots_from(x.ballot), _incarnations_from(x.incarnations)),
     "promise": lambda s, x: m.Promise(

@@ -20,6 +20,7 @@ from consensusllm.paxos import proposer as proposer_module
 from consensusllm.paxos.acceptor import Acceptor
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.learner import Learner
+from consensusllm.paxos.lease import Lease
 from consensusllm.paxos.messages import Accepted, Promise, Rejoined
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.outbox import Outbox
@@ -146,7 +147,7 @@ def failed_sync_ignored(patch: Patch) -> None:
     patch.setattr(Write, "run", careless)
 
 
-@bug(1, CHOSEN, faults="depose,straggle,pause")
+@bug(2, CHOSEN, AGREE, faults="depose,straggle,pause")
 def lower_ballot_accepted(patch: Patch) -> None:
     on_accept = Acceptor.on_accept
 
@@ -244,12 +245,20 @@ def read_without_a_barrier(patch: Patch) -> None:
     patch.setattr(Replica, "read", lambda self, deadline, resolve, now: resolve(None))
 
 
-@bug(8, LINEARIZABLE, faults="drift,depose")
+@bug(4, LINEARIZABLE, faults="drift,depose")
 def leader_reads_without_a_round(patch: Patch) -> None:
     patch.setattr(Heartbeats, "confirmed_round", lambda self: self.round)
 
 
-@bug(2, LINEARIZABLE, faults="lose,depose,slow disk")
+@bug(2, LINEARIZABLE, faults="linger")
+def lease_outlives_drift(patch: Patch) -> None:
+    def granted(self: Lease, asked_at: float) -> None:
+        self._until = max(self._until, asked_at + self.asked_ms / 1000)
+
+    patch.setattr(Lease, "granted", granted)
+
+
+@bug(12, LINEARIZABLE, faults="lose,depose,slow disk")
 def new_leader_reads_before_its_own_slot(patch: Patch) -> None:
     begin = PaxosNode._begin_round
 
