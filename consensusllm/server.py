@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from consensusllm import pauses
 from consensusllm.config import Config, NodeConfig
 from consensusllm.conversations import Limits, Machine
 from consensusllm.council.answerer import Answerer
@@ -66,6 +67,7 @@ async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
     has no data rejoins: it learns before it votes. Raises StorageError, CannotListen, NodeFailed.
     """
     disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap)
+    pauses.keep_short()
     try:
         node = _Node(config, config.node(node_id), disk, recovered, machine)
         await node.serve()

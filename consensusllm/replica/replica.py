@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from consensusllm.conversations import Limits, Machine, encode
+from consensusllm.conversations import Encoding, Limits, Machine
 from consensusllm.conversations.commands import SessionCommand
 from consensusllm.paxos import (
     Ballot,
@@ -429,8 +429,8 @@ class Replica:
         self._bytes_since_snapshot = 0
         slot = self.machine.applied_slot
         members = {"members": list(self.config.paxos.members)}
-        chunks: Iterator[bytes] = encode(self.machine.freeze(members))
-        self._taking = TakeSnapshot(slot, chunks, self._snapshot_step)
+        encoding = Encoding(self.machine.freeze(members))
+        self._taking = TakeSnapshot(slot, encoding, self._snapshot_step)
 
     def _snapshot_step(self, step: TakeSnapshot) -> None:
         if step.finished:

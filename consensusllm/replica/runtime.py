@@ -32,8 +32,8 @@ log = structlog.get_logger()
 
 INLINE_BELOW_S = 0.0003
 """A sync that takes less than this is cheaper on the loop than the hop to a thread and back."""
-_LAG_INTERVAL_S = 0.1
-_LAG_WINDOW = 100
+_LAG_INTERVAL_S = 0.02
+_LAG_WINDOW = 500
 
 
 class Runtime:
@@ -65,6 +65,8 @@ class Runtime:
         self._closed = False
         self._other_kinds: dict[str, Callable[[Envelope], None]] = {}
         self._lag_ms: deque[float] = deque(maxlen=_LAG_WINDOW)
+        self.loop_lag_max_ms = 0.0
+        """The event loop's worst lag since `start`, in ms."""
         self._lag_task: asyncio.Task[None] | None = None
         self._malformed = 0
         self._told: tuple[Role, int | None] | None = None
@@ -239,7 +241,9 @@ class Runtime:
         while True:
             due = self.clock() + _LAG_INTERVAL_S
             await asyncio.sleep(_LAG_INTERVAL_S)
-            self._lag_ms.append((self.clock() - due) * 1000)
+            lag_ms = (self.clock() - due) * 1000
+            self._lag_ms.append(lag_ms)
+            self.loop_lag_max_ms = max(self.loop_lag_max_ms, lag_ms)
 
     @property
     def loop_lag_ms(self) -> float:
