@@ -7,7 +7,6 @@ It owns the options and what a person sees while it runs; what is measured is in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import difflib
 import json
 import os
@@ -15,22 +14,19 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .progress import shown
 from .revision import commit
 
 if TYPE_CHECKING:
     from consensusllm.bench.figures import Results
-    from consensusllm.bench.run import Bench, Tell
-
-QUIET_S = 5.0
-"""Without a terminal a long measurement says this often how far it is."""
+    from consensusllm.bench.run import Bench
 
 PROGRAM = (sys.executable, "-m", f"{__package__}.main")
 
@@ -119,7 +115,7 @@ def bench(
     directory = Path(tempfile.mkdtemp(prefix="consensusllm-bench-", dir=data_dir))
     try:
         known = conditions(directory, versions([name for name in plan.systems if name in makers]))
-        with progress() as tell:
+        with shown(sys.stderr, terminal=sys.stderr.isatty(), each=True) as tell:
             planned = Bench(plan, makers, PROGRAM, directory, tell)
             notes = [*warnings(directory), *planned.notes]
             results = measured(planned)
@@ -158,35 +154,3 @@ def measured(bench: Bench) -> Results:
         return run(main())
     except asyncio.CancelledError:
         raise click.Abort from None
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Tell]:
-    """A bar where standard error is a terminal, a line for what has ended otherwise."""
-    if not sys.stderr.isatty():
-        last, told_at = 0, time.monotonic()
-
-        def line(done: int, total: int, what: str) -> None:
-            nonlocal last, told_at
-            if done != last or time.monotonic() - told_at >= QUIET_S:
-                last, told_at = done, time.monotonic()
-                click.echo(f"[{done}/{total}] {what}", err=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as shown:
-        task = shown.add_task("", total=None)
-
-        def bar(done: int, total: int, what: str) -> None:
-            shown.update(task, completed=done, total=total, description=what)
-
-        yield bar

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import cluster_options
+from .progress import working
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from consensusllm.config import ClusterAddresses
     from consensusllm.wire.generated.client_pb2 import Status
 
-COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models")
+COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models", "lag ms")
 HASH_SHOWN = 12
 
 
@@ -28,7 +29,9 @@ HASH_SHOWN = 12
 def status(
     config_path: str | None, base_port: int | None, connect: str | None, as_json: bool
 ) -> int:
-    """Show every node's role, leader, ballot, log, state hash and models.
+    """Show every node's role, leader, ballot, log, state hash and models, and what it is busy with.
+
+    lag is how late the node's event loop was at worst: in the last ten seconds, and ever.
 
     The exit status is 1 where no node leads.
     """
@@ -45,6 +48,9 @@ def status(
         from rich.console import Console
 
         Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table(nodes))
+        for answer in filter(None, nodes.values()):
+            for text in working(answer):
+                click.echo(f"node {answer.node}: {text}")
     silent = [address for address, answer in nodes.items() if answer is None]
     if len(silent) == len(nodes):
         click.echo("consensusllm: no node answers: start one with `consensusllm up`", err=True)
@@ -102,6 +108,12 @@ def row(address: str, answer: Status | None) -> dict[str, Any]:
         "models": [
             ":".join(filter(None, (model.provider, model.model))) for model in answer.models
         ],
+        "loop_lag_ms": round(answer.loop_lag_ms, 1),
+        "loop_lag_max_ms": round(answer.loop_lag_max_ms, 1),
+        "progress": {
+            name: getattr(answer.progress, name)
+            for name in answer.progress.DESCRIPTOR.fields_by_name
+        },
     }
 
 
@@ -124,5 +136,6 @@ def table(nodes: Mapping[str, Status | None]) -> Table:
             str(cells["applied"]),
             cells["hash"][:HASH_SHOWN],
             ", ".join(cells["models"]),
+            f"{cells['loop_lag_ms']:.0f} (at most {cells['loop_lag_max_ms']:.0f})",
         )
     return result

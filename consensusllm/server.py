@@ -284,6 +284,7 @@ def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:
         paxos=paxos,
         snapshot_every_bytes=settings.snapshot_every_bytes,
         snapshot_every_slots=settings.snapshot_every_slots,
+        snapshot_bytes_per_s=settings.snapshot_bytes_per_s,
     )
 
 

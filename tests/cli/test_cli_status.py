@@ -98,6 +98,25 @@ async def test_json_has_the_same_for_programs(ask: Ask) -> None:
     assert [row["address"] for row in report["nodes"] if not row["reachable"]] == ["127.0.0.1:1"]
 
 
+async def test_what_a_node_is_busy_with_is_told(ask: Ask, nodes: list[Node]) -> None:
+    nodes[0].status.progress.CopyFrom(
+        pb.Progress(
+            known_slot=5016, records_encoded=40, records=100, bytes_received=1 << 20, bytes=4 << 20
+        )
+    )
+    nodes[0].status.loop_lag_max_ms = 12.34
+    _, output, _ = await ask()
+    assert output.splitlines()[-3:] == [
+        "node 1: receiving a snapshot: 1.0 of 4.0 MiB",
+        "node 1: catching up: 5,000 slots behind 5,016",
+        "node 1: taking a snapshot: 40 of 100 records",
+    ]
+    _, output, _ = await ask("--json")
+    [row] = [row for row in json.loads(output)["nodes"] if row.get("node") == 1]
+    assert row["progress"]["known_slot"] == 5016
+    assert row["loop_lag_max_ms"] == 12.3
+
+
 async def test_no_leader_is_status_1(ask: Ask, nodes: list[Node]) -> None:
     nodes[1].status.role = "preparing"
     status, _, errors = await ask()
