@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -31,10 +33,12 @@ _CONFIG = click.option(
 def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool) -> None:
     """Run node ID until SIGTERM or Ctrl-C."""
     from consensusllm.config import Config
-    from consensusllm.logs import configure
 
     config = Config.load(config_path)
     config.node(node_id)
+    _without_rich()
+    from consensusllm.logs import configure
+
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     from consensusllm.server import run_node
@@ -48,11 +52,13 @@ def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool
 def orchestrator(context: click.Context, config_path: str) -> None:
     """Run the network between the nodes until SIGTERM or Ctrl-C."""
     from consensusllm.config import Config
-    from consensusllm.logs import configure
 
     config = Config.load(config_path)
     if config.network == "direct":
         raise click.UsageError('this cluster has no orchestrator: its network is "direct"')
+    _without_rich()
+    from consensusllm.logs import configure
+
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     run(relay(config))
@@ -80,6 +86,11 @@ async def relay(config: Config) -> None:
         await told_to_stop.wait()
     finally:
         await server.stop()
+
+
+def _without_rich() -> None:
+    """structlog would import rich for coloured tracebacks, which is a tenth of a node's start."""
+    sys.modules.setdefault("rich", cast(ModuleType, None))
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

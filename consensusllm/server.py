@@ -12,6 +12,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import ModuleType
 
 import structlog
 
@@ -21,9 +22,7 @@ from consensusllm.conversations import Limits, Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND as STREAM_KIND
 from consensusllm.council.live_text import LiveText
-from consensusllm.llm.auto import resolve
 from consensusllm.llm.port import Provider, ProviderError
-from consensusllm.llm.registry import make_provider
 from consensusllm.llm.settings import Limits as ProviderLimits
 from consensusllm.llm.settings import ProviderSettings, Timeouts
 from consensusllm.paxos import PaxosConfig, Recovered
@@ -210,15 +209,16 @@ class _Node:
 
     async def _answer(self) -> None:
         """Find out which models there are, then answer with them until cancelled."""
+        auto, registry = await asyncio.to_thread(_import_providers)
         made: list[Provider] = []
         providers: dict[str, Provider] = {}
         unserved = "configure one"
         try:
             for index, settings in enumerate(_provider_settings(self._config, self._own)):
-                chosen, reason = await resolve(settings, os.environ)
+                chosen, reason = await auto.resolve(settings, os.environ)
                 model = chosen.model
                 try:
-                    provider = make_provider(chosen)
+                    provider = registry.make_provider(chosen)
                 except ProviderError as error:
                     log.error("a model cannot be served", model=settings.model, error=str(error))
                     reason = str(error)
@@ -256,6 +256,13 @@ class _Node:
         finally:
             for provider in made:
                 await provider.aclose()
+
+
+def _import_providers() -> tuple[ModuleType, ModuleType]:
+    """Not before the node serves: it votes without them."""
+    from consensusllm.llm import auto, registry
+
+    return auto, registry
 
 
 def _tell_if_failed(answering: asyncio.Task[None]) -> None:
