@@ -17,6 +17,7 @@ QUIET_S = 5.0
 """Without a terminal, work that takes long says this often how far it is."""
 BEHIND_LEAST = 100
 """Fewer slots than this are on their way anyhow."""
+TAKING = "taking a snapshot"
 _MIB = 1 << 20
 
 
@@ -33,9 +34,7 @@ def working(status: Status | client_pb2.Status) -> list[str]:
     if behind >= BEHIND_LEAST:
         found.append(f"catching up: {behind:,} slots behind {progress.known_slot:,}")
     if progress.records:
-        found.append(
-            f"taking a snapshot: {progress.records_encoded:,} of {progress.records:,} records"
-        )
+        found.append(f"{TAKING}: {progress.records_encoded:,} of {progress.records:,} records")
     return found
 
 
