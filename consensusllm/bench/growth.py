@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from consensusllm.config import PaxosSettings
+
 from .processes import disk_bytes, usages
 from .system import NODES, Networked, Say
 from .work import Work
@@ -21,7 +23,9 @@ SAMPLE_S = 0.2
 async def measure(
     system: Networked, directory: Path, puts: int, factor: int, say: Say
 ) -> dict[str, float]:
-    """After ``puts``, and after ``factor`` times as many."""
+    """After ``puts``, and after ``factor`` times as many; ``compaction_mib`` is what the settings
+    let the log grow to before it is compacted."""
+    settings = PaxosSettings()
     early_disk = await _puts(system, directory, puts)
     early_rss = _rss_mib(system)
     latest_disk = 0.0
@@ -35,6 +39,7 @@ async def measure(
         "rss_mib": _rss_mib(system),
         "early_disk_mib": early_disk,
         "disk_mib": latest_disk,
+        "compaction_mib": (settings.snapshot_every_bytes + settings.log_retain_bytes) / 2**20,
     }
 
 

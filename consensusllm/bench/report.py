@@ -34,6 +34,7 @@ LISTED = {
         "rss_mib": "RSS late",
         "early_disk_mib": "disk early",
         "disk_mib": "disk late",
+        "compaction_mib": "compacted at",
     },
     "scale": {
         "few_choose_p99_us": "choose p99, few",
