@@ -4,9 +4,10 @@ to stop."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,9 +37,8 @@ def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool
 
     config = Config.load(config_path)
     config.node(node_id)
-    _without_rich()
-    from consensusllm.logs import configure
-
+    with _without_rich():
+        from consensusllm.logs import configure
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     from consensusllm.server import run_node
@@ -56,9 +56,8 @@ def orchestrator(context: click.Context, config_path: str) -> None:
     config = Config.load(config_path)
     if config.network == "direct":
         raise click.UsageError('this cluster has no orchestrator: its network is "direct"')
-    _without_rich()
-    from consensusllm.logs import configure
-
+    with _without_rich():
+        from consensusllm.logs import configure
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     run(relay(config))
@@ -88,9 +87,18 @@ async def relay(config: Config) -> None:
         await server.stop()
 
 
-def _without_rich() -> None:
-    """structlog would import rich for coloured tracebacks, which is a tenth of a node's start."""
-    sys.modules.setdefault("rich", cast(ModuleType, None))
+@contextlib.contextmanager
+def _without_rich() -> Iterator[None]:
+    """structlog imports rich where it is there, for coloured tracebacks: a tenth of a node's start,
+    for what its log does not need."""
+    hide = "rich" not in sys.modules
+    if hide:
+        sys.modules["rich"] = cast(ModuleType, None)
+    try:
+        yield
+    finally:
+        if hide:
+            del sys.modules["rich"]
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -223,7 +223,7 @@ def _listed(results: Results, workload: str, plan: Plan) -> list[str]:
     counts = {
         "catch-up": f"; {plan.missed_puts:,} puts missed",
         "streams": f"; {plan.streams:,} queries of three answers each, {plan.tokens_per_second:g} "
-        "words a second each",
+        f"words a second each; answering.concurrency {2 * plan.streams}",
         "growth": f"; {plan.memory_puts:,} and {plan.memory_puts * plan.growth:,} puts",
         "scale": f"; {plan.few:,} and {plan.many:,} of {plan.turns:,} turns",
     }
