@@ -7,46 +7,63 @@ It owns the options and what a person sees while it runs; what is measured is in
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import difflib
 import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .polling import poll_in_one_thread
+from .progress import shown
+from .revision import commit
 
 if TYPE_CHECKING:
     from consensusllm.bench.figures import Results
-    from consensusllm.bench.run import Bench, Tell
+    from consensusllm.bench.run import Bench
 
 PROGRAM = (sys.executable, "-m", f"{__package__}.main")
 
 
-def _chosen(option: str, text: str | None, known: Sequence[str]) -> tuple[str, ...]:
-    """The parts of a comma-separated list, in the order of ``known``; None is all."""
-    if text is None:
-        return tuple(known)
+def _chosen(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The parts of a comma-separated list, in the order of ``known``."""
     names = {name.lower(): name for name in known}
     wanted = {part.strip().lower() for part in text.split(",") if part.strip()}
     if unknown := sorted(wanted - names.keys()) or ([] if wanted else ["nothing"]):
-        raise click.UsageError(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
+        near = difflib.get_close_matches(unknown[0], names, n=2, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(names[name] for name in near)}?" if near else ""
+        raise click.UsageError(f"{option}: {unknown[0]!r} is none of {', '.join(known)}{hint}")
     return tuple(name for low, name in names.items() if low in wanted)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One short run, to see that it works.")
-@click.option("--only", metavar="LIST", help="Workloads, such as puts,reads; default: all.")
+@click.option("--quick", is_flag=True, help="Everything in one short run, to see that it works.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Everything, at full length: an hour or so."
+)
+@click.option(
+    "--only", metavar="LIST", help="Workloads, such as puts,reads; default: the short ones."
+)
 @click.option("--systems", metavar="LIST", help="Systems, such as direct,etcd; default: all.")
 @click.option("--runs", type=click.IntRange(1, 100), help="How often; medians are shown.")
 @click.option("--seconds", type=click.FloatRange(0.05, 600.0), help="Of each closed loop.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0.01, 10_000.0),
+    help="How long elections are counted under full load; default: 1.",
+)
+@click.option(
+    "--conversations",
+    type=click.IntRange(1, 1_000_000),
+    help="How many the workload `scale` makes; default: 10,000.",
+)
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write all figures.")
 @click.option("--plots", type=click.Path(file_okay=False), help="Write bars as SVG there.")
 @click.option(
@@ -56,10 +73,13 @@ def _chosen(option: str, text: str | None, known: Sequence[str]) -> tuple[str, .
 )
 def bench(
     quick: bool,
+    everything: bool,
     only: str | None,
     systems: str | None,
     runs: int | None,
     seconds: float | None,
+    minutes: float | None,
+    conversations: int | None,
     json_path: str | None,
     plots: str | None,
     data_dir: str | None,
@@ -76,31 +96,34 @@ def bench(
 
     from consensusllm.bench.conditions import conditions, load, warnings
     from consensusllm.bench.figures import SYSTEMS
-    from consensusllm.bench.plan import QUICK, WORKLOADS, Plan
+    from consensusllm.bench.plan import ALL, QUICK, WORKLOADS, Plan
     from consensusllm.bench.plots import write
     from consensusllm.bench.report import report
     from consensusllm.bench.run import Bench, available, versions
 
-    plan = replace(
-        QUICK if quick else Plan(),
-        workloads=_chosen("--only", only, tuple(WORKLOADS)),
-        systems=_chosen("--systems", systems, SYSTEMS),
-    )
-    if runs is not None:
-        plan = replace(plan, runs=runs)
-    if seconds is not None:
-        plan = replace(plan, seconds=seconds)
+    if quick and everything:
+        raise click.UsageError("--quick and --all: use one of them")
+    plan = QUICK if quick else ALL if everything else Plan()
+    changes: dict[str, Any] = {
+        "workloads": None if only is None else _chosen("--only", only, tuple(WORKLOADS)),
+        "systems": None if systems is None else _chosen("--systems", systems, SYSTEMS),
+        "runs": runs,
+        "seconds": seconds,
+        "minutes": minutes,
+        "many": conversations,
+    }
+    plan = replace(plan, **{name: each for name, each in changes.items() if each is not None})
     makers, missing = available(PROGRAM)
     directory = Path(tempfile.mkdtemp(prefix="consensusllm-bench-", dir=data_dir))
     try:
         known = conditions(directory, versions([name for name in plan.systems if name in makers]))
-        with progress() as tell:
-            planned = Bench(plan, makers, directory, tell)
+        with shown(sys.stderr, terminal=sys.stderr.isatty(), each=True) as tell:
+            planned = Bench(plan, makers, PROGRAM, directory, tell)
             notes = [*warnings(directory), *planned.notes]
             results = measured(planned)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    known["load after"] = load()
+    known |= {"load after": load(), "commit": commit()}
     results.missing = {name: why for name, why in missing.items() if name in plan.systems}
     click.echo(report(known, plan, results, notes), nl=False)
     if json_path is not None:
@@ -133,35 +156,3 @@ def measured(bench: Bench) -> Results:
         return run(main())
     except asyncio.CancelledError:
         raise click.Abort from None
-
-
-@contextlib.contextmanager
-def progress() -> Iterator[Tell]:
-    """A bar where standard error is a terminal, a line for what has ended otherwise."""
-    if not sys.stderr.isatty():
-        last = 0
-
-        def line(done: int, total: int, what: str) -> None:
-            nonlocal last
-            if done != last:
-                last = done
-                click.echo(f"[{done}/{total}] {what}", err=True)
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as shown:
-        task = shown.add_task("", total=None)
-
-        def bar(done: int, total: int, what: str) -> None:
-            shown.update(task, completed=done, total=total, description=what)
-
-        yield bar

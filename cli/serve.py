@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +35,11 @@ def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool
     """Run node ID until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
     from consensusllm.config import Config
-    from consensusllm.logs import configure
 
     config = Config.load(config_path)
     config.node(node_id)
+    from consensusllm.logs import configure
+
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     from consensusllm.server import run_node
@@ -54,11 +54,12 @@ def orchestrator(context: click.Context, config_path: str) -> None:
     """Run the network between the nodes until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
     from consensusllm.config import Config
-    from consensusllm.logs import configure
 
     config = Config.load(config_path)
     if config.network == "direct":
         raise click.UsageError('this cluster has no orchestrator: its network is "direct"')
+    from consensusllm.logs import configure
+
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     run(relay(config))
@@ -88,17 +89,9 @@ async def relay(config: Config) -> None:
         await server.stop()
 
 
-_SWITCH_S = 0.001
-"""How long a busy event loop may keep the disk's thread waiting for the interpreter."""
-_COLLECT_EVERY = 20_000
-"""New containers before the garbage collector looks at them: hardly any of them is garbage."""
-
-
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run ``main`` on the fastest event loop that is installed."""
-    sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what was imported lives as long as the process: never look at it again
-    gc.set_threshold(_COLLECT_EVERY)
     try:
         import uvloop
     except ImportError:

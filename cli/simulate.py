@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consensusllm import __version__
+from .revision import commit
 
 if TYPE_CHECKING:
     from consensusllm.simulation import Result, Scenario
@@ -153,7 +152,7 @@ def _report(results: list[Result], took_s: float) -> dict[str, Any]:
     return {
         "seeds": len(results),
         "failed": sum(bool(result.broken) for result in results),
-        "commit": _commit(),
+        "commit": commit(),
         "simulated_hours": round(simulated_s / 3600, 4),
         "times_real_time": round(simulated_s / took_s, 1),
         "rounds": sum(result.rounds for result in results),
@@ -194,7 +193,7 @@ def _show(result: Result, command: str, *, with_trace: bool) -> None:
     failure = _failure(result, command)
     click.echo(
         f"seed {failure['seed']} breaks an invariant after {failure['simulated_s']:.3f} simulated "
-        f"seconds, in round {failure['round']}, at commit {_commit()}:"
+        f"seconds, in round {failure['round']}, at commit {commit()}:"
     )
     click.echo(f"  {failure['reason']}")
     click.echo("faults of that round:")
@@ -227,18 +226,3 @@ def _shrink(failed: Result, command: str) -> None:
     for fault in best.faults:
         click.echo(f"  {fault}", err=True)
     click.echo(f"reproduce it: {_reproduce(best, command)} --schedule {path} --trace", err=True)
-
-
-def _commit() -> str:
-    """Which code this is, as far as can be told."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return f"of release {__version__}"
-    return described.stdout.strip()

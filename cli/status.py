@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import cluster_options
+from .progress import BEHIND_LEAST, TAKING, shown, working
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,25 +20,41 @@ if TYPE_CHECKING:
     from consensusllm.config import ClusterAddresses
     from consensusllm.wire.generated.client_pb2 import Status
 
-COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models")
+COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models", "lag ms")
 HASH_SHOWN = 12
+WAIT_POLL_S = 0.2
 
 
 @click.command()
 @cluster_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="First wait until one node leads and all are in step with it.",
+)
 def status(
-    config_path: str | None, base_port: int | None, connect: str | None, as_json: bool
+    config_path: str | None,
+    base_port: int | None,
+    connect: str | None,
+    as_json: bool,
+    wait_s: float | None,
 ) -> int:
-    """Show every node's role, leader, ballot, log, state hash and models.
+    """Show every node's role, leader, ballot, log, state hash and models, and what it is busy with.
 
-    The exit status is 1 where no node leads.
+    lag is how late the node's event loop was at worst: in the last ten seconds, and ever.
+
+    The exit status is 1 where no node leads, or where waiting was in vain.
     """
     from consensusllm.config import resolve_cluster
 
     from .probe import leader_of
 
-    nodes = asyncio.run(ask_all(resolve_cluster(config_path, base_port, connect)))
+    cluster = resolve_cluster(config_path, base_port, connect)
+    in_vain = wait_s is not None and not asyncio.run(wait_for_step(cluster, wait_s))
+    nodes = asyncio.run(ask_all(cluster))
     leader = leader_of(nodes)
     if as_json:
         report = {"leader": leader, "nodes": [row(*item) for item in nodes.items()]}
@@ -45,6 +63,9 @@ def status(
         from rich.console import Console
 
         Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table(nodes))
+        for answer in filter(None, nodes.values()):
+            for text in working(answer):
+                click.echo(f"node {answer.node}: {text}")
     silent = [address for address, answer in nodes.items() if answer is None]
     if len(silent) == len(nodes):
         click.echo("consensusllm: no node answers: start one with `consensusllm up`", err=True)
@@ -53,7 +74,42 @@ def status(
             click.echo(f"consensusllm: no answer from {', '.join(silent)}", err=True)
         if leader is None:
             click.echo("consensusllm: no node leads: a majority must be up and linked", err=True)
-    return 0 if leader is not None else 1
+    if in_vain:
+        click.echo(f"consensusllm: not all nodes were in step within {wait_s:g} s", err=True)
+    return 1 if leader is None or in_vain else 0
+
+
+async def wait_for_step(cluster: ClusterAddresses, seconds: float) -> bool:
+    """Whether all nodes are in step in time; how far they are is shown meanwhile."""
+    deadline = time.monotonic() + seconds
+    with shown(sys.stderr, terminal=sys.stderr.isatty(), each=False) as tell:
+        while True:
+            nodes = await ask_all(cluster)
+            known, behind = lateness(nodes)
+            if behind == "":
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            applied = [answer.applied_slot for answer in nodes.values() if answer is not None]
+            tell(min(applied, default=0), known, behind)
+            await asyncio.sleep(WAIT_POLL_S)
+
+
+def lateness(nodes: Mapping[str, Status | None]) -> tuple[int, str]:
+    """The last slot that any node knows to be chosen, and what is to come before all are in step
+    with it; "" where they are."""
+    from .probe import leader_of
+
+    answers = [answer for answer in nodes.values() if answer is not None]
+    known = max((answer.progress.known_slot for answer in answers), default=0)
+    for address, answer in nodes.items():
+        if answer is None:
+            return known, f"{address} does not answer"
+        if doing := [text for text in working(answer) if not text.startswith(TAKING)]:
+            return known, f"node {answer.node}: {doing[0]}"
+        if known - answer.applied_slot >= BEHIND_LEAST:
+            return known, f"node {answer.node}: {known - answer.applied_slot:,} slots behind"
+    return known, "" if leader_of(nodes) is not None else "no node leads"
 
 
 async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
@@ -102,6 +158,12 @@ def row(address: str, answer: Status | None) -> dict[str, Any]:
         "models": [
             ":".join(filter(None, (model.provider, model.model))) for model in answer.models
         ],
+        "loop_lag_ms": round(answer.loop_lag_ms, 1),
+        "loop_lag_max_ms": round(answer.loop_lag_max_ms, 1),
+        "progress": {
+            name: getattr(answer.progress, name)
+            for name in answer.progress.DESCRIPTOR.fields_by_name
+        },
     }
 
 
@@ -124,5 +186,6 @@ def table(nodes: Mapping[str, Status | None]) -> Table:
             str(cells["applied"]),
             cells["hash"][:HASH_SHOWN],
             ", ".join(cells["models"]),
+            f"{cells['loop_lag_ms']:.0f} (at most {cells['loop_lag_max_ms']:.0f})",
         )
     return result

@@ -112,6 +112,7 @@ class PaxosSettings(_Section):
     max_pending_commands: Count = 16_384
     snapshot_every_bytes: Bytes = 16 << 20
     snapshot_every_slots: Count = 10_000
+    snapshot_bytes_per_s: Bytes = 64 << 20
     log_retain_bytes: Bytes = 8 << 20
     chunk_bytes: Bytes = 512 << 10
 
@@ -126,6 +127,8 @@ class PaxosSettings(_Section):
                 "leader_lease_ms must be 0 (no leases), or at least twice heartbeat_ms and at most "
                 "election_timeout_ms"
             )
+        if self.snapshot_bytes_per_s < 10 * self.chunk_bytes:
+            raise ValueError("snapshot_bytes_per_s must be at least ten times chunk_bytes")
         if self.max_pending_bytes < self.max_batch_bytes:
             raise ValueError("max_pending_bytes must be at least max_batch_bytes")
         return self

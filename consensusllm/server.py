@@ -12,17 +12,17 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import ModuleType
 
 import structlog
 
+from consensusllm import pauses
 from consensusllm.config import Config, NodeConfig
 from consensusllm.conversations import Limits, Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND as STREAM_KIND
 from consensusllm.council.live_text import LiveText
-from consensusllm.llm.auto import resolve
 from consensusllm.llm.port import Provider, ProviderError
-from consensusllm.llm.registry import make_provider
 from consensusllm.llm.settings import Limits as ProviderLimits
 from consensusllm.llm.settings import ProviderSettings, Timeouts
 from consensusllm.paxos import PaxosConfig, Recovered
@@ -67,6 +67,7 @@ async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
     has no data rejoins: it learns before it votes. Raises StorageError, CannotListen, NodeFailed.
     """
     disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap)
+    pauses.keep_short()
     try:
         node = _Node(config, config.node(node_id), disk, recovered, machine)
         await node.serve()
@@ -216,15 +217,16 @@ class _Node:
 
     async def _answer(self) -> None:
         """Find out which models there are, then answer with them until cancelled."""
+        auto, registry = await asyncio.to_thread(_import_providers)
         made: list[Provider] = []
         providers: dict[str, Provider] = {}
         unserved = "configure one"
         try:
             for index, settings in enumerate(_provider_settings(self._config, self._own)):
-                chosen, reason = await resolve(settings, os.environ)
+                chosen, reason = await auto.resolve(settings, os.environ)
                 model = chosen.model
                 try:
-                    provider = make_provider(chosen)
+                    provider = registry.make_provider(chosen)
                 except ProviderError as error:
                     log.error("a model cannot be served", model=settings.model, error=str(error))
                     reason = str(error)
@@ -264,6 +266,13 @@ class _Node:
                 await provider.aclose()
 
 
+def _import_providers() -> tuple[ModuleType, ModuleType]:
+    """Not before the node serves: it votes without them."""
+    from consensusllm.llm import auto, registry
+
+    return auto, registry
+
+
 def _tell_if_failed(answering: asyncio.Task[None]) -> None:
     """A node that cannot answer still votes; but somebody has to be told."""
     if not answering.cancelled() and (error := answering.exception()) is not None:
@@ -292,6 +301,7 @@ def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:
         paxos=paxos,
         snapshot_every_bytes=settings.snapshot_every_bytes,
         snapshot_every_slots=settings.snapshot_every_slots,
+        snapshot_bytes_per_s=settings.snapshot_bytes_per_s,
     )
 
 

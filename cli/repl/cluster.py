@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from consensusllm.client import Status
 
+from ..progress import working
 from .language import Command, Group
 from .render import agreement, ballot
 from .session import CommandFailed, Session
@@ -33,6 +34,9 @@ async def status(session: Session) -> None:
     session.output.table(
         ["node", "role", "ballot", "chosen", "applied", "state", "log", "models"], rows
     )
+    for node, one in sorted(statuses.items()):
+        for text in working(one) if one is not None else ():
+            session.output.line(f"node {node}: {text}")
     session.output.line(agreement(statuses))
     _require_answer(statuses)
 
@@ -86,7 +90,7 @@ async def log(session: Session) -> None:
     rows = []
     for node, one in sorted(statuses.items()):
         if one is None:
-            rows.append([str(node), *["-"] * 7])
+            rows.append([str(node), *["-"] * 8])
             continue
         rows.append(
             [
@@ -98,10 +102,22 @@ async def log(session: Session) -> None:
                 str(one.log_bytes),
                 str(one.pending),
                 str(one.elections),
+                f"{one.loop_lag_max_ms:.0f}",
             ]
         )
     session.output.table(
-        ["node", "first", "chosen", "applied", "snapshot", "bytes", "pending", "elections"], rows
+        [
+            "node",
+            "first",
+            "chosen",
+            "applied",
+            "snapshot",
+            "bytes",
+            "pending",
+            "elections",
+            "lag ms",
+        ],
+        rows,
     )
     _require_answer(statuses)
 
@@ -162,7 +178,8 @@ COMMANDS = (
         detail=(
             "first to chosen are the slots that the log still holds; what is older is in the "
             "snapshot. pending counts commands that are admitted and not yet applied; elections, "
-            "the ballots that the node has begun since it started."
+            "the ballots that the node has begun since it started; lag, how late its event loop "
+            "was at worst."
         ),
         example="log",
     ),

@@ -7,12 +7,14 @@ and tables are tab-separated with a row of headings, so that scripts can rely on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..progress import Tell, shown
 from .sanitise import one_line, sanitise
 
 _ERROR_CHARACTERS = 1000
@@ -40,6 +42,10 @@ class Output:
         else:
             self._stdout.write(styled(*parts).plain + "\n")
             self._stdout.flush()
+
+    def progress(self) -> AbstractContextManager[Tell]:
+        """How far something is: on the standard error, which no script reads."""
+        return shown(self._stderr, terminal=self.terminal, each=False)
 
     def raw(self, text: str) -> None:
         """Print ``text``, which is harmless already, as it is."""

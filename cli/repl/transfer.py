@@ -39,7 +39,10 @@ async def import_file(session: Session, file: str, conversation: str = "") -> No
     target = conversation or document.get("conversation")
     if not isinstance(target, str):
         raise CommandFailed(f"{file}: names no conversation: import {file} CONVERSATION does")
-    await session.client.import_conversation(document, target)
+    with session.output.progress() as tell:
+        await session.client.import_conversation(
+            document, target, tell=lambda done, total: tell(done, total, f"importing {target}")
+        )
     session.output.line(f"{target} is imported from {file}")
 
 

@@ -48,7 +48,7 @@ class Etcd(Networked):
         self.name = "etcd-tuned" if tuned else "etcd"
         self.workloads = frozenset({"failover"} if tuned else {"puts", "reads"})
         if not tuned:
-            self.workloads |= {"connections", "failover", "memory"}
+            self.workloads |= {"connections", "failover", "memory", "catch-up"}
         self._settings = TUNED if tuned else ()
 
     async def start(self, directory: Path) -> None:
@@ -56,21 +56,24 @@ class Etcd(Networked):
         self._directory = directory
         ports = free_ports(2 * len(NODES))
         self._ports = dict(zip(NODES, zip(ports[::2], ports[1::2], strict=True), strict=True))
-        self._observers = {node: Member(self._address(node)) for node in NODES}
+        self._observers = {node: self.observer(node) for node in NODES}
         for node in NODES:
-            await self._start(node)
+            await self.begin(node)
         await until(self._all_up, "etcd's members are not all up", self.children)
 
     async def stop(self) -> None:
         await asyncio.gather(*(one.close() for one in self._observers.values()))
         await super().stop()
 
-    def _address(self, node: int) -> str:
+    def address(self, node: int) -> str:
         return f"127.0.0.1:{self._ports[node][0]}"
 
-    async def _start(self, node: int) -> None:
+    def observer(self, node: int) -> Member:
+        return Member(self.address(node))
+
+    async def begin(self, node: int) -> None:
         peers = {each: f"http://127.0.0.1:{self._ports[each][1]}" for each in NODES}
-        clients = f"http://{self._address(node)}"
+        clients = f"http://{self.address(node)}"
         arguments = {
             "--name": f"node-{node}",
             "--data-dir": str(self._directory / "data" / f"node-{node}"),
@@ -105,11 +108,11 @@ class Etcd(Networked):
         return True in answers and None not in answers
 
     async def restart(self, node: int) -> None:
-        await self._start(node)
+        await self.begin(node)
         await until(self._all_up, "etcd's members are not all up", self.children)
 
     async def connect(self, count: int) -> list[Member]:
-        address = self._address(await self.leader())
+        address = self.address(await self.leader())
         members = [Member(address) for _ in range(count)]
         await asyncio.gather(*(one.get("bench/ready") for one in members))
         return members
@@ -117,7 +120,7 @@ class Etcd(Networked):
     async def persistent_writer(self) -> Persistent:
         leader = await self.leader()
         order = sorted(NODES, key=lambda node: node != leader)
-        return Persistent([Member(self._address(node)) for node in order])
+        return Persistent([Member(self.address(node)) for node in order])
 
 
 class Persistent:

@@ -28,7 +28,11 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "RangeResponse": {"kvs": (2, "KeyValue")},
     "StatusRequest": {},
     "ResponseHeader": {"member_id": (2, "uint64")},
-    "StatusResponse": {"header": (1, "ResponseHeader"), "leader": (4, "uint64")},
+    "StatusResponse": {
+        "header": (1, "ResponseHeader"),
+        "leader": (4, "uint64"),
+        "raftAppliedIndex": (7, "uint64"),
+    },
 }
 _REPEATED = {"kvs"}
 
@@ -101,6 +105,11 @@ class Member:
         """Whether this member is the leader by its own account."""
         answer = await self._status(_CLASSES["StatusRequest"](), timeout=timeout_s)
         return bool(answer.leader) and answer.leader == answer.header.member_id
+
+    async def applied(self, timeout_s: float) -> int:
+        """The index of the last log entry that this member has applied."""
+        answer = await self._status(_CLASSES["StatusRequest"](), timeout=timeout_s)
+        return int(answer.raftAppliedIndex)
 
     async def close(self) -> None:
         await self._channel.close()

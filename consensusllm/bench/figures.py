@@ -29,7 +29,7 @@ class Cell:
 class Sample:
     """What one measurement of a cell in run number ``run`` gave, by the figures' names.
 
-    Names end in their units: ``per_second``, ``p50_us``, ``gap_ms``, ``rss_mib``.
+    Names end in their units: ``per_second``, ``p50_us``, ``gap_ms``, ``rss_mib``; or are counts.
     """
 
     run: int
@@ -64,12 +64,15 @@ class Results:
         values = self.values(cell, figure)
         return statistics.median(values) if values else None
 
-    def ratio(self, cell: Cell, to: Cell, figure: str) -> float | None:
-        """``cell``'s figure over that of ``to``: the median of the ratios of each run.
+    def ratio(
+        self, cell: Cell, to: Cell, figure: str, to_figure: str | None = None
+    ) -> float | None:
+        """``cell``'s figure over ``to_figure`` (the same by default) of ``to``: the median of the
+        ratios of each run.
 
         None where no run measured both, or what is divided by is 0.
         """
-        ours, theirs = self._by_run(cell, figure), self._by_run(to, figure)
+        ours, theirs = self._by_run(cell, figure), self._by_run(to, to_figure or figure)
         both = [run for run in ours if theirs.get(run)]
         return statistics.median(ours[run] / theirs[run] for run in both) if both else None
 
@@ -77,7 +80,8 @@ class Results:
         """The cells of a workload that were measured or failed, by ``outstanding`` and then in
         the order of `SYSTEMS`."""
         met = {cell for cell in (*self.samples, *self.failures) if cell.workload == workload}
-        return sorted(met, key=lambda cell: (cell.outstanding, SYSTEMS.index(cell.system)))
+        order = {system: place for place, system in enumerate(SYSTEMS)}
+        return sorted(met, key=lambda cell: (cell.outstanding, order.get(cell.system, len(order))))
 
     def document(self) -> dict[str, Any]:
         """Everything, as JSON values."""

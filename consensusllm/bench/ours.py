@@ -16,11 +16,11 @@ from typing import Any
 from consensusllm.client import Client, Status
 from consensusllm.config import Config
 
+from .plan import FLOOR, OWN_CLUSTER, STARTING, WORKLOADS
 from .processes import BenchError, Children, free_ports
 from .system import NODES, Networked, until
 from .work import Work
 
-WORKLOADS = frozenset({"puts", "reads", "connections", "conversations", "failover", "memory"})
 ANSWERS = 3
 PATIENCE_S = 30.0
 
@@ -28,11 +28,16 @@ PATIENCE_S = 30.0
 class Ours(Networked):
     """``program`` is the command line that ``node`` and ``orchestrator`` are added to."""
 
-    workloads = WORKLOADS
-
     def __init__(self, program: Sequence[str], *, direct: bool) -> None:
         super().__init__()
         self.name = "direct" if direct else "orchestrated"
+        self.workloads = frozenset(WORKLOADS) - {FLOOR, STARTING}
+        if not direct:
+            self.workloads -= set(OWN_CLUSTER)
+        self.script: dict[str, object] = {}
+        """The options of the scripted models, where it is started."""
+        self.concurrency = 4
+        """How many candidates a node answers at once."""
         self._direct = direct
         self._program = tuple(program)
         self._conversations = 0
@@ -49,9 +54,14 @@ class Ours(Networked):
             "data_dir": str(directory / "data"),
             "orchestrator": {"address": f"127.0.0.1:{ports[0]}"},
             "nodes": [
-                {"id": node, "address": address, "models": [{"provider": "scripted"}]}
+                {
+                    "id": node,
+                    "address": address,
+                    "models": [{"provider": "scripted", "options": self.script}],
+                }
                 for node, address in self._addresses.items()
             ],
+            "answering": {"concurrency": self.concurrency},
         }
         Config.from_document(document, source="the bench's configuration")
         self._config_path = directory / "cluster.json"
@@ -65,6 +75,27 @@ class Ours(Networked):
     async def _start(self, name: str, *command: str) -> None:
         arguments = [*self._program, *command, "--config", str(self._config_path)]
         await self.children.start(name, arguments)
+
+    @property
+    def addresses(self) -> list[str]:
+        """The nodes', in the order of their ids."""
+        return list(self._addresses.values())
+
+    def address(self, node: int) -> str:
+        return self._addresses[node]
+
+    def observer(self, node: int) -> _Observer:
+        return _Observer(self._addresses[node])
+
+    async def elections(self) -> int:
+        """How many elections its nodes have begun since they were started."""
+
+        def counted(statuses: list[Status]) -> tuple[int] | None:
+            everyone = len(statuses) == len(NODES)
+            return (sum(one.elections for one in statuses),) if everyone else None
+
+        (count,) = await self._statuses(counted, "not all of our nodes answer")
+        return int(count)
 
     def client(self, *, first: int | None = None, timeout_s: float = PATIENCE_S) -> Client:
         """A client of all nodes, which asks the node ``first`` first."""
@@ -87,8 +118,11 @@ class Ours(Networked):
 
         return int(await self._statuses(leader_of, "no node of ours leads"))
 
-    async def restart(self, node: int) -> None:
+    async def begin(self, node: int) -> None:
         await self._start(f"node-{node}", "node", str(node))
+
+    async def restart(self, node: int) -> None:
+        await self.begin(node)
         await self._all_up()
 
     async def _all_up(self) -> None:
@@ -148,3 +182,17 @@ class Ours(Networked):
         step("view")
         if viewed.turns[0].choice != answered[0]:
             raise BenchError(f"{conversation} does not show the choice that was made")
+
+
+class _Observer:
+    """Asks one node, over a connection of its own, how far it is."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._client = Client([address], timeout_s=PATIENCE_S)
+
+    async def applied(self, timeout_s: float) -> int:
+        return (await self._client.status(self._address, timeout_s=timeout_s)).applied_slot
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -14,6 +14,7 @@ _WIDTH, _LABELS, _FIGURES = 760, 210, 110
 _BAR, _GAP, _TOP = 18, 12, 56
 _FONT = 'font-family="sans-serif" font-size="12"'
 
+LOOPS = ("puts", "reads", "connections", "conversations")
 _SHOWN = {
     "puts": ("per_second", "calls a second; more is better"),
     "reads": ("per_second", "calls a second; more is better"),
@@ -21,6 +22,7 @@ _SHOWN = {
     "conversations": ("per_second", "turns a second; more is better"),
     "memory": ("rss_mib", "MiB of the largest node; less is better"),
     "failover": ("gap_ms", "milliseconds; less is better"),
+    "catch-up": ("back_ms", "milliseconds; less is better"),
 }
 
 
@@ -75,4 +77,4 @@ def write(results: Results, directory: Path) -> list[Path]:
 
 
 def _group(cell: Cell) -> str:
-    return "" if cell.workload in ("failover", "memory") else f"{cell.outstanding} outstanding,"
+    return f"{cell.outstanding} outstanding," if cell.workload in LOOPS else ""

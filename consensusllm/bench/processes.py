@@ -86,8 +86,13 @@ class Children:
 
     def last_words(self, name: str) -> str:
         """The last line of a child's log."""
-        lines = self.log_path(name).read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return last_line(self.log_path(name))
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that has something in it."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _kill(child: asyncio.subprocess.Process) -> None:
@@ -106,19 +111,27 @@ def _environment() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not name.startswith("ETCD_")}
 
 
-def free_ports(count: int) -> list[int]:
-    """``count`` different ports that are free on loopback. Raises BenchError."""
+def free_ports(count: int, *, in_a_row: int = 1) -> list[int]:
+    """``count`` different ports that are free on loopback, each with the ``in_a_row`` - 1 that
+    follow it. Raises BenchError."""
     chooser = random.SystemRandom()
     found: list[int] = []
     for _ in range(1000):
         if len(found) == count:
             return found
         port = chooser.choice(PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            if port not in found:
-                found.append(port)
+        if port not in found and all(map(_is_free, range(port, port + in_a_row))):
+            found.append(port)
     raise BenchError("there are no free ports: end what uses them")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from . import floor
 from .figures import Cell, Results
-from .goals import judged
+from .goals import judged, shown
 from .plan import FLOOR_CELL, WORKLOADS, Plan
 
 _COMPARED = {
@@ -17,6 +17,35 @@ _PROCESSES = ("leader", "follower", "orchestrator", "client")
 _LOOPS = ("puts", "reads", "connections", "conversations")
 _STEPS = ("create", "query", "choose", "view")
 NONE = "-"
+
+LISTED = {
+    "starting": {"help_ms": "--help", "ready_ms": "up to ready:"},
+    "catch-up": {"serving_ms": "start to serving", "back_ms": "start to in step"},
+    "streams": {
+        "idle_p50_us": "p50 idle",
+        "p50_us": "p50",
+        "idle_p99_us": "p99 idle",
+        "p99_us": "p99",
+        "words_per_second": "words read",
+        "elections": "elections",
+    },
+    "growth": {
+        "early_rss_mib": "RSS early",
+        "rss_mib": "RSS late",
+        "early_disk_mib": "disk early",
+        "disk_mib": "disk late",
+        "compaction_mib": "compacted at",
+    },
+    "scale": {
+        "few_choose_p99_us": "choose p99, few",
+        "choose_p99_us": "choose p99",
+        "few_view_p99_us": "view p99, few",
+        "view_p99_us": "view p99",
+        "turns_per_second": "turns made",
+    },
+    "elections": {"elections": "elections", "minutes": "minutes", "per_second": "puts"},
+}
+"""The figures of the workloads that have some of their own, and what they are called in a table."""
 
 
 def report(
@@ -32,6 +61,7 @@ def report(
         _steps(results),
         _memory(results, plan),
         _failover(results),
+        *(_listed(results, workload, plan) for workload in LISTED),
         _processes(results),
         _goals(results),
         _failures(results),
@@ -177,6 +207,30 @@ def _failover(results: Results) -> list[str]:
     return [f"failover: {WORKLOADS['failover']}", *table(header, rows)]
 
 
+def _listed(results: Results, workload: str, plan: Plan) -> list[str]:
+    """The workloads of `LISTED`: a row a system."""
+    cells = results.cells(workload)
+    if not cells:
+        return []
+    names = LISTED[workload]
+    rows = []
+    for cell in cells:
+        medians = {name: results.median(cell, name) for name in names}
+        rows.append(
+            [cell.system]
+            + [NONE if value is None else shown(name, value) for name, value in medians.items()]
+        )
+    counts = {
+        "catch-up": f"; {plan.missed_puts:,} puts missed",
+        "streams": f"; {plan.streams:,} queries of three answers each, {plan.tokens_per_second:g} "
+        f"words a second each; answering.concurrency {2 * plan.streams}",
+        "growth": f"; {plan.memory_puts:,} and {plan.memory_puts * plan.growth:,} puts",
+        "scale": f"; {plan.few:,} and {plan.many:,} of {plan.turns:,} turns",
+    }
+    title = f"{workload}: {WORKLOADS[workload]}{counts.get(workload, '')}"
+    return [title, *table(["system", *names.values()], rows)]
+
+
 def _processes(results: Results) -> list[str]:
     """CPU, memory and disk of each loop."""
     cells = [cell for workload in _LOOPS for cell in results.cells(workload)]
@@ -202,11 +256,20 @@ def _processes(results: Results) -> list[str]:
 
 
 def _goals(results: Results) -> list[str]:
-    rows = [
-        [goal.text, goal.bound, ratio(found), "reached" if goal.reached(found) else "missed"]
-        for goal, found in judged(results)
-    ]
-    return table(["goal", "wanted", "measured", ""], rows) if rows else []
+    rows = []
+    for verdict in judged(results):
+        goal = verdict.goal
+        rows.append(
+            [
+                goal.text,
+                shown(goal.figure, verdict.ours),
+                NONE if verdict.other is None else shown(goal.figure, verdict.other),
+                ratio(verdict.measured) if goal.against else NONE,
+                goal.bound,
+                "reached" if goal.reached(verdict.measured) else "missed",
+            ]
+        )
+    return table(["goal", "measured", "against", "ratio", "wanted", ""], rows) if rows else []
 
 
 def _failures(results: Results) -> list[str]:

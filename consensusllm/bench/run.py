@@ -16,18 +16,26 @@ import grpc.aio
 
 from consensusllm.client import ConsensusError
 
-from . import etcd, floor, pysyncobj
+from . import catch_up, elections, etcd, floor, growth, pysyncobj, scale, starting, streams
 from .etcd import Etcd
 from .figures import Cell, Results, percentile
 from .gaps import longest_gap
+from .goals import shown
 from .ours import Ours
-from .plan import FLOOR, FLOOR_CELL, Plan
+from .plan import FLOOR, OWN_CLUSTER, Plan
 from .processes import BenchError, Usage, disk_bytes, usage, usages
 from .pysyncobj import PySyncObj
-from .system import System
+from .system import Networked, System
 from .work import KEYS, Timings, Work
 
 BEFORE_KILL_S = 1.0
+
+FIRST = (
+    *("per_second", "p50_us", "p99_us", "gap_ms", "help_ms", "ready_ms", "serving_ms", "back_ms"),
+    *("fdatasync_us", "ping_us", "idle_p99_us", "elections", "early_rss_mib", "rss_mib"),
+    *("few_choose_p99_us", "choose_p99_us", "few_view_p99_us", "view_p99_us"),
+)
+"""The figures that are told as soon as they are measured, where a cell has them."""
 
 _FAULTS = (BenchError, ConsensusError, grpc.aio.AioRpcError)
 
@@ -60,52 +68,50 @@ def versions(names: Sequence[str]) -> dict[str, str]:
 
 
 class Bench:
-    """One run of ``plan`` in ``directory``, with the systems that ``makers`` make."""
+    """One run of ``plan`` in ``directory``, with the systems that ``makers`` make; ``program`` is
+    our command line."""
 
     def __init__(
         self,
         plan: Plan,
         makers: Mapping[str, Callable[[], System]],
+        program: Sequence[str],
         directory: Path,
         tell: Tell = lambda done, total, what: None,
     ) -> None:
         self.results = Results()
         self._plan = plan
         self._makers = {name: makers[name] for name in plan.systems if name in makers}
+        self._program = program
         self._directory = directory
         self._tell = tell
         self._done = 0
-        systems = [make() for make in self._makers.values()]
-        self.notes = [note for system in systems for note in system.notes]
-        cells = sum(len(self._cells(system)) for system in systems)
-        self._total = plan.runs * ((FLOOR in plan.workloads) + cells)
-
-    def _cells(self, system: System) -> list[Cell]:
-        return self._plan.cells(system.name, system.workloads)
+        systems = {name: make() for name, make in self._makers.items()}
+        self.notes = [note for system in systems.values() for note in system.notes]
+        self._able = {name: system.workloads for name, system in systems.items()}
+        self._total = sum(
+            len(plan.machine_cells())
+            + sum(len(plan.cells(name, able, run)) for name, able in self._able.items())
+            for run in range(1, plan.runs + 1)
+        )
 
     async def run(self) -> Results:
         """Measure everything. No process is left when it returns or raises."""
         names = list(self._makers)
         for run in range(1, self._plan.runs + 1):
-            if FLOOR in self._plan.workloads:
-                await self._measure_floor(run)
+            for cell in self._plan.machine_cells():
+                with self._room(cell.workload) as directory:
+                    await self._measure_cell(run, None, cell, directory)
             for name in names[run % len(names) :] + names[: run % len(names)] if names else []:
-                await self._measure_system(run, self._makers[name]())
+                for cells in self._plan.sittings(name, self._able[name], run):
+                    await self._measure_system(run, self._makers[name](), cells)
         return self.results
 
-    async def _measure_floor(self, run: int) -> None:
-        self._say(run, "floor")
-        with self._room("floor") as directory:
-            figures = await floor.measure(directory, self._plan.floor_count)
-        self.results.add(FLOOR_CELL, run, figures)
-        self._done += 1
-        self._say(run, f"floor: fdatasync {figures['fdatasync_us']:.0f} us")
-
-    async def _measure_system(self, run: int, system: System) -> None:
-        cells = self._cells(system)
-        if not cells:
-            return
+    async def _measure_system(self, run: int, system: System, cells: list[Cell]) -> None:
+        """Measure cells that share a cluster."""
         self._say(run, f"{system.name}: starting")
+        if isinstance(system, Ours):
+            self._prepare(system, cells[0].workload)
         with self._room(system.name) as directory:
             try:
                 await system.start(directory)
@@ -121,14 +127,20 @@ class Bench:
             finally:
                 await system.stop()
 
-    async def _measure_cell(self, run: int, system: System, cell: Cell, directory: Path) -> None:
+    def _prepare(self, system: Ours, workload: str) -> None:
+        plan = self._plan
+        if workload == "streams":
+            streams.prepare(system, plan.streams, plan.tokens_per_second)
+        elif workload == "scale":
+            scale.prepare(system)
+
+    async def _measure_cell(
+        self, run: int, system: System | None, cell: Cell, directory: Path
+    ) -> None:
         what = f"{cell.system}: {cell.workload}{f' {cell.outstanding}' if cell.outstanding else ''}"
         self._say(run, what)
         try:
-            if cell.workload == "failover":
-                figures = await self._failover(system)
-            else:
-                figures = await self._loop(system, cell, directory)
+            figures = await self._figures(run, system, cell, directory, what)
         except _FAULTS as error:
             self._failed(cell, error)
             self._say(run, f"{what}: FAILED: {self.results.failures[cell]}")
@@ -136,6 +148,34 @@ class Bench:
         self.results.add(cell, run, figures)
         self._done += 1
         self._say(run, f"{what}: {_shown(figures)}")
+
+    async def _figures(
+        self, run: int, system: System | None, cell: Cell, directory: Path, what: str
+    ) -> dict[str, float]:
+        plan = self._plan
+
+        def say(far: str) -> None:
+            self._say(run, f"{what}: {far}")
+
+        if system is None:
+            if cell.workload == FLOOR:
+                return await floor.measure(directory, plan.floor_count)
+            return await starting.measure(self._program, directory, plan.starts)
+        if cell.workload == "failover":
+            return await self._failover(system)
+        if cell.workload not in OWN_CLUSTER:
+            return await self._loop(system, cell, directory)
+        assert isinstance(system, Networked)
+        if cell.workload == "catch-up":
+            return await catch_up.measure(system, plan.missed_puts)
+        if cell.workload == "growth":
+            return await growth.measure(system, directory, plan.memory_puts, plan.growth, say)
+        assert isinstance(system, Ours)
+        if cell.workload == "scale":
+            return await scale.measure(system, plan.many, plan.few, plan.turns, say)
+        if cell.workload == "streams":
+            return await streams.measure(system, plan.streams, plan.seconds, say)
+        return await elections.measure(system, plan.minutes, say)
 
     async def _loop(self, system: System, cell: Cell, directory: Path) -> dict[str, float]:
         leader = await system.leader()
@@ -229,9 +269,8 @@ def usage_figures(
 
 
 def _shown(figures: Mapping[str, float]) -> str:
-    if "gap_ms" in figures:
-        return f"longest gap {figures['gap_ms']:.0f} ms"
-    return (
-        f"{figures['per_second']:,.0f}/s, p50 {figures['p50_us'] / 1e3:.2f} ms, "
-        f"p99 {figures['p99_us'] / 1e3:.2f} ms"
+    """The figures that a person looks for first."""
+    names = [name for name in FIRST if name in figures]
+    return ", ".join(
+        f"{name.rpartition('_')[0] or name} {shown(name, figures[name])}" for name in names
     )

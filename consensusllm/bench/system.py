@@ -25,6 +25,9 @@ GAP_S = 30.0
 GAP_WRITERS = 16
 POLL_S = 0.02
 
+Say = Callable[[str], None]
+"""Tells a person how far a long measurement is."""
+
 
 class Connection(Protocol):
     """One connection to a system, by which calls go to its leader."""
@@ -33,6 +36,16 @@ class Connection(Protocol):
 
     async def get(self, key: str) -> bytes | None:
         """A linearizable read."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Observer(Protocol):
+    """One connection to one node, by which it is asked about itself."""
+
+    async def applied(self, timeout_s: float) -> int:
+        """The number of the last log entry that it has applied. Raises the client's own errors."""
         ...
 
     async def close(self) -> None: ...
@@ -90,6 +103,18 @@ class Networked(System):
     @abstractmethod
     async def connect(self, count: int) -> Sequence[Connection]:
         """``count`` separate connections to the leader; to be closed by the caller."""
+
+    @abstractmethod
+    def address(self, node: int) -> str:
+        """Where clients reach a node."""
+
+    @abstractmethod
+    def observer(self, node: int) -> Observer:
+        """Asks this node; to be closed by the caller."""
+
+    @abstractmethod
+    async def begin(self, node: int) -> None:
+        """Start the process of a node that was killed, and return at once."""
 
     @abstractmethod
     async def persistent_writer(self) -> Connection:

@@ -17,7 +17,7 @@ from consensusllm.client.errors import (
     Unauthenticated,
     Unavailable,
 )
-from consensusllm.client.status import MemberStatus, ModelStatus, Status
+from consensusllm.client.status import MemberStatus, ModelStatus, Progress, Status
 from consensusllm.client.watch import CandidateDone, Delta, Takeover, TurnClosed, WatchEvent
 from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
 from consensusllm.conversations.records import Candidate, Conversation, ConversationSummary, Turn
@@ -41,6 +41,7 @@ __all__ = [
     "NotFound",
     "OutcomeUnknown",
     "Overloaded",
+    "Progress",
     "Status",
     "Takeover",
     "TooLarge",

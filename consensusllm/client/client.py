@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar
@@ -352,20 +352,27 @@ class Client:
         return export.to_document(await self.view(conversation, timeout_s=timeout_s))
 
     async def import_conversation(
-        self, document: Mapping[str, Any], name: str, *, timeout_s: float | None = None
+        self,
+        document: Mapping[str, Any],
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        tell: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Make the conversation ``name`` of an exported document, whole or not at all.
 
         It is built under a temporary id, which begins with ``.import-``, and renamed at the end.
-        ``timeout_s`` is for each step. Raises InvalidRequest, AlreadyExists.
+        ``timeout_s`` is for each step; after each, ``tell`` is given how many of how many are done.
+        Raises InvalidRequest, AlreadyExists.
         """
         temporary = f".import-{os.urandom(8).hex()}"
         turns = export.from_document(document, temporary)
         rename = Rename(temporary, checks.conversation_id(name))
         steps: list[Operation] = [CreateConversation(temporary), *turns, rename]
-        for step in steps:
+        for number, step in enumerate(steps, 1):
             try:
                 await self._command(step, timeout_s)
+                tell(number, len(steps))
             except (ConsensusError, asyncio.CancelledError) as error:
                 removed = await self._discard(temporary, error)
                 if step is rename and isinstance(error, OutcomeUnknown) and not removed:

@@ -38,10 +38,23 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far long work is. ``known_slot`` is the last one that is known to be chosen anywhere;
+    ``records`` is 0 where no snapshot is being taken, ``bytes`` 0 where none comes from a peer."""
+
+    known_slot: int
+    records_encoded: int
+    records: int
+    bytes_received: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The state of one node. ``leader`` 0: none known. ``state_hash`` is that of ``applied_slot``.
 
-    ``loop_lag_ms`` is the event loop's worst in the last ten seconds; ``pending`` counts commands
+    ``loop_lag_ms`` is the event loop's worst in the last ten seconds, ``loop_lag_max_ms`` since the
+    process began; ``pending`` counts commands
     admitted and not yet applied; ``elections`` those the node began since its process started.
     """
 
@@ -69,6 +82,8 @@ class Status:
     orchestrator_address: str
     pending: int
     elections: int
+    loop_lag_max_ms: float
+    progress: Progress
 
 
 async def node_status(nodes: Nodes, address: str, deadline: Deadline) -> Status:
@@ -105,4 +120,6 @@ def _from_proto(status: client_pb2.Status) -> Status:
     fields["models"] = tuple(
         ModelStatus(each.node, each.provider, each.model, each.note) for each in status.models
     )
+    names = status.progress.DESCRIPTOR.fields_by_name
+    fields["progress"] = Progress(**{name: getattr(status.progress, name) for name in names})
     return Status(**fields)

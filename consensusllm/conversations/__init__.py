@@ -34,7 +34,7 @@ from .limits import Limits
 from .machine import Counts, Machine
 from .prompt import Prompt
 from .records import Candidate, Conversation, ConversationSummary, Turn, TurnId
-from .snapshot import MalformedSnapshot, encode, restore
+from .snapshot import Encoding, MalformedSnapshot, encode, restore
 from .state import FrozenState
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "Delete",
     "DeleteKey",
     "Done",
+    "Encoding",
     "Fork",
     "FrozenState",
     "GenerationOptions",

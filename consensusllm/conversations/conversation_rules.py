@@ -30,7 +30,10 @@ class ConversationRules:
     def __init__(self, state: State, limits: Limits) -> None:
         self._state = state
         self._limits = limits
-        self.handlers: Mapping[type, Callable[[Any], Reply]] = {
+
+    def handlers(self) -> Mapping[type, Callable[[Any], Reply]]:
+        """What applies each kind of operation."""
+        return {
             CreateConversation: self._create,
             Fork: self._fork,
             Rename: self._rename,

@@ -5,8 +5,9 @@ It is a multiset hash: the sum modulo 2**128 of the BLAKE2b digests of the recor
 depends on what is in the table and not on how it got there. It finds nodes that diverged; it is no
 defence against somebody who forges records.
 
-Writing only marks a record. Marked records are hashed when the hash is asked for, or when so many
-are marked that asking would hold the caller up.
+Writing only marks a record, so that one which is written again and again is hashed once. Marked
+records are hashed when the hash is asked for; and some of them with each step of the owner's once
+so many are marked that asking would hold the caller up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Key = TypeVar("Key")
 Record = TypeVar("Record")
 
 MODULUS = 1 << 128
-_MARKED_MAX = 4096
+_MARKED_MAX = 1024
+_SETTLED_LEAST = 64
 
 
 def digest(line: bytes) -> int:
@@ -42,21 +44,27 @@ class Fingerprint(Generic[Key, Record]):
         self._total = 0
         self.marked: set[Key] = set(table)
 
-    def settle_if_many(self) -> None:
-        """Hash what is marked if it is much."""
-        if len(self.marked) >= _MARKED_MAX:
-            self.total()
+    def settle(self, written: int) -> None:
+        """Hash some of what is marked if it is much; the work is in proportion to ``written``, the
+        number of commands that the owner has just applied."""
+        surplus = len(self.marked) - _MARKED_MAX
+        if surplus > 0:
+            self._hash(min(surplus, 2 * written + _SETTLED_LEAST))
 
     def total(self) -> int:
         """The sum over the whole table, 0 to 2**128 - 1."""
-        table, digests = self._table, self._digests
+        self._hash(len(self.marked))
+        return self._total
+
+    def _hash(self, count: int) -> None:
+        """Hash ``count`` of the marked records."""
+        table, digests, marked = self._table, self._digests, self.marked
         total = self._total
-        for key in self.marked:
+        for _ in range(count):
+            key = marked.pop()
             total -= digests.pop(key, 0)
             record = table.get(key)
             if record is not None:
                 digests[key] = added = digest(self._line(key, record))
                 total += added
-        self.marked.clear()
         self._total = total % MODULUS
-        return self._total

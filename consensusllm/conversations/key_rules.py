@@ -18,7 +18,10 @@ class KeyRules:
     def __init__(self, state: State, limits: Limits) -> None:
         self._state = state
         self._limits = limits
-        self.handlers: Mapping[type, Callable[[Any], Reply]] = {
+
+    def handlers(self) -> Mapping[type, Callable[[Any], Reply]]:
+        """What applies each kind of operation."""
+        return {
             Put: self._put,
             CompareAndSwap: self._compare_and_swap,
             DeleteKey: self._delete,

@@ -50,11 +50,12 @@ class Machine:
         table = OrderedDict((name, session.copy()) for name, session in frozen.sessions)
         self._session_hash = Fingerprint(table, session_line)
         self._sessions = Sessions(limits, table, self._session_hash.marked, frozen.touches)
+        # Nothing of a state refers back to it, so that it goes as soon as another takes its place.
         self._handlers: Mapping[type, Callable[[Any], Reply]] = {
             OpenSession: lambda _: _MISNUMBERED_OPEN,
-            **KeyRules(self._state, limits).handlers,
-            **ConversationRules(self._state, limits).handlers,
-            **TurnRules(self._state, limits).handlers,
+            **KeyRules(self._state, limits).handlers(),
+            **ConversationRules(self._state, limits).handlers(),
+            **TurnRules(self._state, limits).handlers(),
         }
 
     # Writing ----------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ class Machine:
         replies = [apply_one(command) for command in commands]
         self.applied_slot = slot
         for fingerprint in self._fingerprints():
-            fingerprint.settle_if_many()
+            fingerprint.settle(len(commands))
         return replies
 
     def _apply_one(self, command: SessionCommand | None) -> Reply:

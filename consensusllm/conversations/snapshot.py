@@ -25,6 +25,7 @@ from .state import FrozenState
 _FORMAT = "consensusllm-state"
 _VERSION = 1
 _CHUNK_BYTES = 256 * 1024
+_STEP_BYTES = 16 * 1024  # of records, before they are compressed
 
 
 class MalformedSnapshot(ValueError):
@@ -32,28 +33,50 @@ class MalformedSnapshot(ValueError):
 
 
 def encode(frozen: FrozenState) -> Iterator[bytes]:
-    """The snapshot's bytes in chunks of 256 KiB, the last one of what remains. Long computing: run
-    it in a thread."""
-    pending = bytearray()
-    for part in _compressed(frozen):
-        pending += part
-        while len(pending) >= _CHUNK_BYTES:
+    """The snapshot's bytes in chunks of 256 KiB, the last one of what remains. Long computing: see
+    `Encoding` for how to do it in steps."""
+    return filter(None, Encoding(frozen))
+
+
+class Encoding(Iterator[bytes]):
+    """`encode` in steps: each gives the next chunk, or nothing yet after a millisecond or so of
+    computing. To be used by one thread at a time, any one.
+
+    ``done`` of ``total`` records are encoded.
+    """
+
+    def __init__(self, frozen: FrozenState) -> None:
+        self.total = 1 + sum(map(len, (frozen.sessions, frozen.heads, frozen.turns, frozen.keys)))
+        self.done = 0
+        self._steps = self._encoded(frozen)
+
+    def __next__(self) -> bytes:
+        return next(self._steps)
+
+    def _encoded(self, frozen: FrozenState) -> Iterator[bytes]:
+        compressor = zlib.compressobj(level=1)
+        pending = bytearray(
+            compressor.compress(lines.line(_FORMAT, _VERSION, frozen.extra) + b"\n")
+        )
+        hashed = size = 0
+        for record in _records(frozen):
+            self.done += 1
+            hashed += digest(record)
+            size += len(record)
+            pending += compressor.compress(record + b"\n")
+            while len(pending) >= _CHUNK_BYTES:
+                yield bytes(pending[:_CHUNK_BYTES])
+                del pending[:_CHUNK_BYTES]
+                size = 0
+            if size >= _STEP_BYTES:
+                yield b""
+                size = 0
+        end = lines.line("end", self.done, frozen.slot, f"{hashed % MODULUS:032x}")
+        pending += compressor.compress(end + b"\n") + compressor.flush()
+        while len(pending) > _CHUNK_BYTES:
             yield bytes(pending[:_CHUNK_BYTES])
             del pending[:_CHUNK_BYTES]
-    yield bytes(pending)
-
-
-def _compressed(frozen: FrozenState) -> Iterator[bytes]:
-    compressor = zlib.compressobj(level=1)
-    yield compressor.compress(lines.line(_FORMAT, _VERSION, frozen.extra) + b"\n")
-    total = count = 0
-    for record in _records(frozen):
-        count += 1
-        total += digest(record)
-        yield compressor.compress(record + b"\n")
-    end = lines.line("end", count, frozen.slot, f"{total % MODULUS:032x}")
-    yield compressor.compress(end + b"\n")
-    yield compressor.flush()
+        yield bytes(pending)
 
 
 def _records(frozen: FrozenState) -> Iterator[bytes]:

@@ -42,7 +42,10 @@ class TurnRules:
     def __init__(self, state: State, limits: Limits) -> None:
         self._state = state
         self._limits = limits
-        self.handlers: Mapping[type, Callable[[Any], Reply]] = {
+
+    def handlers(self) -> Mapping[type, Callable[[Any], Reply]]:
+        """What applies each kind of operation."""
+        return {
             SubmitQuery: self._submit,
             RetryTurn: self._retry,
             RecordCheckpoint: self._record_checkpoint,

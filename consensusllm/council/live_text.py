@@ -22,6 +22,18 @@ KIND = "stream"
 """The kind of the envelopes that carry this."""
 
 FLUSH_S = 0.02
+"""New text waits that long for more before it goes to another node; longer where there is much of
+it, as each text costs an envelope whatever its length."""
+
+FLUSH_TEXT_S = 0.0005
+FLUSH_MAX_S = 0.1
+
+FREE_READERS = 8
+READER_PAUSE_S = 0.001
+READER_PAUSE_MAX_S = 0.25
+"""Up to so many readers see each piece as it comes. More of them pause for so long, times their
+number, from one piece to the next, so that all together they take a bounded share of the node."""
+
 SUBSCRIPTION_S = 3.0
 RENEW_S = 1.0
 MAX_DELTA_CHARACTERS = 64 << 10
@@ -72,7 +84,8 @@ class _Subscriber:
     until: float
 
 
-Changed: TypeAlias = Callable[[], None]
+Changed: TypeAlias = Callable[[bool], None]
+"""Told whether the turn itself changed, and not just a text that is still being written."""
 
 
 class LiveText:
@@ -86,8 +99,10 @@ class LiveText:
         self._subscribed_at: dict[Key, float] = {}
         self._keys: dict[tuple[str, int], dict[Key, None]] = {}  # by turn: of texts, subscriptions
         self._watchers: dict[tuple[str, int], dict[Changed, None]] = {}
+        self._readers = 0
         self._flush: asyncio.TimerHandle | None = None
         self._characters = 0
+        self._flush_s = FLUSH_S
         self._dirty: dict[Key, None] = {}  # in order, so that runs can be repeated
 
     # The producing node -------------------------------------------------------------------------
@@ -102,7 +117,8 @@ class LiveText:
         if self._subscribers.get(key):
             self._dirty[key] = None
             if self._flush is None:
-                self._flush = asyncio.get_running_loop().call_later(FLUSH_S, self._send_dirty)
+                loop = asyncio.get_running_loop()
+                self._flush = loop.call_later(self._flush_s, self._send_dirty)
 
     def _text(self, key: Key) -> Text | None:
         """The text of ``key``, begun where it is new; None where the table is full."""
@@ -121,11 +137,12 @@ class LiveText:
         if new and fits:
             held.append(new)
             self._characters += len(new)
-            self._changed(key.conversation, key.turn)
+            self._changed(key.conversation, key.turn, itself=False)
 
     def _send_dirty(self) -> None:
         self._flush = None
         dirty, self._dirty = self._dirty, {}
+        self._flush_s = min(FLUSH_MAX_S, max(FLUSH_S, FLUSH_TEXT_S * len(dirty)))
         for key in dirty:
             for node in list(self._subscribers.get(key, ())):
                 self._send_delta(key, node)
@@ -152,16 +169,26 @@ class LiveText:
     # The watching node --------------------------------------------------------------------------
 
     def watch(self, conversation: str, turn: int, changed: Changed) -> Callable[[], None]:
-        """Call ``changed`` whenever text of the turn arrives, until the result is called."""
+        """Call ``changed`` whenever text of the turn arrives or the turn changes, until the result
+        is called."""
         watchers = self._watchers.setdefault((conversation, turn), {})
         watchers[changed] = None
+        self._readers += 1
 
         def stop() -> None:
+            self._readers -= 1
             watchers.pop(changed, None)
             if not watchers:
                 self._watchers.pop((conversation, turn), None)
 
         return stop
+
+    @property
+    def reader_pause_s(self) -> float:
+        """How long each reader leaves text to gather before it looks again."""
+        if self._readers <= FREE_READERS:
+            return 0.0
+        return min(READER_PAUSE_MAX_S, self._readers * READER_PAUSE_S)
 
     def follow(self, key: Key, node: int) -> Text | None:
         """What is here of ``key``, which ``node`` produces; subscribes there, and again before the
@@ -185,9 +212,9 @@ class LiveText:
         )
         self._send(node, pb.StreamMessage(subscribe=request).SerializeToString())
 
-    def _changed(self, conversation: str, turn: int) -> None:
+    def _changed(self, conversation: str, turn: int, *, itself: bool) -> None:
         for changed in self._watchers.get((conversation, turn), ()):
-            changed()
+            changed(itself)
 
     # Both ---------------------------------------------------------------------------------------
 
@@ -228,7 +255,7 @@ class LiveText:
             for key in list(self._keys.get(turn_id, ())):
                 if not is_open(key):
                     self._drop(key)
-            self._changed(*turn_id)
+            self._changed(*turn_id, itself=True)
 
     def forget_all_but(self, is_open: Callable[[Key], bool]) -> None:
         """The whole state was replaced: keep only what is still open in it."""

@@ -39,6 +39,7 @@ class _Transfer:
     slot: int
     offset: int
     digest: bytes
+    size_bytes: int = 0
     complete: bool = False
     silences: int = 0  # questions without an answer since the last bytes came
 
@@ -150,6 +151,7 @@ class Learner:
                 transfer.slot, transfer.offset, transfer.digest = 0, 0, b""
                 return
             transfer.slot, transfer.offset, transfer.digest = chunk.slot, 0, chunk.digest
+            transfer.size_bytes = chunk.size_bytes
         end = chunk.offset + len(chunk.data)
         if chunk.offset != transfer.offset or end > chunk.size_bytes or not chunk.data:
             return
@@ -217,6 +219,12 @@ class Learner:
     def installing(self) -> bool:
         """Whether a snapshot is wanted, on its way, or being installed."""
         return self._transfer is not None
+
+    @property
+    def receiving(self) -> tuple[int, int]:
+        """``(bytes received, bytes in all)`` of a snapshot on its way; (0, 0) where none is."""
+        transfer = self._transfer
+        return (transfer.offset, transfer.size_bytes) if transfer is not None else (0, 0)
 
     def _ask(self, peer: int, now: float) -> None:
         node = self._config.node

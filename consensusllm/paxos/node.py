@@ -274,6 +274,11 @@ class PaxosNode:
         return self._learner.known_through
 
     @property
+    def receiving(self) -> tuple[int, int]:
+        """See Learner.receiving."""
+        return self._learner.receiving
+
+    @property
     def log_first_slot(self) -> int:
         return self._log.compacted_through + 1
 

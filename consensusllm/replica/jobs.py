@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from consensusllm.conversations import Limits, Machine, MalformedSnapshot, restore
+from consensusllm.conversations import Encoding, Limits, Machine, MalformedSnapshot, restore
 from consensusllm.paxos.messages import Compacted, SnapshotChunk
 from consensusllm.paxos.ready import Install, Persist, SnapshotRead
 from consensusllm.storage.port import Damaged, Disk, SnapshotInfo
@@ -80,26 +80,27 @@ class StageSnapshot:
 
 
 class TakeSnapshot:
-    """One step of a snapshot of one's own: the next chunk, and at the end its publication."""
+    """One step of a snapshot of one's own: some of the state is encoded, and stored where that
+    makes a chunk; at the end it is published."""
 
-    def __init__(self, slot: int, chunks: Iterator[bytes], then: Callable[[TakeSnapshot], None]):
+    def __init__(self, slot: int, encoding: Encoding, then: Callable[[TakeSnapshot], None]):
         self.slot = slot
         self.finished = False
-        self.size_bytes = 0
-        self._chunks = chunks
+        self.encoding = encoding
+        self._size_bytes = 0
         self._digest = hashlib.blake2b(digest_size=32)
         self._then = then
 
     def run(self, disk: Disk) -> None:
-        chunk = next(self._chunks, None)
-        if chunk is not None:
-            disk.stage_snapshot(self.slot, self.size_bytes, chunk)
-            self.size_bytes += len(chunk)
-            self._digest.update(chunk)
-        else:
-            info = SnapshotInfo(self.slot, self.size_bytes, self._digest.digest())
+        chunk = next(self.encoding, None)
+        if chunk is None:
+            info = SnapshotInfo(self.slot, self._size_bytes, self._digest.digest())
             disk.publish_snapshot(info, Persist())
             self.finished = True
+        elif chunk:
+            disk.stage_snapshot(self.slot, self._size_bytes, chunk)
+            self._size_bytes += len(chunk)
+            self._digest.update(chunk)
 
     def done(self) -> None:
         self._then(self)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from consensusllm.conversations import Limits, Machine, encode
+from consensusllm.conversations import Encoding, Limits, Machine
 from consensusllm.conversations.commands import (
     ReassignCandidate,
     RetryTurn,
@@ -49,6 +49,7 @@ from consensusllm.wire.errors import MalformedMessage
 
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .outcomes import Failure
+from .progress import Progress, progress
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
 _OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
@@ -56,7 +57,6 @@ _OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
 _WORK = (SubmitQuery, RetryTurn, ReassignCandidate)
 """What other nodes begin to answer as soon as they have applied it."""
 _REMEMBERED_FORWARDS = 1024
-_SNAPSHOT_REQUESTS = 64
 _REPEAT_STRETCH_MAX = 4
 """Each silent try doubles the wait before the next, up to two to this power: what is slow because
 the leader is loaded must not be repeated into its queue."""
@@ -67,12 +67,14 @@ _READY_PER_PUMP = 4
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
     """``sweep_s``: how often deadlines and silences are looked at while requests wait.
-    ``repeat_s``: the silence after which a command or barrier is sent again."""
+    ``repeat_s``: the silence after which a command or barrier is sent again.
+    ``snapshot_bytes_per_s``: how fast a stored snapshot is read out to peers, in all."""
 
     paxos: PaxosConfig
     limits: Limits = field(default_factory=Limits)
     snapshot_every_bytes: int = 16 << 20
     snapshot_every_slots: int = 10_000
+    snapshot_bytes_per_s: int = 64 << 20
     sweep_s: float = 0.1
     repeat_s: float = 1.0
 
@@ -111,7 +113,8 @@ class Replica:
         self._unwritten_batch = 0
         self._stages: deque[StageSnapshot] = deque()
         self._taking: TakeSnapshot | None = None
-        self._serving: deque[ServeSnapshot] = deque()
+        self._serving: dict[int, ServeSnapshot] = {}  # by peer: its latest question
+        self._serve_at = now
         self._bytes_since_snapshot = 0
         self._wrote = False  # the last job was a write
 
@@ -170,9 +173,10 @@ class Replica:
 
     def deadline(self) -> float:
         """When `tick` is due next."""
+        at = self._paxos.deadline()
         if self._requests.reads or len(self._requests):
-            return min(self._paxos.deadline(), self._sweep_at)
-        return self._paxos.deadline()
+            at = min(at, self._sweep_at)
+        return min(at, self._serve_at) if self._serving else at
 
     def stop(self) -> None:
         """Answer everybody who still waits."""
@@ -219,20 +223,21 @@ class Replica:
     def next_job(self) -> Job | None:
         """The next job for the disk: log writes first, but a snapshot's next step after each, since
         under load there is always a write."""
-        snapshots_wait = self._taking is not None or self._stages or self._serving
+        may_serve = bool(self._serving) and self._now >= self._serve_at
+        snapshots_wait = self._taking is not None or self._stages or may_serve
         if self._unwritten and not (self._wrote and snapshots_wait):
             self._wrote = True
             changes, self._unwritten = self._unwritten, []
             batch = self._unwritten_batch
             return Write(changes, lambda: self._paxos.persisted(batch))
         self._wrote = False
+        if may_serve:
+            chunk_bytes = self.config.paxos.chunk_bytes
+            self._serve_at = self._now + chunk_bytes / self.config.snapshot_bytes_per_s
+            return self._serving.pop(next(iter(self._serving)))
         if self._taking is not None:
             return self._taking
-        if self._stages:
-            return self._stages.popleft()
-        if self._serving:
-            return self._serving.popleft()
-        return None
+        return self._stages.popleft() if self._stages else None
 
     # What is known ----------------------------------------------------------------------------
 
@@ -252,6 +257,11 @@ class Replica:
     def paxos(self) -> PaxosNode:
         """For status: read only."""
         return self._paxos
+
+    @property
+    def progress(self) -> Progress:
+        """How far its long work is."""
+        return progress(self._paxos, self.machine, self._taking)
 
     @property
     def pending(self) -> int:
@@ -437,8 +447,8 @@ class Replica:
         self._bytes_since_snapshot = 0
         slot = self.machine.applied_slot
         members = {"members": list(self.config.paxos.members)}
-        chunks: Iterator[bytes] = encode(self.machine.freeze(members))
-        self._taking = TakeSnapshot(slot, chunks, self._snapshot_step)
+        encoding = Encoding(self.machine.freeze(members))
+        self._taking = TakeSnapshot(slot, encoding, self._snapshot_step)
 
     def _snapshot_step(self, step: TakeSnapshot) -> None:
         if step.finished:
@@ -450,9 +460,9 @@ class Replica:
         for install in ready.install:
             self._stages.append(StageSnapshot(install, self.config.limits, self._staged))
         for request in ready.snapshot_reads:
-            if len(self._serving) < _SNAPSHOT_REQUESTS:  # else the asker asks again
-                chunk_bytes = self.config.paxos.chunk_bytes
-                self._serving.append(ServeSnapshot(self.node, request, chunk_bytes, self._serve))
+            chunk_bytes = self.config.paxos.chunk_bytes
+            serve = ServeSnapshot(self.node, request, chunk_bytes, self._serve)
+            self._serving[request.to] = serve
 
     def _serve(self, to: int, answer: SnapshotChunk | Compacted) -> None:
         self._messages.append((to, answer))

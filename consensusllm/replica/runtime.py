@@ -32,8 +32,10 @@ log = structlog.get_logger()
 
 INLINE_BELOW_S = 0.001
 """A sync that takes less than this is cheaper on the loop than the hop to a thread and back."""
-_LAG_INTERVAL_S = 0.1
-_LAG_WINDOW = 100
+_LAG_INTERVAL_S = 0.02
+_LAG_WINDOW = 500
+_PROGRESS_INTERVAL_S = 1.0
+_FAR_BEHIND_SLOTS = 1_000
 
 
 class Runtime:
@@ -65,7 +67,9 @@ class Runtime:
         self._closed = False
         self._other_kinds: dict[str, Callable[[Envelope], None]] = {}
         self._lag_ms: deque[float] = deque(maxlen=_LAG_WINDOW)
-        self._lag_task: asyncio.Task[None] | None = None
+        self.loop_lag_max_ms = 0.0
+        """The event loop's worst lag since `start`, in ms."""
+        self._tasks: list[asyncio.Task[None]] = []
         self._malformed = 0
         self._told: tuple[Role, int | None] | None = None
 
@@ -75,7 +79,8 @@ class Runtime:
 
     async def start(self) -> None:
         await self.transport.start(self._receive)
-        self._lag_task = asyncio.create_task(self._measure_lag())
+        watches = (self._measure_lag(), self._tell_progress())
+        self._tasks = [asyncio.create_task(watch) for watch in watches]
         self._schedule()
 
     def on_kind(self, kind: str, receiver: Callable[[Envelope], None]) -> None:
@@ -256,7 +261,26 @@ class Runtime:
         while True:
             due = self.clock() + _LAG_INTERVAL_S
             await asyncio.sleep(_LAG_INTERVAL_S)
-            self._lag_ms.append((self.clock() - due) * 1000)
+            lag_ms = (self.clock() - due) * 1000
+            self._lag_ms.append(lag_ms)
+            self.loop_lag_max_ms = max(self.loop_lag_max_ms, lag_ms)
+
+    async def _tell_progress(self) -> None:
+        """Lines while the node is far behind, for who waits for it."""
+        told = False
+        while True:
+            await asyncio.sleep(_PROGRESS_INTERVAL_S)
+            progress, applied = self.replica.progress, self.replica.machine.applied_slot
+            behind = progress.known_slot - applied
+            if progress.bytes:
+                log.info("receiving a snapshot", bytes=progress.bytes_received, of=progress.bytes)
+                told = True
+            elif behind >= _FAR_BEHIND_SLOTS:
+                log.info("catching up", applied=applied, of=progress.known_slot)
+                told = True
+            elif told:
+                log.info("caught up", applied=applied)
+                told = False
 
     @property
     def loop_lag_ms(self) -> float:
@@ -265,8 +289,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Answer who waits, let the running disk job end, and stop. The disk stays open."""
-        if self._lag_task is not None:
-            self._lag_task.cancel()
+        for task in self._tasks:
+            task.cancel()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

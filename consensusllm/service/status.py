@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from consensusllm import __version__
 from consensusllm.paxos import Role
@@ -67,4 +67,6 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
         orchestrator_address=facts.orchestrator_address,
         pending=replica.pending if paxos.role is not Role.LEARNING else 0,
         elections=paxos.elections,
+        loop_lag_max_ms=runtime.loop_lag_max_ms,
+        progress=pb.Progress(**asdict(replica.progress)),
     )

@@ -8,6 +8,7 @@ candidate over the reader is told so, and the text counts from 0 again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from consensusllm.conversations.records import Candidate, Turn
@@ -80,23 +81,34 @@ async def watch(
 ) -> AsyncIterator[pb.WatchEvent]:
     """Events of the turn until it closes. Raises NoSuchTurn."""
     reader = _Reader(live, request)
-    changed = asyncio.Event()
-    stop = live.watch(request.conversation, request.turn, changed.set)
+    changed, turn_changed = asyncio.Event(), asyncio.Event()
+
+    def on_change(itself: bool) -> None:
+        changed.set()
+        if itself:
+            turn_changed.set()
+
+    stop = live.watch(request.conversation, request.turn, on_change)
     try:
         while True:
             changed.clear()
+            turn_changed.clear()
             turn = _turn(replica, request)
             for event in reader.events(turn):
                 yield event
             if turn.closed:
                 return
-            try:
-                # Subscriptions at other nodes are renewed even when nothing is heard.
-                await asyncio.wait_for(changed.wait(), RENEW_S)
-            except asyncio.TimeoutError:
-                continue
+            if pause_s := live.reader_pause_s:
+                await _wait(turn_changed, pause_s)
+            # Subscriptions at other nodes are renewed even when nothing is heard.
+            await _wait(changed, RENEW_S)
     finally:
         stop()
+
+
+async def _wait(event: asyncio.Event, at_most_s: float) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), at_most_s)
 
 
 def _turn(replica: Replica, request: pb.WatchRequest) -> Turn:

@@ -78,7 +78,7 @@ def run(scenario: Scenario, *, whole_trace: bool = False) -> Result:
         loop.stop()
 
     loop.set_exception_handler(failed)
-    with _repeatable(failures, loop):
+    with repeatable(failures, loop):
         cluster = Cluster(loop, str(scenario.seed), scenario.nodes, trace)
         main = loop.create_task(_rounds(cluster, scenario, result))
         main.add_done_callback(lambda _: loop.stop())
@@ -96,7 +96,7 @@ def run(scenario: Scenario, *, whole_trace: bool = False) -> Result:
             _blame(result, failures[0])
         if failures or whole_trace:
             result.trace = list(trace.lines())
-        _discard(loop)
+        discard(loop)
     return result
 
 
@@ -198,7 +198,7 @@ def _check_effects(workload: Workload, machine: Any) -> None:
 
 
 @contextmanager
-def _repeatable(failures: list[BaseException], loop: VirtualLoop) -> Iterator[None]:
+def repeatable(failures: list[BaseException], loop: VirtualLoop) -> Iterator[None]:
     """Keep the log, and the collector's own timing, out of the run. A bug that the code only logs
     counts as a failure."""
 
@@ -250,7 +250,7 @@ def _blame(result: Result, error: BaseException) -> None:
             result.reason += f" ({code.co_filename.rpartition('/')[2]}:{where.tb_lineno})"
 
 
-def _discard(loop: VirtualLoop) -> None:
+def discard(loop: VirtualLoop) -> None:
     """End what still runs, without a word."""
     loop.set_exception_handler(lambda _, __: None)
     while tasks := asyncio.all_tasks(loop):

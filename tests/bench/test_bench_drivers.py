@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from consensusllm.bench.figures import Cell
 from consensusllm.bench.gaps import longest_gap
-from consensusllm.bench.plan import QUICK
+from consensusllm.bench.plan import OWN_CLUSTER, QUICK, WORKLOADS
 from consensusllm.bench.processes import BenchError, Children, usage
+from consensusllm.bench.report import LISTED, report
 from consensusllm.bench.run import Bench, available
 from consensusllm.bench.system import Networked, System
 from consensusllm.bench.work import Work, key, value
@@ -148,8 +150,13 @@ class Broken(System):
 
 async def test_a_system_that_does_not_start_fails_its_cells_and_no_others(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
+    plan = replace(QUICK, workloads=("floor", "puts", "reads"))
     bench = Bench(
-        QUICK, {"etcd": Broken}, tmp_path, lambda done, total, what: told.append((done, total))
+        plan,
+        {"etcd": Broken},
+        PROGRAM,
+        tmp_path,
+        lambda done, total, what: told.append((done, total)),
     )
     results = await bench.run()
     assert results.failures[Cell("puts", 64, "etcd")] == "there is no room"
@@ -157,6 +164,46 @@ async def test_a_system_that_does_not_start_fails_its_cells_and_no_others(tmp_pa
     assert len(results.samples) == 1, "the floor"
     assert told[-1][1] == 2 * len(QUICK.outstanding) + 1
     assert os.listdir(tmp_path) == []
+
+
+TINY = replace(
+    QUICK,
+    systems=("direct", "etcd"),
+    seconds=0.1,
+    warm_s=0.05,
+    missed_puts=50,
+    memory_puts=50,
+    growth=4,
+    streams=3,
+    many=4,
+    few=2,
+    turns=2,
+    minutes=0.005,
+)
+
+
+@pytest.mark.parametrize("workload", ["starting", *OWN_CLUSTER])
+async def test_each_workload_of_its_own_cluster_gives_its_figures(
+    workload: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consensusllm.bench.streams.SECONDS_LEAST", 0.5)
+    bench = Bench(replace(TINY, workloads=(workload,)), MAKERS, PROGRAM, tmp_path)
+    results = await bench.run()
+    assert results.failures == {}
+    cells = {cell.system: cell for cell in results.samples}
+    wanted = {"this machine"} if workload == "starting" else {"direct"}
+    if workload == "catch-up" and "etcd" not in MISSING:
+        wanted.add("etcd")
+    assert set(cells) == wanted
+    for cell in cells.values():
+        for figure in LISTED[workload]:
+            found = results.median(cell, figure)
+            assert found is not None, figure
+            assert found > 0 or figure in ("elections", "early_disk_mib", "disk_mib"), figure
+    assert os.listdir(tmp_path) == []
+    assert commands_that_name(tmp_path) == []
+    title = f"{workload}: {WORKLOADS[workload]}"
+    assert title in report({}, TINY, results, [])
 
 
 def bench_process(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:

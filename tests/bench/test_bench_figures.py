@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from consensusllm.bench.figures import Cell, Results, percentile
 from consensusllm.bench.gaps import STEADY_S, longest_gap, settled
-from consensusllm.bench.goals import GOALS, judged
-from consensusllm.bench.plan import QUICK, WORKLOADS, Plan
+from consensusllm.bench.goals import GOALS, Verdict, judged, shown
+from consensusllm.bench.plan import ALL, LONG, ONCE, OWN_CLUSTER, QUICK, WORKLOADS, Plan
 from consensusllm.bench.processes import BenchError, Usage
 from consensusllm.bench.run import loop_figures, usage_figures
 from consensusllm.bench.work import (
@@ -147,15 +147,45 @@ def test_a_goal_of_at_most_is_missed_from_above_and_one_of_at_least_from_below()
 
 
 def test_every_goal_is_of_cells_that_a_whole_run_measures() -> None:
-    plan = Plan()
     for goal in GOALS:
-        for cell in (goal.cell, goal.against):
-            assert cell in plan.cells(cell.system, WORKLOADS)
+        for cell in filter(None, (goal.cell, goal.against)):
+            machine = cell in ALL.machine_cells()
+            assert machine or cell in ALL.cells(cell.system, WORKLOADS)
         results = Results()
         results.add(goal.cell, 1, {goal.figure: 3.0})
-        assert list(judged(results)) == [], "one side alone gives no ratio"
-        results.add(goal.against, 1, {goal.figure: 2.0})
-        assert list(judged(results)) == [(goal, 1.5)]
+        if goal.against is None:
+            assert list(judged(results)) == [Verdict(goal, 3.0, None, 3.0)]
+            continue
+        assert goal not in [verdict.goal for verdict in judged(results)], "one side alone"
+        results.add(goal.against, 1, {goal.against_figure or goal.figure: 2.0})
+        [verdict] = [verdict for verdict in judged(results) if verdict.goal == goal]
+        assert verdict == Verdict(goal, 3.0, 2.0, 1.5)
+
+
+def test_figures_are_shown_with_their_units() -> None:
+    figures = {"per_second": 12345.6, "p99_us": 1234.0, "gap_ms": 98.7, "rss_mib": 55.55}
+    assert [shown(name, value) for name, value in figures.items()] == [
+        "12,346/s",
+        "1.23 ms",
+        "99 ms",
+        "55.5 MiB",
+    ]
+    assert shown("elections", 0) == "0"
+
+
+def test_what_takes_long_is_asked_for_and_done_once() -> None:
+    assert not set(LONG) & set(Plan().workloads)
+    assert set(ALL.workloads) == set(WORKLOADS)
+    first, second = (ALL.cells("direct", WORKLOADS, run) for run in (1, 2))
+    assert {cell.workload for cell in first} - {cell.workload for cell in second} == set(ONCE)
+
+
+def test_a_workload_that_needs_a_cluster_of_its_own_shares_it_with_none() -> None:
+    sittings = ALL.sittings("direct", WORKLOADS)
+    assert [cell for cells in sittings for cell in cells] != []
+    for cells in sittings:
+        assert len(cells) == 1 or not {cell.workload for cell in cells} & set(OWN_CLUSTER)
+    assert ALL.sittings("direct", ()) == []
 
 
 def test_a_system_is_given_only_what_it_can_do() -> None:

@@ -7,7 +7,7 @@ Questions steer it: one that holds ``all fail`` gets no answer, ``two fails`` no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from consensusllm.client import (
     ModelStatus,
     NotAnswered,
     NotFound,
+    Progress,
     Status,
     Takeover,
     Turn,
@@ -72,6 +73,8 @@ def status(node: int, **fields: Any) -> Status:
         "orchestrator_address": "127.0.0.1:5100",
         "pending": 0,
         "elections": 1,
+        "loop_lag_max_ms": 7.4,
+        "progress": Progress(57, 0, 0, 0, 0),
     }
     return Status(**{**known, **fields})
 
@@ -254,7 +257,10 @@ class FakeCluster:
         turns = [{"question": turn.question} for turn in self._turns(conversation)]
         return {"conversation": conversation, "turns": turns}
 
-    async def import_conversation(self, document: Mapping[str, Any], name: str) -> None:
+    async def import_conversation(
+        self, document: Mapping[str, Any], name: str, *, tell: Callable[[int, int], None]
+    ) -> None:
+        tell(1, 1)
         self._write("import_conversation", document, name)
         self.held[name] = []
 

@@ -22,8 +22,10 @@ class Node(client_pb2_grpc.ClientServicer):
         self.status = pb.Status()
         self.token = ""
         self.address = ""
+        self.asked = asyncio.Event()
 
     async def GetStatus(self, request: Any, context: Any) -> pb.Status:
+        self.asked.set()
         given = dict(context.invocation_metadata()).get("authorization", "")
         if self.token and given != f"Bearer {self.token}":
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
@@ -96,6 +98,46 @@ async def test_json_has_the_same_for_programs(ask: Ask) -> None:
     assert by_node[1]["role"] == "following"
     assert by_node[2]["hash"] == "ab" * 32
     assert [row["address"] for row in report["nodes"] if not row["reachable"]] == ["127.0.0.1:1"]
+
+
+async def test_what_a_node_is_busy_with_is_told(ask: Ask, nodes: list[Node]) -> None:
+    nodes[0].status.progress.CopyFrom(
+        pb.Progress(
+            known_slot=5016, records_encoded=40, records=100, bytes_received=1 << 20, bytes=4 << 20
+        )
+    )
+    nodes[0].status.loop_lag_max_ms = 12.34
+    _, output, _ = await ask()
+    assert output.splitlines()[-3:] == [
+        "node 1: receiving a snapshot: 1.0 of 4.0 MiB",
+        "node 1: catching up: 5,000 slots behind 5,016",
+        "node 1: taking a snapshot: 40 of 100 records",
+    ]
+    _, output, _ = await ask("--json")
+    [row] = [row for row in json.loads(output)["nodes"] if row.get("node") == 1]
+    assert row["progress"]["known_slot"] == 5016
+    assert row["loop_lag_max_ms"] == 12.3
+
+
+async def test_waiting_ends_when_all_are_in_step(ask: Ask, nodes: list[Node]) -> None:
+    for node in nodes:
+        del node.status.members[2:]
+    nodes[0].status.progress.known_slot = 5_016
+    waiting = asyncio.ensure_future(ask("--wait", "60"))
+    asked = nodes[0].asked
+    await asyncio.wait_for(asked.wait(), 30)
+    asked.clear()
+    await asyncio.wait_for(asked.wait(), 30)
+    assert not waiting.done(), "it is 5,000 slots behind"
+    nodes[0].status.applied_slot = nodes[1].status.applied_slot = 5_016
+    status, _, errors = await waiting
+    assert (status, errors) == (0, "")
+
+
+async def test_waiting_in_vain_is_status_1(ask: Ask, nodes: list[Node]) -> None:
+    status, _, errors = await ask("--wait", "0")
+    assert status == 1
+    assert "consensusllm: not all nodes were in step within 0 s\n" in errors
 
 
 async def test_no_leader_is_status_1(ask: Ask, nodes: list[Node]) -> None:

@@ -378,7 +378,7 @@ async def test_nodes_models_and_log_show_what_the_nodes_say(desk: Desk) -> None:
     nodes = await desk.done("nodes")
     assert "2\t127.0.0.1:5102\tleading\t1,3\torchestrated\t1:02:03\t0.1.0\n" in nodes
     assert "1\tbuiltin\textract\toffline\n" in await desk.done("models")
-    assert "1\t1\t57\t57\t-\t4096\t0\t1\n" in await desk.done("log")
+    assert "1\t1\t57\t57\t-\t4096\t0\t1\t7\n" in await desk.done("log")
 
 
 def event(kind: str, summary: str = "", **fields: int) -> TraceEvent:

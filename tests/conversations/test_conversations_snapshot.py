@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from consensusllm.conversations import (
     CreateConversation,
     Delete,
     DeleteKey,
+    Encoding,
     GenerationOptions,
     Limits,
     MalformedSnapshot,
@@ -29,7 +31,7 @@ from consensusllm.conversations import (
     encode,
     restore,
 )
-from consensusllm.conversations.fingerprint import MODULUS, digest
+from consensusllm.conversations.fingerprint import MODULUS, Fingerprint, digest
 from consensusllm.conversations.lines import (
     Clock,
     clock_line,
@@ -91,6 +93,36 @@ def test_a_long_snapshot_comes_in_chunks(driver: Any) -> None:
     assert set(map(len, whole)) == {256 * 1024}
     assert 0 < len(rest) < 256 * 1024
     assert restore([*whole, rest], Limits()).state_hash() == driver.machine.state_hash()
+
+
+def test_a_snapshot_is_encoded_in_small_steps_that_make_the_same_bytes(driver: Any) -> None:
+    for number in range(2_000):
+        driver.done(Put(f"k{number}", b"%100d" % number))
+    encoding = Encoding(driver.machine.freeze())
+    parts, done = [], [0]
+    for part in encoding:
+        parts.append(part)
+        done.append(encoding.done)
+    assert [part for part in parts if part] == list(encode(driver.machine.freeze()))
+    assert done[-1] == encoding.total == 2_000 + 2, "the keys, the session and the clock"
+    assert max(after - before for before, after in pairwise(done)) < 200
+
+
+def test_hashing_is_spread_over_the_slots_that_make_it_due() -> None:
+    hashed: list[int] = []
+    table = {number: number for number in range(10_000)}
+
+    def line(key: int, record: int) -> bytes:
+        hashed.append(key)
+        return b"%d" % record
+
+    fingerprint = Fingerprint(table, line)
+    fingerprint.settle(10)
+    assert 0 < len(hashed) < 200, "in proportion to what was written"
+    while len(fingerprint.marked) > 1_024:
+        fingerprint.settle(100)
+    assert fingerprint.total() == sum(digest(b"%d" % number) for number in table) % MODULUS
+    assert sorted(hashed) == list(table), "each once"
 
 
 def test_a_snapshot_is_of_the_slot_at_which_it_was_frozen(driver: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -202,3 +204,17 @@ def test_slots_come_without_a_gap_and_time_never_goes_back(driver: Any) -> None:
     time_ms = driver.machine.time_ms
     driver.machine.apply(driver.machine.applied_slot + 1, 5, ())
     assert driver.machine.time_ms == time_ms, "time went back"
+
+
+def test_a_machine_goes_with_its_last_reference(driver: Any) -> None:
+    driver.ask("c1")
+    driver.answer("c1", 1, 1)
+    state = weakref.ref(driver.machine._state)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        driver.machine = None
+        assert state() is None, "something of the state refers back to it"
+    finally:
+        if collecting:
+            gc.enable()

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensusllm.council import live_text
-from consensusllm.council.live_text import FLUSH_S, RENEW_S, Key, LiveText, Text
+from consensusllm.council.live_text import (
+    FLUSH_S,
+    FREE_READERS,
+    READER_PAUSE_MAX_S,
+    READER_PAUSE_S,
+    RENEW_S,
+    Key,
+    LiveText,
+    Text,
+)
 from consensusllm.transport.port import Envelope
 
 KEY = Key("c1", 1, 2, 1)
@@ -88,8 +97,8 @@ async def test_what_was_lost_is_asked_for_again() -> None:
 async def test_a_watcher_is_woken_by_its_turn_only() -> None:
     live = LiveText(1, lambda dst, body: None)
     calls: list[str] = []
-    stop = live.watch("c1", 1, lambda: calls.append("c1"))
-    live.watch("c2", 1, lambda: calls.append("c2"))
+    stop = live.watch("c1", 1, lambda itself: calls.append("c1"))
+    live.watch("c2", 1, lambda itself: calls.append("c2"))
     live.publish(KEY, 0, "x", "m")
     assert calls == ["c1"]
     stop()
@@ -137,3 +146,25 @@ def test_subscriptions_are_renewed_before_they_end() -> None:
     from consensusllm.council.live_text import SUBSCRIPTION_S
 
     assert RENEW_S * 2 < SUBSCRIPTION_S
+
+
+async def test_many_readers_let_text_gather_and_few_do_not() -> None:
+    live = LiveText(1, lambda dst, body: None)
+    stops = [live.watch("c1", 1, lambda itself: None) for _ in range(FREE_READERS)]
+    assert live.reader_pause_s == 0.0
+    stops += [live.watch(f"c{number}", 1, lambda itself: None) for number in range(100)]
+    assert live.reader_pause_s == pytest.approx((FREE_READERS + 100) * READER_PAUSE_S)
+    stops += [live.watch(f"c{number}", 2, lambda itself: None) for number in range(1000)]
+    assert live.reader_pause_s == READER_PAUSE_MAX_S
+    for stop in stops:
+        stop()
+    assert live.reader_pause_s == 0.0
+
+
+async def test_a_watcher_is_told_a_change_of_the_turn_from_more_text() -> None:
+    live = LiveText(1, lambda dst, body: None)
+    told: list[bool] = []
+    live.watch("c1", 1, told.append)
+    live.publish(KEY, 0, "text", "m")
+    live.forget("c1", 1, lambda key: False)
+    assert told == [False, True]

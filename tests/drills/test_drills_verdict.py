@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from consensusllm.client import Candidate, Conversation, Status, Turn
+from consensusllm.client import Candidate, Conversation, Progress, Status, Turn
 from consensusllm.drills.history import Question, longest_gap_s
 from consensusllm.drills.observer import Observer
 from consensusllm.drills.verdict import Evidence, judge
@@ -186,6 +186,8 @@ def status(node: int, slot: int, state_hash: str, ballot: int = 1) -> Status:
         orchestrator_address="",
         pending=0,
         elections=0,
+        loop_lag_max_ms=0.0,
+        progress=Progress(slot, 0, 0, 0, 0),
     )
 
 

@@ -22,6 +22,7 @@ from consensusllm.paxos.messages import (
     SnapshotChunk,
 )
 from consensusllm.replica.outcomes import Failure, FailureKind
+from consensusllm.replica.progress import Progress
 from consensusllm.replica.requests import RETRY_AFTER_MAX_MS, RETRY_AFTER_MIN_MS
 from consensusllm.storage.port import Damaged, DiskFailed
 from consensusllm.wire.commands import encode_command
@@ -304,6 +305,54 @@ def test_a_snapshot_that_does_not_verify_is_not_installed_and_is_fetched_again()
     cluster.run(3.0)
     assert spoiled
     assert cluster.replicas[late].machine.get("k60") == b"v"
+
+
+def test_a_snapshot_is_sent_no_faster_than_told_and_its_progress_is_known() -> None:
+    cluster = ReplicaCluster(
+        snapshot_every_slots=20,
+        snapshot_bytes_per_s=640,
+        paxos={"log_retain_bytes": 0, "chunk_bytes": 64},
+    )
+    cluster.open_session()
+    late = cluster.follower()
+    cluster.crash(late)
+    for number in range(1, 61):
+        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    cluster.start(late)
+    begin = cluster.now
+    seen: list[Progress] = []
+    while cluster.replicas[late].snapshot_slot == 0:
+        cluster.run(0.05)
+        seen.append(cluster.replicas[late].progress)
+        assert cluster.now < begin + 60.0
+    chunks = [m for _, dst, m in cluster.sent if isinstance(m, SnapshotChunk) and dst == late]
+    sent_bytes = sum(len(chunk.data) for chunk in chunks)
+    # Two peers may each serve, and one chunk each is free.
+    assert cluster.now - begin >= (sent_bytes - 2 * 64) / (2 * 640)
+    received = [one.bytes_received for one in seen if one.bytes]
+    assert received == sorted(received)
+    assert len(set(received)) > 3
+    assert all(one.known_slot >= 60 for one in seen if one.bytes)
+    assert cluster.replicas[late].progress.bytes == 0, "it is over"
+
+
+def test_a_snapshot_that_is_being_taken_says_how_far_it_is() -> None:
+    cluster = ReplicaCluster(size=1, snapshot_every_slots=10_000)
+    cluster.open_session()
+    for number in range(1, 1_001):
+        cluster.submit(1, Put(f"k{number}", b"%100d" % number), number)
+    replica = cluster.replicas[1]
+    assert replica.progress.records == 0
+    replica.take_snapshot()
+    done = []
+    while (job := replica.next_job()) is not None:
+        job.run(cluster.disks[1])
+        done.append((replica.progress.records_encoded, replica.progress.records))
+        job.done()
+    assert done == sorted(done)
+    assert len(done) > 5
+    assert done[-1][0] == done[-1][1] == 1_002
+    assert replica.progress.records == 0
 
 
 def test_a_damaged_snapshot_is_not_served_but_stops_its_node() -> None:

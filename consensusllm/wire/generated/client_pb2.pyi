@@ -314,7 +314,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("cluster_id", "node", "incarnation", "role", "leader", "ballot_seq_num", "ballot_pid", "chosen_through", "applied_slot", "state_hash", "snapshot_slot", "log_first_slot", "log_bytes", "members", "models", "conversations", "keys", "loop_lag_ms", "uptime_ms", "version", "transport", "orchestrator_address", "pending", "elections")
+    __slots__ = ("cluster_id", "node", "incarnation", "role", "leader", "ballot_seq_num", "ballot_pid", "chosen_through", "applied_slot", "state_hash", "snapshot_slot", "log_first_slot", "log_bytes", "members", "models", "conversations", "keys", "loop_lag_ms", "uptime_ms", "version", "transport", "orchestrator_address", "pending", "elections", "loop_lag_max_ms", "progress")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -339,6 +339,8 @@ class Status(_message.Message):
     ORCHESTRATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
     ELECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LOOP_LAG_MAX_MS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node: int
     incarnation: int
@@ -363,7 +365,23 @@ class Status(_message.Message):
     orchestrator_address: str
     pending: int
     elections: int
-    def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., leader: _Optional[int] = ..., ballot_seq_num: _Optional[int] = ..., ballot_pid: _Optional[int] = ..., chosen_through: _Optional[int] = ..., applied_slot: _Optional[int] = ..., state_hash: _Optional[str] = ..., snapshot_slot: _Optional[int] = ..., log_first_slot: _Optional[int] = ..., log_bytes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., conversations: _Optional[int] = ..., keys: _Optional[int] = ..., loop_lag_ms: _Optional[float] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., transport: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., pending: _Optional[int] = ..., elections: _Optional[int] = ...) -> None: ...
+    loop_lag_max_ms: float
+    progress: Progress
+    def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., leader: _Optional[int] = ..., ballot_seq_num: _Optional[int] = ..., ballot_pid: _Optional[int] = ..., chosen_through: _Optional[int] = ..., applied_slot: _Optional[int] = ..., state_hash: _Optional[str] = ..., snapshot_slot: _Optional[int] = ..., log_first_slot: _Optional[int] = ..., log_bytes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., conversations: _Optional[int] = ..., keys: _Optional[int] = ..., loop_lag_ms: _Optional[float] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., transport: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., pending: _Optional[int] = ..., elections: _Optional[int] = ..., loop_lag_max_ms: _Optional[float] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("known_slot", "records_encoded", "records", "bytes_received", "bytes")
+    KNOWN_SLOT_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_ENCODED_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    known_slot: int
+    records_encoded: int
+    records: int
+    bytes_received: int
+    bytes: int
+    def __init__(self, known_slot: _Optional[int] = ..., records_encoded: _Optional[int] = ..., records: _Optional[int] = ..., bytes_received: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class MemberStatus(_message.Message):
     __slots__ = ("node", "address", "live", "chosen_through", "connected", "queued_bytes")

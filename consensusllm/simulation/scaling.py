@@ -1,0 +1,268 @@
+"""What distance and numbers cost: ``python -m consensusllm.simulation.scaling`` prints two tables.
+
+The first is worked out: what a leader sends and computes for a command. The second is measured in
+simulated time: clusters of the product's own replicas, every node equally far from every other,
+without faults but for leaders that lose power. A write is measured from its arrival at a node to
+the moment at which that node may answer it. Computing costs no time there, so those figures are
+distance and disk alone, and the same for the same seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from consensusllm.conversations.commands import OpenSession, Operation, Put, Reply, SessionCommand
+from consensusllm.paxos import Ballot, Batch, PaxosConfig
+from consensusllm.paxos.messages import Accept
+from consensusllm.replica.outcomes import Failure
+from consensusllm.replica.replica import ReplicaConfig
+from consensusllm.wire.commands import encode_command
+from consensusllm.wire.peer import encode_message
+
+from .cluster import Cluster
+from .node import Node
+from .run import discard, repeatable
+from .trace import Trace
+from .virtual_loop import VirtualLoop
+
+NODES = (3, 5, 7, 9)
+DELAYS_MS = (0.25, 5.0, 25.0, 75.0, 150.0)
+"""One way, on average: a rack, a region, a continent, an ocean, the other side of the earth."""
+
+BATCHES = (1, 16, 64, 256)
+"""Commands in a slot."""
+
+MESSAGE_US = 100.0
+"""CPU of one process for a gRPC message out and one in, whatever their size: what `consensusllm
+bench` measured, from 75 to 150."""
+
+COMMAND_US = 45.0
+"""CPU of a leader for a command by itself: decoding, applying, answering. It is about what
+`consensusllm bench` shows of the leader with 256 outstanding."""
+
+HEARTBEAT_S, ELECTION_TIMEOUT_S = 0.05, 0.5
+"""The product's defaults."""
+
+PATIENCE_S = 120.0
+SETTLING_S = 3.0
+LOOK_S = 0.01
+_SESSION = b"wide area client"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a command costs its leader: messages to and from peers, bytes to all peers, and CPU."""
+
+    nodes: int
+    batch: int
+    messages: float
+    sent_bytes: float
+    cpu_us: float
+
+    @property
+    def per_second(self) -> float:
+        """What one core can do."""
+        return 1e6 / self.cpu_us
+
+
+def load(nodes: int, batch: int, value_bytes: int = 256) -> Load:
+    """Of puts, in slots of ``batch`` commands. Each slot is one Accept to and one Accepted from
+    each peer; the end of the chosen prefix rides along with the next."""
+    put = Put("key/0000", bytes(value_bytes))
+    command = encode_command(SessionCommand(_SESSION, 1_000_000, 999_999, put))
+    slot = Batch.pack(1_700_000_000_000, [command] * batch)
+    accept = Accept(1, Ballot(7, 1, 1_000_000), (slot,), 999_999)
+    peers = nodes - 1
+    return Load(
+        nodes,
+        batch,
+        messages=2 * peers / batch,
+        sent_bytes=peers * len(encode_message(accept)) / batch,
+        # One pair of messages a peer, and one with the clients whose commands are in the slot.
+        cpu_us=COMMAND_US + (peers + 1) * MESSAGE_US / batch,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Medians in simulated ms: of a write that a client gives to the leader, and to a follower; and
+    from a leader's loss of power to the next write that a survivor answers, the longest too."""
+
+    nodes: int
+    delay_ms: float
+    leader_ms: float
+    follower_ms: float
+    failover_ms: float
+    failover_most_ms: float
+
+
+class _Quiet(Cluster):
+    """As the product is configured, but for the time that is measured."""
+
+    def replica_config(self, node: Node) -> ReplicaConfig:
+        usual = super().replica_config(node)
+        paxos = PaxosConfig(
+            node=node.number,
+            members=self.members,
+            epoch_ms=usual.paxos.epoch_ms,
+            heartbeat_s=HEARTBEAT_S,
+            election_timeout_s=ELECTION_TIMEOUT_S,
+        )
+        return ReplicaConfig(paxos=paxos, limits=usual.limits)
+
+
+def measure(
+    nodes: int, delay_ms: float, *, writes: int = 30, failovers: int = 10, seed: int = 1
+) -> Row:
+    """One cluster; from 3 nodes on, so that one may be lost."""
+    assert nodes >= 3
+    loop = VirtualLoop()
+    failures: list[BaseException] = []
+    rows: list[Row] = []
+
+    def failed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        failures.append(context.get("exception") or RuntimeError(context["message"]))
+        loop.stop()
+
+    loop.set_exception_handler(failed)
+    with repeatable(failures, loop):
+        cluster = _Quiet(loop, f"{seed}/{nodes}/{delay_ms}", nodes, Trace(loop.time))
+        cluster.network.weather.delay_s = delay_ms / 1000
+        cluster.fair_weather = replace(cluster.network.weather)
+
+        async def main() -> None:
+            rows.append(await _row(cluster, delay_ms, writes, failovers))
+
+        task = loop.create_task(main())
+        task.add_done_callback(lambda _: loop.stop())
+        loop.run_forever()
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            failures.append(error)
+        discard(loop)
+    if failures:
+        raise failures[0]
+    return rows[0]
+
+
+async def _row(cluster: Cluster, delay_ms: float, writes: int, failovers: int) -> Row:
+    cluster.start()
+    writer = _Writer(cluster)
+    await writer.write(cluster.members[0], OpenSession())
+    leaders, followers, gaps = [], [], []
+    await _settle(cluster)
+    for _ in range(writes):
+        leader = cluster.leader()
+        assert leader is not None
+        leaders.append(await writer.put(leader))
+        followers.append(await writer.put(_another(cluster, leader)))
+    for _ in range(failovers):
+        leader = cluster.leader()
+        assert leader is not None
+        cluster.nodes[leader].crash()
+        gaps.append(await writer.put(_another(cluster, leader)))
+        cluster.nodes[leader].start()
+        await _settle(cluster)
+    return Row(
+        len(cluster.members),
+        delay_ms,
+        statistics.median(leaders),
+        statistics.median(followers),
+        statistics.median(gaps),
+        max(gaps),
+    )
+
+
+class _Writer:
+    """One client, one write at a time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._number = 0
+
+    async def put(self, node: int) -> float:
+        """How long it took, in simulated ms."""
+        self._number += 1
+        return await self.write(node, Put("key", b"%256d" % self._number))
+
+    async def write(self, node: int, operation: Operation) -> float:
+        loop = self._cluster.loop
+        outcome: asyncio.Future[Reply | Failure] = loop.create_future()
+        number = self._number
+        command = SessionCommand(_SESSION, number, number, operation)
+        life = self._cluster.life(node)
+        assert life is not None
+        begin = loop.time()
+        life.submit(encode_command(command), command, PATIENCE_S, outcome.set_result)
+        answer = await outcome
+        assert not isinstance(answer, Failure), answer
+        return (loop.time() - begin) * 1000
+
+
+def _another(cluster: Cluster, leader: int) -> int:
+    return next(number for number in cluster.members if number != leader)
+
+
+async def _settle(cluster: Cluster) -> None:
+    """Until one leads, everybody has applied the same, and nobody is about to stand up."""
+    await asyncio.sleep(SETTLING_S)
+    while cluster.unsettled():
+        cluster.look()
+        await asyncio.sleep(LOOK_S)
+
+
+def load_table(loads: Sequence[Load]) -> str:
+    """In Markdown."""
+    head = ["Nodes", "Commands a slot", "Peer messages a command", "Bytes sent a command"]
+    rows = [
+        [
+            str(one.nodes),
+            str(one.batch),
+            f"{one.messages:.3g}",
+            f"{one.sent_bytes:,.0f}",
+            f"{one.cpu_us:.0f}",
+            f"{one.per_second:,.0f}",
+        ]
+        for one in loads
+    ]
+    return _markdown([*head, "CPU us a command", "Commands a second and core"], rows)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """In Markdown."""
+    head = ["One-way delay, ms", "Nodes", "Write at the leader, ms", "Write at a follower, ms"]
+    lines = [
+        [
+            f"{row.delay_ms:g}",
+            str(row.nodes),
+            f"{row.leader_ms:.1f}",
+            f"{row.follower_ms:.1f}",
+            f"{row.failover_ms:,.0f}",
+            f"{row.failover_most_ms:,.0f}",
+        ]
+        for row in rows
+    ]
+    return _markdown([*head, "Failover, median ms", "Failover, most ms"], lines)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main() -> None:
+    print(load_table([load(nodes, batch) for nodes in NODES for batch in BATCHES]), end="\n\n")
+    rows = []
+    for delay_ms in DELAYS_MS:
+        for nodes in NODES:
+            print(f"{nodes} nodes, {delay_ms:g} ms", file=sys.stderr, flush=True)
+            rows.append(measure(nodes, delay_ms))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
