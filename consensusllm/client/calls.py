@@ -93,7 +93,7 @@ class Calls:
         Unavailable or Overloaded, and a node's word InvalidRequest or Unauthenticated.
         """
         waits = pauses(self._random)
-        sent = followed = False
+        sent = followed = moved = False
         failure: ConsensusError
         while True:
             remaining_s = max(0.001, deadline.remaining_s())
@@ -109,6 +109,8 @@ class Calls:
                 sent = sent or lost.sent
                 failure = self._unavailable(deadline, str(lost))
                 self._nodes.leave(lost.address)
+                if not moved and self._nodes.current != lost.address:
+                    moved, wait_s = True, 0.0  # the first move to another node is made at once
             except (Overloaded, Unauthenticated) as error:
                 failure = error
                 break

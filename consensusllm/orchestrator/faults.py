@@ -213,16 +213,17 @@ class FaultTable:
 
     # What becomes of a message ---------------------------------------------------------------
 
-    def route(self, src: int, dst: int) -> Decision:
-        """What becomes of a message handed in now: it is lost, delayed, or delivered at once."""
-        if lost := self.lost(src, dst):
+    def route(self, src: int, dst: int, *, ended: bool = False) -> Decision:
+        """What becomes of a message handed in now: it is lost, delayed, or delivered at once.
+        ``ended``: it is no node's, but says that the connection of ``src`` has ended."""
+        if lost := self.lost(src, dst, ended=ended):
             return lost
         delay_s = self.delay_s(src, dst)
-        return Decision(delay_s=delay_s) if delay_s > 0 else self.deliver(src, dst)
+        return Decision(delay_s=delay_s) if delay_s > 0 else self.deliver(src, dst, ended=ended)
 
-    def deliver(self, src: int, dst: int) -> Decision:
+    def deliver(self, src: int, dst: int, *, ended: bool = False) -> Decision:
         """What becomes of a message whose delay is over; never a further delay."""
-        if lost := self.lost(src, dst):
+        if lost := self.lost(src, dst, ended=ended):
             return lost
         shape = self._shapes.get(_pair(src, dst))
         if shape is None or not shape.percent:
@@ -231,11 +232,12 @@ class FaultTable:
             return DROPPED
         return DUPLICATED if self._roll(shape, "duplicate") else DELIVERED
 
-    def lost(self, src: int, dst: int) -> Decision | None:
-        """Why no message can pass from ``src`` to ``dst`` now; None when it can."""
+    def lost(self, src: int, dst: int, *, ended: bool = False) -> Decision | None:
+        """Why no message can pass from ``src`` to ``dst`` now; None when it can. That a connection
+        has ended is also heard of a node that is down."""
         if src not in self.members or dst not in self.members:
             return NO_SUCH_NODE
-        if src in self._down or dst in self._down:
+        if (src in self._down and not ended) or dst in self._down:
             return DOWN
         return CUT if (src, dst) in self._cut else None
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ..transport import Outbox, QueueLimits
+from ..transport import GONE, Outbox, QueueLimits, checksum
 from ..wire.generated import orchestrator_pb2, peer_pb2
 from .faults import Decision, FaultTable
 
@@ -120,9 +120,20 @@ class Relay:
         return newer
 
     def detach(self, place: Attached) -> None:
-        """``place``'s stream is over; what waits for it is lost."""
-        if self._attached.get(place.node) is place:
-            del self._attached[place.node]
+        """``place``'s stream is over; what waits for it is lost. The others are told, over the
+        same links, as by the end of a connection."""
+        if self._attached.get(place.node) is not place:
+            return
+        del self._attached[place.node]
+        for node in self.attached():
+            envelope = peer_pb2.Envelope(
+                cluster_id=self.cluster_id,
+                src=place.node,
+                dst=node,
+                kind=GONE,
+                checksum=checksum(self.cluster_id, place.node, node, GONE, b""),
+            )
+            self._route(envelope)
 
     def take_in(self, place: Attached, envelopes: Iterable[peer_pb2.Envelope]) -> None:
         """Relay a batch from ``place``. Raises ``Forged`` at an envelope that is not its own."""
@@ -166,13 +177,13 @@ class Relay:
         self._set_timer()
 
     def _is_lost(self, envelope: peer_pb2.Envelope) -> bool:
-        lost = self.faults.lost(envelope.src, envelope.dst)
+        lost = self.faults.lost(envelope.src, envelope.dst, ended=envelope.kind == GONE)
         if lost is not None:
             self._trace(envelope, lost.fate)
         return lost is not None
 
     def _route(self, envelope: peer_pb2.Envelope) -> None:
-        decision = self.faults.route(envelope.src, envelope.dst)
+        decision = self.faults.route(envelope.src, envelope.dst, ended=envelope.kind == GONE)
         if decision.delay_s > 0:
             self._hold(envelope, decision.delay_s)
         else:
@@ -221,7 +232,8 @@ class Relay:
             held = heapq.heappop(self._held)
             self._held_bytes -= held.size_bytes
             envelope = held.envelope
-            self._settle(envelope, self.faults.deliver(envelope.src, envelope.dst))
+            ended = envelope.kind == GONE
+            self._settle(envelope, self.faults.deliver(envelope.src, envelope.dst, ended=ended))
         self._set_timer()
 
     # Trace ---------------------------------------------------------------------------------

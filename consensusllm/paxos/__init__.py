@@ -3,10 +3,10 @@
 from .ballot import BOTTOM, Ballot
 from .batch import Batch, MalformedBatch
 from .config import PaxosConfig
-from .node import NotLeader, PaxosNode
+from .node import PaxosNode
 from .proposer import Overloaded
 from .ready import Install, Persist, Ready, Recovered, SnapshotRead
-from .roles import TRANSITIONS, Event, Role
+from .roles import TRANSITIONS, Event, NotLeader, Role
 
 __all__ = [
     "BOTTOM",

@@ -1,75 +1,98 @@
 """Who may try to lead, and when: failure detection, pre-vote, randomised back-off.
 
 Paxos is safe with any number of proposers and live with one (Paxos Made Simple, 2.4). A replica
-tries only after an election timeout without a leader, at a random moment within the next one, and
-only when a quorum answers that it hears no leader either (pre-vote, Raft thesis 9.6). The answers
-also show that the replica hears a quorum, so one that can speak but not hear never disturbs.
+tries only after a silence of the leader that is long by what it has measured (see `timing`), or
+soon after the leader's connection has ended, as that of a process that died does. It waits a
+random while more, and leads only when a quorum answers that it hears no leader either (pre-vote,
+Raft thesis 9.6). The answers also show that the replica hears a quorum, so one that can speak but
+not hear never disturbs, and a connection that ended without a death deposes nobody.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from .ballot import BOTTOM, Ballot
+from .ballot import Ballot
 from .config import PaxosConfig
 from .messages import PreVote, PreVoteReply
 from .outbox import Outbox
 from .quorum import is_quorum
+from .timing import Timing
 
 _STRETCH_MAX = 4
 """Fruitless tries stretch the back-off by at most two to this power."""
 
 
 class Election:
-    def __init__(self, config: PaxosConfig, promised: Ballot, outbox: Outbox, rng: Random) -> None:
+    """All times are of ``timing.time``, the clock of silences."""
+
+    def __init__(
+        self, config: PaxosConfig, promised: Ballot, outbox: Outbox, rng: Random, timing: Timing
+    ) -> None:
         self._config = config
         self._outbox = outbox
         self._rng = rng
+        self._timing = timing
         self._highest_seen = promised
-        self._heard_at: float | None = None
-        self._deadline = 0.0
+        self._heard: int | None = None  # who led last
+        self._heard_at = 0.0
         self._tries = 0  # since a leader was heard
+        self._gone = False  # the connection of whoever led last has ended
         self._candidate: Ballot | None = None
+        self._asked_at = 0.0
         self._grants: set[int] = set()
         self.leader: int | None = None
+        # Nobody leads yet. A cluster of one has nobody to wait for.
+        self._deadline = timing.time
+        if config.peers:
+            self._wait_for_leader()
 
-    def start(self, now: float) -> None:
-        """Nobody leads yet. A cluster of one has nobody to wait for."""
-        if self._config.peers:
-            self._back_off(now)
-        else:
-            self._deadline = now
-
-    def _back_off(self, now: float) -> None:
-        """The next try is one to two election timeouts away, at random; and further with every
-        try that led to nothing, because round trips may be longer than the timeout foresees."""
-        stretch = 2 ** min(max(0, self._tries - 1), _STRETCH_MAX)
-        self._deadline = now + self._config.election_timeout_s * stretch * (
-            1.0 + self._rng.random()
+    def _wait_for_leader(self) -> None:
+        self._deadline = (
+            self._timing.time + self._timing.timeout_s + self._timing.spread_s * self._rng.random()
         )
+
+    def _back_off(self) -> None:
+        """The next try is one to two times what a try is given away, at random; and further with
+        every try that led to nothing, because round trips may be longer than is foreseen."""
+        stretch = 2 ** min(max(0, self._tries - 1), _STRETCH_MAX)
+        wait_s = self._timing.patience_s
+        if self._gone:  # at first without regard to who else tries: one of them wins all the same
+            wait_s = self._timing.grace_s + (self._timing.round_trip_s if self._tries else 0.0)
+        self._deadline = self._timing.time + wait_s * stretch * (1.0 + self._rng.random())
 
     def saw(self, ballot: Ballot) -> None:
         """A ballot that somebody uses: one's own next one must be above it."""
         self._highest_seen = max(self._highest_seen, ballot)
 
-    def heard_leader(self, leader: int, now: float) -> None:
-        self.leader = leader
-        self._heard_at = now
+    def heard_leader(self, leader: int) -> None:
+        if leader == self._heard:
+            self._timing.measured_silence(self._timing.time - self._heard_at)
+        self.leader = self._heard = leader
+        self._heard_at = self._timing.time
         self._tries = 0
+        self._gone = False
         self._candidate = None
-        self._back_off(now)
+        self._wait_for_leader()
 
-    def stand_down(self, now: float) -> None:
+    def peer_gone(self, peer: int) -> None:
+        """The connection of ``peer`` has ended, and what it sent before has arrived."""
+        if peer == self.leader and not self._gone:
+            self._gone = True
+            self._back_off()
+
+    def stand_down(self) -> None:
         """A try or a leadership has ended: a nack never triggers an immediate next try."""
         self.leader = None
         self._candidate = None
-        self._back_off(now)
+        self._gone = False
+        self._back_off()
 
-    def hears_leader(self, now: float) -> bool:
+    def hears_leader(self) -> bool:
         return (
-            self._heard_at is not None
-            and now < self._heard_at + self._config.election_timeout_s
-            and self.leader is not None
+            self.leader is not None
+            and not self._gone
+            and self._timing.time < self._heard_at + self._timing.timeout_s
         )
 
     def won(self) -> None:
@@ -80,21 +103,28 @@ class Election:
         """A ballot of one's own above every one that was promised or seen."""
         return max(self._highest_seen, promised).above(self._config.node)
 
-    def tick(self, promised: Ballot, now: float) -> bool:
+    def due(self) -> bool:
+        return self._timing.time >= self._deadline
+
+    def tick(self, promised: Ballot) -> bool:
         """Ask for pre-votes when it is time. Whether they are won already (a cluster of one)."""
-        if now < self._deadline:
+        if not self.due():
             return False
         self.leader = None
         self._tries += 1
-        self._candidate = self.next_ballot(promised)
+        if self._gone and self._tries > _STRETCH_MAX:
+            self._gone, self._tries = False, 1  # the others would have noticed a death by now
+        ballot = self.next_ballot(promised)
+        if ballot != self._candidate:
+            self._candidate, self._asked_at = ballot, self._timing.time
         self._grants = {self._config.node}
         for peer in self._config.peers:
-            self._outbox.send(peer, PreVote(self._config.node, self._candidate))
-        self._back_off(now)
+            self._outbox.send(peer, PreVote(self._config.node, ballot))
+        self._back_off()
         return is_quorum(self._grants, self._config.members)
 
-    def on_pre_vote(self, request: PreVote, promised: Ballot, leading: bool, now: float) -> None:
-        granted = request.ballot > promised and not leading and not self.hears_leader(now)
+    def on_pre_vote(self, request: PreVote, promised: Ballot, leading: bool) -> None:
+        granted = request.ballot > promised and not leading and not self.hears_leader()
         self._outbox.send(
             request.sender, PreVoteReply(self._config.node, request.ballot, granted, promised)
         )
@@ -105,11 +135,11 @@ class Election:
         if reply.ballot != self._candidate or not reply.granted:
             return False
         self._grants.add(reply.sender)
-        return is_quorum(self._grants, self._config.members)
+        if not is_quorum(self._grants, self._config.members):
+            return False
+        self._timing.measured_round_trip(self._timing.time - self._asked_at)
+        return True
 
     def deadline(self) -> float:
-        return self._deadline
-
-    @property
-    def highest_seen(self) -> Ballot:
-        return max(self._highest_seen, BOTTOM)
+        """When to look again, on the owner's clock."""
+        return self._timing.when(self._deadline)

@@ -8,6 +8,8 @@ hears nobody lacks (6.2).
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable
 
 from .ballot import Ballot
@@ -15,12 +17,18 @@ from .config import PaxosConfig
 from .messages import Heartbeat, HeartbeatReply
 from .outbox import Outbox
 from .quorum import majority
+from .timing import Timing
+
+_ROUNDS = 64
+"""How many of the latest rounds are remembered by when they began."""
 
 
 class Heartbeats:
-    def __init__(self, config: PaxosConfig, outbox: Outbox) -> None:
+    def __init__(self, config: PaxosConfig, outbox: Outbox, timing: Timing) -> None:
         self._config = config
         self._outbox = outbox
+        self._timing = timing
+        self._began: deque[tuple[int, float]] = deque(maxlen=_ROUNDS)  # not answered yet
         self.round = 0
         self._replied_round: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
@@ -30,15 +38,23 @@ class Heartbeats:
     def start(self, promised_by: Iterable[int], now: float) -> None:
         """A ballot begins. Those who have just promised it count as heard."""
         self._replied_round = {}
-        self._heard_at = {peer: now for peer in promised_by if peer != self._config.node}
+        heard_at = self._timing.time
+        self._heard_at = {peer: heard_at for peer in promised_by if peer != self._config.node}
+        self._began.clear()
         self._next_at = now
         self.chosen_through = {}
 
     def begin_round(self, ballot: Ballot, next_slot: int, chosen_through: int, now: float) -> int:
         """Send a heartbeat to every peer; the number of the round that it opens."""
         self.round += 1
+        self._began.append((self.round, self._timing.time))
         heartbeat = Heartbeat(
-            self._config.node, ballot.at(next_slot), chosen_through, self.round, self.live(now)
+            self._config.node,
+            ballot.at(next_slot),
+            chosen_through,
+            self.round,
+            self.live(),
+            self._timing.round_trip_ms,
         )
         for peer in self._config.peers:
             self._outbox.send(peer, heartbeat)
@@ -48,17 +64,22 @@ class Heartbeats:
     def due(self, now: float) -> bool:
         return now >= self._next_at
 
-    def on_reply(self, reply: HeartbeatReply, now: float) -> None:
+    def on_reply(self, reply: HeartbeatReply) -> None:
         if reply.round > self.round:
             return  # of an earlier life of this node
         sender = reply.sender
-        self._heard_at[sender] = now
+        self._heard_at[sender] = self._timing.time
         self._replied_round[sender] = max(reply.round, self._replied_round.get(sender, 0))
         self.chosen_through[sender] = reply.chosen_through
+        confirmed_round = self.confirmed_round()
+        while self._began and self._began[0][0] <= confirmed_round:
+            number, began_at = self._began.popleft()
+            if number == confirmed_round:
+                self._timing.measured_round_trip(self._timing.time - began_at)
 
-    def heard(self, peer: int, now: float) -> None:
+    def heard(self, peer: int) -> None:
         """A vote arrived: the peer lives, though it confirms no round."""
-        self._heard_at[peer] = now
+        self._heard_at[peer] = self._timing.time
 
     def confirmed_round(self) -> int:
         """The highest round that a quorum, oneself included, has answered or outlived."""
@@ -68,14 +89,18 @@ class Heartbeats:
         rounds = sorted(self._replied_round.values(), reverse=True)
         return rounds[needed - 1] if len(rounds) >= needed else 0
 
-    def live(self, now: float) -> tuple[int, ...]:
+    def live(self) -> tuple[int, ...]:
         """Members heard from within an election timeout, oneself included."""
-        since = now - self._config.election_timeout_s
+        return self._heard_within(self._timing.timeout_s)
+
+    def lost_quorum(self) -> bool:
+        heard = self._heard_within(self._timing.quorum_timeout_s)
+        return len(heard) < majority(len(self._config.members))
+
+    def _heard_within(self, seconds: float) -> tuple[int, ...]:
+        since = self._timing.time - seconds
         peers = [peer for peer, heard_at in self._heard_at.items() if heard_at > since]
         return tuple(sorted([self._config.node, *peers]))
 
-    def lost_quorum(self, now: float) -> bool:
-        return len(self.live(now)) < majority(len(self._config.members))
-
     def deadline(self) -> float:
-        return self._next_at
+        return min(self._next_at, self._timing.when(math.inf))

@@ -18,6 +18,7 @@ from .log import Log
 from .messages import CatchUp, CatchUpReply, Compacted, SnapshotChunk, SnapshotRequest
 from .outbox import Outbox
 from .ready import Install, SnapshotRead
+from .timing import Timing
 
 _PATIENCE = 3
 """Unanswered questions after which another peer's snapshot, or its log, is as good."""
@@ -44,9 +45,16 @@ class _Transfer:
 
 class Learner:
     def __init__(
-        self, config: PaxosConfig, log: Log, acceptor: Acceptor, outbox: Outbox, rng: Random
+        self,
+        config: PaxosConfig,
+        log: Log,
+        acceptor: Acceptor,
+        outbox: Outbox,
+        rng: Random,
+        timing: Timing,
     ) -> None:
         self._config = config
+        self._timing = timing
         self._log = log
         self._acceptor = acceptor
         self._outbox = outbox
@@ -192,7 +200,7 @@ class Learner:
         peer = self._fetch.peer
         if self._transfer is not None:
             self._transfer.silences += 1
-        if self._fetch.asked_at + self._config.resend_s <= now:
+        if self._fetch.asked_at + self._timing.resend_s <= now:
             peer = self._rng.choice(self._config.peers)  # it does not answer: try another
         self._ask(peer, now)
 
@@ -219,4 +227,4 @@ class Learner:
             # Who said that a snapshot is needed may be gone, and another's log reach back further.
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
         self._fetch = _Fetch(peer, now)
-        self._fetch_at = now + self._config.resend_s
+        self._fetch_at = now + self._timing.resend_s

@@ -43,18 +43,11 @@ from .outbox import Outbox
 from .proposer import Proposer
 from .reads import Reads
 from .ready import Ready, Recovered
-from .roles import TRANSITIONS, Event, Role
+from .roles import TRANSITIONS, Event, NotLeader, Role
+from .timing import Timing
 
 _DELIVER_BYTES = 1 << 20
 """Chosen batches that one Ready hands out: a bound, so that applying them cannot hold the owner."""
-
-
-class NotLeader(Exception):
-    """This node does not lead; ``leader`` is whom it believes to (None: it knows of none)."""
-
-    def __init__(self, leader: int | None) -> None:
-        super().__init__(f"not the leader; {leader or 'nobody'} is believed to be")
-        self.leader = leader
 
 
 class PaxosNode:
@@ -66,12 +59,13 @@ class PaxosNode:
         self.config = config
         self._now = now
         self._outbox = Outbox()
+        self._timing = timing = Timing(config, now)
         self._log = Log(recovered.entries, recovered.chosen_through, recovered.compacted_through)
         self._acceptor = Acceptor(config, recovered, self._log, self._outbox)
-        self._proposer = Proposer(config, self._log, self._acceptor, self._outbox)
-        self._learner = Learner(config, self._log, self._acceptor, self._outbox, rng)
-        self._election = Election(config, recovered.promised, self._outbox, rng)
-        self._heartbeats = Heartbeats(config, self._outbox)
+        self._proposer = Proposer(config, self._log, self._acceptor, self._outbox, timing)
+        self._learner = Learner(config, self._log, self._acceptor, self._outbox, rng, timing)
+        self._election = Election(config, recovered.promised, self._outbox, rng, timing)
+        self._heartbeats = Heartbeats(config, self._outbox, timing)
         self._reads = Reads(self._heartbeats)
         self._delivered = recovered.snapshot_slot
         self._applied = recovered.snapshot_slot
@@ -80,7 +74,6 @@ class PaxosNode:
         self._admission: Rejoined | None = None
         self.role = Role.FOLLOWING if recovered.voting else Role.LEARNING
         self.elections = 0
-        self._election.start(now)
         self._handlers: dict[type, Callable[[Any], None]] = {
             PreVote: self._on_pre_vote,
             PreVoteReply: self._on_pre_vote_reply,
@@ -108,6 +101,12 @@ class PaxosNode:
         self._advance(now)
         if message.sender in self.config.peers:
             self._handlers[type(message)](message)
+
+    def peer_gone(self, peer: int, now: float) -> None:
+        """The connection of ``peer`` has ended, and everything that it sent on it was received: it
+        may have died. A hint, which need not be true."""
+        self._advance(now)
+        self._election.peer_gone(peer)
 
     def propose(self, command: bytes, now: float) -> None:
         """Queue ``command`` for the log. Raises NotLeader or Overloaded; nothing is queued then.
@@ -141,7 +140,7 @@ class PaxosNode:
         elif self.role is Role.PREPARING:
             self._tick_preparing()
         elif self.role is Role.FOLLOWING:
-            if self._election.tick(self._acceptor.promised, now):
+            if self._election.tick(self._acceptor.promised):
                 self._prepare(Event.PRE_VOTE_WON)
         elif now >= self._rejoin_at:
             self._rejoin_at = now + self.config.election_timeout_s
@@ -289,7 +288,7 @@ class PaxosNode:
     def live(self) -> tuple[int, ...]:
         """Members that the leader hears, as far as this node knows; () while there is no leader."""
         if self.role is Role.LEADING:
-            return self._heartbeats.live(self._now)
+            return self._heartbeats.live()
         return self._live if self.leader is not None else ()
 
     def progress(self) -> dict[int, int]:
@@ -301,6 +300,7 @@ class PaxosNode:
     def _advance(self, now: float) -> None:
         assert now >= self._now, "time does not go back"
         self._now = now
+        self._timing.advance(now)
 
     def _turn(self, event: Event) -> None:
         self.role = TRANSITIONS[self.role, event]
@@ -310,7 +310,7 @@ class PaxosNode:
             self._turn(event)
             self._proposer.stop()
             self._reads.fail()
-            self._election.stand_down(self._now)
+            self._election.stand_down()
 
     def _prepare(self, event: Event) -> None:
         self._turn(event)
@@ -318,17 +318,17 @@ class PaxosNode:
         self.elections += 1
         ballot = self._election.next_ballot(self._acceptor.promised)
         self._election.saw(ballot)
-        self._election.stand_down(self._now)
+        self._election.stand_down()
         self._proposer.prepare(ballot, self._now)
 
     def _tick_preparing(self) -> None:
-        if self._now >= self._election.deadline():
+        if self._election.due():
             self._step_down(Event.QUORUM_LOST)
         else:
             self._proposer.tick(self._now)
 
     def _tick_leading(self) -> None:
-        if self._heartbeats.lost_quorum(self._now):
+        if self._heartbeats.lost_quorum():
             self._step_down(Event.QUORUM_LOST)
             return
         self._proposer.tick(self._now)
@@ -355,9 +355,8 @@ class PaxosNode:
 
     def _on_pre_vote(self, request: PreVote) -> None:
         if self._acceptor.voting:
-            self._election.on_pre_vote(
-                request, self._acceptor.promised, self.role is Role.LEADING, self._now
-            )
+            leading = self.role is Role.LEADING
+            self._election.on_pre_vote(request, self._acceptor.promised, leading)
 
     def _on_pre_vote_reply(self, reply: PreVoteReply) -> None:
         won = self._election.on_pre_vote_reply(reply)
@@ -365,7 +364,7 @@ class PaxosNode:
             return
         if won:
             self._prepare(Event.PRE_VOTE_WON)
-        elif not reply.granted and not self._election.hears_leader(self._now):
+        elif not reply.granted and not self._election.hears_leader():
             # It hears a leader that this node does not: learn through it.
             self._outbox.send(reply.sender, CatchUp(self.config.node, self._log.chosen_through + 1))
 
@@ -379,12 +378,13 @@ class PaxosNode:
             return False
         if ballot.pid != self.config.node:
             self._step_down(Event.HIGHER_BALLOT)
-        self._election.heard_leader(ballot.pid, self._now)
+        self._election.heard_leader(ballot.pid)
         return True
 
     def _on_heartbeat(self, heartbeat: Heartbeat) -> None:
         if self._follow(heartbeat.sender, heartbeat.ballot):
             self._live = heartbeat.live
+            self._timing.told_round_trip(heartbeat.round_trip_ms)
             self._learn_commit(heartbeat.ballot, heartbeat.chosen_through)
             if self._acceptor.voting:  # a lost disk may have promised more: it confirms nobody
                 self._outbox.send(
@@ -399,7 +399,7 @@ class PaxosNode:
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
         if self._leads(reply.ballot):
-            self._heartbeats.on_reply(reply, self._now)
+            self._heartbeats.on_reply(reply)
 
     def _on_nack(self, nack: Nack) -> None:
         self._election.saw(nack.promised)
@@ -413,7 +413,7 @@ class PaxosNode:
         higher = prepare.ballot > self._acceptor.promised
         if self._acceptor.on_prepare(prepare) and higher:
             self._step_down(Event.HIGHER_BALLOT)
-            self._election.stand_down(self._now)
+            self._election.stand_down()
 
     def _on_promise(self, promise: Promise) -> None:
         if self.role is not Role.PREPARING or promise.ballot != self._proposer.ballot:
@@ -435,7 +435,7 @@ class PaxosNode:
     def _on_accepted(self, accepted: Accepted) -> None:
         if self._leads(accepted.ballot):
             if accepted.sender != self.config.node:
-                self._heartbeats.heard(accepted.sender, self._now)
+                self._heartbeats.heard(accepted.sender)
             self._proposer.on_accepted(accepted)
 
     def _on_commit(self, commit: Commit) -> None:
@@ -503,4 +503,4 @@ class PaxosNode:
             self._acceptor.admit(admission.ballot.at(0), admission.incarnations)
             self._admission = None
             self._turn(Event.ADMITTED)
-            self._election.stand_down(self._now)
+            self._election.stand_down()

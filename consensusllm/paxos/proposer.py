@@ -18,6 +18,7 @@ from .log import Log
 from .messages import Accept, Accepted, Entry, Prepare, Promise
 from .outbox import Outbox
 from .quorum import is_quorum
+from .timing import Timing
 
 
 class Overloaded(Exception):
@@ -34,8 +35,11 @@ class _Proposal:
 
 
 class Proposer:
-    def __init__(self, config: PaxosConfig, log: Log, acceptor: Acceptor, outbox: Outbox) -> None:
+    def __init__(
+        self, config: PaxosConfig, log: Log, acceptor: Acceptor, outbox: Outbox, timing: Timing
+    ) -> None:
         self._config = config
+        self._timing = timing
         self._log = log
         self._acceptor = acceptor
         self._outbox = outbox
@@ -68,7 +72,7 @@ class Proposer:
         self._acceptor.on_prepare(self._prepare_from(first))
         for peer in self._config.peers:
             self._outbox.send_durable(peer, self._prepare_from(first))
-        self._prepare_at = now + self._config.resend_s
+        self._prepare_at = now + self._timing.resend_s
 
     def _prepare_from(self, op_num: int) -> Prepare:
         """The fence is the one that the ballot began with: what was heard of since was not told to
@@ -263,7 +267,7 @@ class Proposer:
         if self._prepare_at is not None:
             return self._prepare_at
         sent_at = min((proposal.sent_at for proposal in self._window.values()), default=None)
-        return None if sent_at is None else sent_at + self._config.resend_s
+        return None if sent_at is None else sent_at + self._timing.resend_s
 
     def tick(self, now: float) -> None:
         """Send again what has not been answered."""
@@ -273,10 +277,10 @@ class Proposer:
                     chunk = self._next_chunk.get(peer)
                     if chunk is not None:
                         self._outbox.send_durable(peer, self._prepare_from(chunk))
-                self._prepare_at = now + self._config.resend_s
+                self._prepare_at = now + self._timing.resend_s
             return
         for slot, proposal in self._window.items():
-            if now < proposal.sent_at + self._config.resend_s:
+            if now < proposal.sent_at + self._timing.resend_s:
                 continue
             proposal.sent_at = now
             accept = self._accept(slot, [proposal.batch])

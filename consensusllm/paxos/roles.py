@@ -25,9 +25,17 @@ class Event(Enum):
     PRE_VOTE_WON = "a quorum hears no leader and would promise"
     PROMISED_BY_QUORUM = "a quorum promised"
     HIGHER_BALLOT = "a higher ballot was seen"
-    QUORUM_LOST = "no quorum was heard for an election timeout"
+    QUORUM_LOST = "no quorum was heard for long enough"
     COMPACTED = "an acceptor answered that its log begins later: install its snapshot first"
     FENCING = "a member came back without its disk: fence its old life in a new ballot"
+
+
+class NotLeader(Exception):
+    """This node does not lead; ``leader`` is whom it believes to (None: it knows of none)."""
+
+    def __init__(self, leader: int | None) -> None:
+        super().__init__(f"not the leader; {leader or 'nobody'} is believed to be")
+        self.leader = leader
 
 
 TRANSITIONS: dict[tuple[Role, Event], Role] = {

@@ -20,7 +20,7 @@ from consensusllm.conversations.commands import Reply, SessionCommand
 from consensusllm.paxos import Role
 from consensusllm.paxos.messages import Message
 from consensusllm.storage.port import Disk
-from consensusllm.transport.port import Envelope, Transport
+from consensusllm.transport.port import GONE, Envelope, Transport
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.peer import decode_message, encode_message, kind_of
 
@@ -111,6 +111,11 @@ class Runtime:
     # The pump -------------------------------------------------------------------------------
 
     def _receive(self, envelope: Envelope) -> None:
+        if envelope.kind == GONE:
+            if not self._closed:
+                self._guarded(lambda: self.replica.peer_gone(envelope.src, self.clock()))
+                self._schedule()
+            return
         receiver = self._other_kinds.get(envelope.kind)
         if receiver is not None:
             receiver(envelope)

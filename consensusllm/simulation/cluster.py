@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 from consensusllm.conversations import Limits
@@ -26,7 +27,7 @@ LIMITS = Limits(sessions=40, replies_per_session=64)
 """Small, so that sessions are evicted within a run."""
 
 
-DELAYS_S = (0.001, 0.01, 0.03)
+DELAYS_S = (0.001, 0.01, 0.03, 0.15)
 """How far apart the nodes of a cluster are: one way, on average."""
 
 
@@ -86,6 +87,18 @@ class Cluster:
         life = self.nodes[envelope.dst].life
         if life is not None:
             life.receive_live(envelope)
+
+    def connections_end(self, of: int) -> None:
+        """Its peers are told that the connections of node ``of`` have ended."""
+        for dst in self.members:
+            if dst != of:
+                self.network.post(of, dst, partial(self._tell_gone, of, dst))
+
+    def _tell_gone(self, peer: int, dst: int) -> None:
+        life = self.nodes[dst].life
+        if life is not None:
+            self.trace.add(dst, "gone", peer)
+            life.peer_gone(peer)
 
     def start(self) -> None:
         for node in self.nodes.values():
@@ -262,6 +275,11 @@ def _crash_all(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return cluster.start
 
 
+def _reset(cluster: Cluster, fault: Fault, node: int) -> None:
+    """Its connections end, although it lives."""
+    cluster.connections_end(node)
+
+
 def _pause(cluster: Cluster, fault: Fault, node: int) -> Undo:
     cluster.nodes[node].pause()
     return cluster.nodes[node].resume
@@ -330,6 +348,7 @@ _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "partition": _partition,
     "flap": _flap,
     "depose": _depose,
+    "reset": _reset,
     "crash": _crash,
     "crash all": _crash_all,
     "crash in disk": _trap(crash=True),

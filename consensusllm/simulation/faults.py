@@ -27,6 +27,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "partition",
         "depose",
         "flap",
+        "reset",
     ),
     "crash": ("crash", "crash all", "crash in disk"),
     "pause": ("pause",),

@@ -112,6 +112,8 @@ class Node:
             self.cluster.figures["crashes"] += 1
             self.cluster.trace.add(self.number, "crash")
             life.end()
+            if self.rng.random() < 0.7:  # else the machine died with its process
+                self.cluster.connections_end(self.number)
 
     def fail(self, error: Exception) -> None:
         """The disk failed, or power was lost while it worked: the process ends, and whoever looks
@@ -231,6 +233,9 @@ class Life:
 
     def receive(self, message: Message) -> None:
         self._enter(lambda: self.replica.receive(message, self._clock.now()))
+
+    def peer_gone(self, peer: int) -> None:
+        self._enter(lambda: self.replica.peer_gone(peer, self._clock.now()))
 
     def receive_live(self, envelope: Envelope) -> None:
         self._enter(lambda: self._live.receive(envelope))

@@ -1,9 +1,10 @@
 """How envelopes travel between nodes: the port, and its direct, relayed and in-memory forms."""
 
 from .direct import DirectTransport, PeerServicer
+from .envelopes import checksum
 from .memory import MemoryNetwork, MemoryTransport
 from .outbox import Outbox, QueueLimits
-from .port import Envelope, Receiver, Transport
+from .port import GONE, Envelope, Receiver, Transport
 from .relayed import RelayedTransport
 from .serving import CannotListen, Health, add_standard_services, listen, make_server
 from .streams import (
@@ -17,6 +18,7 @@ from .streams import (
 
 __all__ = [
     "BATCH_BYTES",
+    "GONE",
     "MAX_MESSAGE_BYTES",
     "CannotListen",
     "DirectTransport",
@@ -32,6 +34,7 @@ __all__ = [
     "StreamRefused",
     "Transport",
     "add_standard_services",
+    "checksum",
     "listen",
     "make_server",
     "race",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..wire.generated import peer_pb2, peer_pb2_grpc
 from .envelopes import pack, refuse, unpack
 from .link import Link
 from .outbox import QueueLimits
-from .port import Envelope, Receiver
+from .port import GONE, Envelope, Receiver
 from .streams import MAX_MESSAGE_BYTES, StreamRefused, race, receive
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,7 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
         self._node = node
         self._peers = peers
         self._receiver: Receiver | None = None
+        self._streams: Counter[int] = Counter()  # that have carried something, by who sent it
         self._closing = asyncio.Event()
         self._told: set[str] = set()
 
@@ -71,14 +73,24 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
         context: grpc.aio.ServicerContext[peer_pb2.Envelopes, peer_pb2.LinkAck],
         receiver: Receiver,
     ) -> None:
-        while (message := await receive(context)) is not None:
-            for envelope in message.envelopes:
-                refusal = refuse(envelope, self._cluster_id, self._node, self._peers)
-                if refusal:
-                    raise StreamRefused(
-                        grpc.StatusCode.FAILED_PRECONDITION, f"envelope refused: {refusal}"
-                    )
-                receiver(unpack(envelope))
+        src = 0
+        try:
+            while (message := await receive(context)) is not None:
+                for envelope in message.envelopes:
+                    refusal = refuse(envelope, self._cluster_id, self._node, self._peers)
+                    if refusal:
+                        raise StreamRefused(
+                            grpc.StatusCode.FAILED_PRECONDITION, f"envelope refused: {refusal}"
+                        )
+                    if not src:
+                        src = envelope.src
+                        self._streams[src] += 1
+                    receiver(unpack(envelope))
+        finally:
+            if src:
+                self._streams[src] -= 1
+                if not self._streams[src] and not self._closing.is_set():
+                    receiver(Envelope(src, self._node, GONE, b""))
 
 
 class DirectTransport:

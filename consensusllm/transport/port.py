@@ -11,6 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+GONE = "gone"
+"""The kind of an envelope without a body that no node sent: the connection of ``src`` has ended,
+and what it sent over it has been delivered. It travels as messages do, late and lossy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

@@ -96,6 +96,7 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             chosen_through=x.chosen_through,
             round=x.round,
             live=x.live,
+            round_trip_ms=x.round_trip_ms,
         ),
     ),
     m.HeartbeatReply: (
@@ -193,7 +194,12 @@ _DECODERS: dict[str, Callable[[int, Any], m.Message]] = {
         s, _ballot_from(x.ballot), x.granted, _ballot_from(x.promised)
     ),
     "heartbeat": lambda s, x: m.Heartbeat(
-        s, _ballot_from(x.ballot), _number(x.chosen_through), _number(x.round), tuple(x.live)
+        s,
+        _ballot_from(x.ballot),
+        _number(x.chosen_through),
+        _number(x.round),
+        tuple(x.live),
+        _number(x.round_trip_ms),
     ),
     "heartbeat_reply": lambda s, x: m.HeartbeatReply(
         s, _ballot_from(x.ballot), _number(x.round), _number(x.chosen_through)

@@ -9,7 +9,7 @@ import pytest
 
 from consensusllm.orchestrator.faults import FaultTable
 from consensusllm.orchestrator.relay import TRACE_LIMITS, Forged, Relay
-from consensusllm.transport import QueueLimits
+from consensusllm.transport import GONE, QueueLimits
 from consensusllm.wire.generated import peer_pb2
 
 HOUR_MS = 3_600_000
@@ -52,6 +52,42 @@ async def test_what_a_delay_holds_back_is_bounded() -> None:
     relay.faults_changed()
     assert await bodies(two) == [b"0", b"1"]
     relay.close()
+
+
+async def kinds(place) -> list[tuple[int, str]]:
+    taken = await asyncio.wait_for(place.outbox.take(1 << 20), 10)
+    return [(one.src, one.kind) for one in taken]
+
+
+async def test_the_others_are_told_of_a_connection_that_ended_behind_its_last_message() -> None:
+    relay = relay_of()
+    places = {node: relay.attach(node, "") for node in (1, 2, 3)}
+    relay.take_in(places[1], [envelope(1, 2)])
+    relay.detach(places[1])
+    assert await kinds(places[2]) == [(1, "test"), (1, GONE)]
+    assert await kinds(places[3]) == [(1, GONE)]
+
+
+async def test_a_connection_that_was_replaced_has_not_ended() -> None:
+    relay = relay_of()
+    one, two = relay.attach(1, ""), relay.attach(2, "")
+    newer = relay.attach(1, "")
+    relay.detach(one)
+    assert len(two.outbox) == 0
+    relay.detach(newer)
+    assert await kinds(two) == [(1, GONE)]
+
+
+async def test_the_end_of_a_connection_passes_where_a_message_would_also_of_a_dead_node() -> None:
+    relay = relay_of()
+    places = {node: relay.attach(node, "") for node in (1, 2, 3)}
+    relay.faults.fail_link(1, 2)
+    relay.faults.fail_node(1)
+    relay.faults_changed()
+    relay.detach(places[1])
+    relay.faults_changed()
+    assert len(places[2].outbox) == 0
+    assert await kinds(places[3]) == [(1, GONE)]
 
 
 async def test_the_longer_delay_arrives_later() -> None:

@@ -174,7 +174,7 @@ class CoreCluster:
                 break
         self.flush(node)
         due = core.deadline()
-        if due != member.next_tick:
+        if member.next_tick is None or due < member.next_tick:
             member.next_tick = due
             life = member.life
             self.later(max(0.0, due - self.now), lambda: self.tick(node, life, due))

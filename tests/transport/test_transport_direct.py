@@ -8,7 +8,14 @@ from collections.abc import AsyncIterator, Callable
 import grpc.aio
 import pytest
 
-from consensusllm.transport import DirectTransport, Envelope, QueueLimits, listen, stream_options
+from consensusllm.transport import (
+    GONE,
+    DirectTransport,
+    Envelope,
+    QueueLimits,
+    listen,
+    stream_options,
+)
 from consensusllm.wire.generated import peer_pb2, peer_pb2_grpc
 
 
@@ -65,6 +72,19 @@ async def test_messages_pass_in_both_directions_and_in_order(pair) -> None:
     await until(lambda: len(one.inbox) == len(two.inbox) == 100, "all messages")
     assert two.inbox == [Envelope(1, 2, "k", b"%d" % number) for number in range(100)]
     assert one.inbox == [Envelope(2, 1, "k", b"%d" % number) for number in range(100)]
+
+
+async def test_the_end_of_a_peers_connection_is_told_behind_its_last_message(pair) -> None:
+    one, two = pair
+    for number in range(100):
+        one.transport.send(2, "k", b"%d" % number)
+    await until(lambda: two.inbox, "the first messages")
+    assert GONE not in [envelope.kind for envelope in two.inbox]
+    await one.transport.close()
+    await until(lambda: two.inbox[-1].kind == GONE, "the end")
+    assert two.inbox[-1] == Envelope(1, 2, GONE, b"")
+    kinds = [envelope.kind for envelope in two.inbox]
+    assert kinds.count(GONE) == 1
 
 
 @pytest.mark.parametrize("abrupt", [False, True])
