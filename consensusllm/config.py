@@ -102,7 +102,9 @@ class PaxosSettings(_Section):
     """Times and bounds of consensus."""
 
     heartbeat_ms: Milliseconds = 50
-    election_timeout_ms: Milliseconds = 500
+    election_timeout_ms: Milliseconds = 1000
+    leader_lease_ms: int = Field(default=0, ge=0, le=86_400_000)
+    clock_drift_percent: float = Field(default=1.0, ge=0.0, le=50.0)
     max_batch_bytes: Bytes = 1 << 20
     max_batch_commands: Count = 2048
     pipeline_slots: Count = 8
@@ -117,6 +119,13 @@ class PaxosSettings(_Section):
     def _agree(self) -> PaxosSettings:
         if self.election_timeout_ms < 3 * self.heartbeat_ms:
             raise ValueError("election_timeout_ms must be at least three times heartbeat_ms")
+        if self.leader_lease_ms and not (
+            2 * self.heartbeat_ms <= self.leader_lease_ms <= self.election_timeout_ms
+        ):
+            raise ValueError(
+                "leader_lease_ms must be 0 (no leases), or at least twice heartbeat_ms and at most "
+                "election_timeout_ms"
+            )
         if self.max_pending_bytes < self.max_batch_bytes:
             raise ValueError("max_pending_bytes must be at least max_batch_bytes")
         return self

@@ -270,6 +270,8 @@ def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:
         epoch_ms=int(time.time() * 1000 - now * 1000),
         heartbeat_s=settings.heartbeat_ms / 1000,
         election_timeout_s=settings.election_timeout_ms / 1000,
+        leader_lease_s=settings.leader_lease_ms / 1000,
+        clock_drift=settings.clock_drift_percent / 100,
         pipeline_slots=settings.pipeline_slots,
         max_batch_commands=settings.max_batch_commands,
         max_batch_bytes=settings.max_batch_bytes,

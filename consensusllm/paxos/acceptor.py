@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .ballot import Ballot
 from .config import PaxosConfig
+from .lease import Grant
 from .log import Log
 from .messages import Accept, Accepted, Compacted, Entry, Incarnations, Nack, Prepare, Promise
 from .outbox import Outbox
@@ -16,7 +17,9 @@ from .ready import Recovered
 
 
 class Acceptor:
-    def __init__(self, config: PaxosConfig, recovered: Recovered, log: Log, outbox: Outbox) -> None:
+    def __init__(
+        self, config: PaxosConfig, recovered: Recovered, log: Log, outbox: Outbox, now: float
+    ) -> None:
         self._config = config
         self._log = log
         self._outbox = outbox
@@ -24,9 +27,11 @@ class Acceptor:
         self.fence = Fence(recovered.incarnations)
         self.incarnation = recovered.incarnation
         self.voting = recovered.voting
+        self.grant = Grant(config, now)
 
-    def on_prepare(self, prepare: Prepare) -> bool:
-        """Promise, or refuse. Whether the promise was given.
+    def on_prepare(self, prepare: Prepare, now: float) -> bool:
+        """Promise, or refuse. Whether the promise was given. While a lease binds there is no
+        answer: the proposer asks again.
 
         One chunk is answered at a time: the proposer asks for the next with a higher op_num. What
         was accepted below the new promise cannot change in between, because it was promised.
@@ -36,6 +41,8 @@ class Acceptor:
             return False
         if ballot < self.promised:
             self._refuse(prepare.sender, ballot)
+            return False
+        if self.grant.binds(ballot.pid, now):
             return False
         if ballot.op_num <= self._log.compacted_through:
             self._outbox.send(

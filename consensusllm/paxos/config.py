@@ -11,6 +11,9 @@ class PaxosConfig:
 
     ``epoch_ms`` is the wall clock, in ms since the epoch, at ``now == 0``: the core is given a
     monotonic ``now`` and stamps its batches with the sum.
+
+    ``leader_lease_s`` 0.0: no leases; else at most ``election_timeout_s``. ``clock_drift`` is by
+    how much of its rate a node's clock may be off at most where leases are used, 0.0 to below 1.0.
     """
 
     node: int
@@ -19,6 +22,8 @@ class PaxosConfig:
     heartbeat_s: float = 0.05
     election_timeout_s: float = 0.35
     resend_s: float = 0.1
+    leader_lease_s: float = 0.0
+    clock_drift: float = 0.01
     pipeline_slots: int = 8
     max_batch_commands: int = 2048
     max_batch_bytes: int = 1 << 20
@@ -36,6 +41,8 @@ class PaxosConfig:
         assert self.heartbeat_s < self.election_timeout_s, (
             "an election waits for several heartbeats"
         )
+        assert 0.0 <= self.leader_lease_s <= self.election_timeout_s, "a lease ends before patience"
+        assert 0.0 <= self.clock_drift < 1.0, "a clock goes forward"
         assert self.max_batch_bytes <= self.max_pending_bytes <= self.max_log_bytes
 
     @property

@@ -14,6 +14,7 @@ from random import Random
 
 from .ballot import Ballot
 from .config import PaxosConfig
+from .lease import Grant
 from .messages import PreVote, PreVoteReply
 from .outbox import Outbox
 from .quorum import is_quorum
@@ -24,12 +25,19 @@ _STRETCH_MAX = 4
 
 
 class Election:
-    """All times are of ``timing.time``, the clock of silences."""
+    """All times are of ``timing.time``, the clock of silences, but for those of ``grant``."""
 
     def __init__(
-        self, config: PaxosConfig, promised: Ballot, outbox: Outbox, rng: Random, timing: Timing
+        self,
+        config: PaxosConfig,
+        promised: Ballot,
+        outbox: Outbox,
+        rng: Random,
+        timing: Timing,
+        grant: Grant,
     ) -> None:
         self._config = config
+        self._grant = grant
         self._outbox = outbox
         self._rng = rng
         self._timing = timing
@@ -106,9 +114,9 @@ class Election:
     def due(self) -> bool:
         return self._timing.time >= self._deadline
 
-    def tick(self, promised: Ballot) -> bool:
+    def tick(self, promised: Ballot, now: float) -> bool:
         """Ask for pre-votes when it is time. Whether they are won already (a cluster of one)."""
-        if not self.due():
+        if not self.due() or self._grant.binds(self._config.node, now):
             return False
         self.leader = None
         self._tries += 1
@@ -123,8 +131,9 @@ class Election:
         self._back_off()
         return is_quorum(self._grants, self._config.members)
 
-    def on_pre_vote(self, request: PreVote, promised: Ballot, leading: bool) -> None:
-        granted = request.ballot > promised and not leading and not self.hears_leader()
+    def on_pre_vote(self, request: PreVote, promised: Ballot, leading: bool, now: float) -> None:
+        bound = leading or self.hears_leader() or self._grant.binds(request.sender, now)
+        granted = request.ballot > promised and not bound
         self._outbox.send(
             request.sender, PreVoteReply(self._config.node, request.ballot, granted, promised)
         )
@@ -142,4 +151,5 @@ class Election:
 
     def deadline(self) -> float:
         """When to look again, on the owner's clock."""
-        return self._timing.when(self._deadline)
+        at = self._timing.when(self._deadline)
+        return max(at, self._grant.until) if self.due() else at

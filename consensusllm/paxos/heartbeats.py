@@ -3,17 +3,18 @@
 A reply to round *r* says that at some moment after *r* began the sender had promised nothing above
 this ballot. A quorum of such replies therefore confirms that no other leader had completed phase 1
 before the round began, which is what a read barrier needs (Raft thesis, 6.4) and what a leader that
-hears nobody lacks (6.2).
+hears nobody lacks (6.2). Where leases are configured it also renews the leader's (see `lease`).
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .ballot import Ballot
 from .config import PaxosConfig
+from .lease import Lease
 from .messages import Heartbeat, HeartbeatReply
 from .outbox import Outbox
 from .quorum import majority
@@ -28,9 +29,12 @@ class Heartbeats:
         self._config = config
         self._outbox = outbox
         self._timing = timing
-        self._began: deque[tuple[int, float]] = deque(maxlen=_ROUNDS)  # not answered yet
+        self.lease = Lease(config)
+        # Rounds that no quorum has answered yet, and when they began: silences' clock, the owner's.
+        self._began: deque[tuple[int, float, float]] = deque(maxlen=_ROUNDS)
         self.round = 0
         self._replied_round: dict[int, int] = {}
+        self._leased_round: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
         self._next_at = 0.0
         self.chosen_through: dict[int, int] = {}
@@ -38,6 +42,8 @@ class Heartbeats:
     def start(self, promised_by: Iterable[int], now: float) -> None:
         """A ballot begins. Those who have just promised it count as heard."""
         self._replied_round = {}
+        self._leased_round = {}
+        self.lease.end()
         heard_at = self._timing.time
         self._heard_at = {peer: heard_at for peer in promised_by if peer != self._config.node}
         self._began.clear()
@@ -47,7 +53,7 @@ class Heartbeats:
     def begin_round(self, ballot: Ballot, next_slot: int, chosen_through: int, now: float) -> int:
         """Send a heartbeat to every peer; the number of the round that it opens."""
         self.round += 1
-        self._began.append((self.round, self._timing.time))
+        self._began.append((self.round, self._timing.time, now))
         heartbeat = Heartbeat(
             self._config.node,
             ballot.at(next_slot),
@@ -55,6 +61,7 @@ class Heartbeats:
             self.round,
             self.live(),
             self._timing.round_trip_ms,
+            self.lease.asked_ms,
         )
         for peer in self._config.peers:
             self._outbox.send(peer, heartbeat)
@@ -70,12 +77,16 @@ class Heartbeats:
         sender = reply.sender
         self._heard_at[sender] = self._timing.time
         self._replied_round[sender] = max(reply.round, self._replied_round.get(sender, 0))
+        if reply.leased:
+            self._leased_round[sender] = max(reply.round, self._leased_round.get(sender, 0))
         self.chosen_through[sender] = reply.chosen_through
-        confirmed_round = self.confirmed_round()
+        confirmed_round, leased_round = self.confirmed_round(), self._reached(self._leased_round)
         while self._began and self._began[0][0] <= confirmed_round:
-            number, began_at = self._began.popleft()
+            number, began_at, asked_at = self._began.popleft()
             if number == confirmed_round:
                 self._timing.measured_round_trip(self._timing.time - began_at)
+            if number == leased_round:
+                self.lease.granted(asked_at)
 
     def heard(self, peer: int) -> None:
         """A vote arrived: the peer lives, though it confirms no round."""
@@ -83,11 +94,14 @@ class Heartbeats:
 
     def confirmed_round(self) -> int:
         """The highest round that a quorum, oneself included, has answered or outlived."""
+        return self._reached(self._replied_round)
+
+    def _reached(self, rounds: Mapping[int, int]) -> int:
         needed = majority(len(self._config.members)) - 1
         if needed == 0:
             return self.round
-        rounds = sorted(self._replied_round.values(), reverse=True)
-        return rounds[needed - 1] if len(rounds) >= needed else 0
+        latest = sorted(rounds.values(), reverse=True)
+        return latest[needed - 1] if len(latest) >= needed else 0
 
     def live(self) -> tuple[int, ...]:
         """Members heard from within an election timeout, oneself included."""

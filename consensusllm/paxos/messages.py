@@ -60,7 +60,8 @@ class Heartbeat:
     ``chosen_through`` is the end of its chosen prefix. ``round`` numbers the leader's quorum
     rounds: a reply confirms leadership at a time after the round began. ``live`` are the members
     that the leader has heard from within an election timeout, itself included. A round takes up to
-    ``round_trip_ms`` by the leader's measurement (0: below 1 ms, or not measured yet).
+    ``round_trip_ms`` by the leader's measurement (0: below 1 ms, or not measured yet). ``lease_ms``
+    asks for a lease of that length from the receipt on (0: none); see `lease`.
     """
 
     sender: int
@@ -69,16 +70,19 @@ class Heartbeat:
     round: int
     live: tuple[int, ...]
     round_trip_ms: int = 0
+    lease_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """``sender`` still follows ``ballot``, asked in ``round``; its own prefix ends there."""
+    """``sender`` still follows ``ballot``, asked in ``round``; its own prefix ends there.
+    ``leased``: it has granted the lease that the heartbeat asked for."""
 
     sender: int
     ballot: Ballot
     round: int
     chosen_through: int
+    leased: bool = False
 
 
 # Phase 1 --------------------------------------------------------------------------------------

@@ -61,10 +61,12 @@ class PaxosNode:
         self._outbox = Outbox()
         self._timing = timing = Timing(config, now)
         self._log = Log(recovered.entries, recovered.chosen_through, recovered.compacted_through)
-        self._acceptor = Acceptor(config, recovered, self._log, self._outbox)
+        self._acceptor = Acceptor(config, recovered, self._log, self._outbox, now)
         self._proposer = Proposer(config, self._log, self._acceptor, self._outbox, timing)
         self._learner = Learner(config, self._log, self._acceptor, self._outbox, rng, timing)
-        self._election = Election(config, recovered.promised, self._outbox, rng, timing)
+        self._election = Election(
+            config, recovered.promised, self._outbox, rng, timing, self._acceptor.grant
+        )
         self._heartbeats = Heartbeats(config, self._outbox, timing)
         self._reads = Reads(self._heartbeats)
         self._delivered = recovered.snapshot_slot
@@ -129,7 +131,11 @@ class PaxosNode:
         self._advance(now)
         if self.role is not Role.LEADING:
             raise NotLeader(self.leader)
-        self._reads.add(token)
+        chosen_through = self._log.chosen_through
+        leased = (
+            self._heartbeats.lease.holds(now) and chosen_through >= self._proposer.first_own_slot
+        )
+        self._reads.add(token, chosen_through if leased else None)
 
     def tick(self, now: float) -> None:
         """Let time pass. Early and late calls are harmless; `deadline` says when one is due."""
@@ -140,7 +146,7 @@ class PaxosNode:
         elif self.role is Role.PREPARING:
             self._tick_preparing()
         elif self.role is Role.FOLLOWING:
-            if self._election.tick(self._acceptor.promised):
+            if self._election.tick(self._acceptor.promised, now):
                 self._prepare(Event.PRE_VOTE_WON)
         elif now >= self._rejoin_at:
             self._rejoin_at = now + self.config.election_timeout_s
@@ -356,7 +362,7 @@ class PaxosNode:
     def _on_pre_vote(self, request: PreVote) -> None:
         if self._acceptor.voting:
             leading = self.role is Role.LEADING
-            self._election.on_pre_vote(request, self._acceptor.promised, leading)
+            self._election.on_pre_vote(request, self._acceptor.promised, leading, self._now)
 
     def _on_pre_vote_reply(self, reply: PreVoteReply) -> None:
         won = self._election.on_pre_vote_reply(reply)
@@ -387,15 +393,11 @@ class PaxosNode:
             self._timing.told_round_trip(heartbeat.round_trip_ms)
             self._learn_commit(heartbeat.ballot, heartbeat.chosen_through)
             if self._acceptor.voting:  # a lost disk may have promised more: it confirms nobody
-                self._outbox.send(
-                    heartbeat.sender,
-                    HeartbeatReply(
-                        self.config.node,
-                        heartbeat.ballot,
-                        heartbeat.round,
-                        self._log.chosen_through,
-                    ),
-                )
+                node, sender, ballot = self.config.node, heartbeat.sender, heartbeat.ballot
+                leased = self._acceptor.grant.give(ballot.pid, heartbeat.lease_ms, self._now)
+                through = self._log.chosen_through
+                reply = HeartbeatReply(node, ballot, heartbeat.round, through, leased)
+                self._outbox.send(sender, reply)
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
         if self._leads(reply.ballot):
@@ -411,7 +413,7 @@ class PaxosNode:
     def _on_prepare(self, prepare: Prepare) -> None:
         self._election.saw(prepare.ballot)
         higher = prepare.ballot > self._acceptor.promised
-        if self._acceptor.on_prepare(prepare) and higher:
+        if self._acceptor.on_prepare(prepare, self._now) and higher:
             self._step_down(Event.HIGHER_BALLOT)
             self._election.stand_down()
 

@@ -69,7 +69,7 @@ class Proposer:
         self._fence = dict(self._acceptor.fence.pairs())
         first = self.ballot.op_num
         self._next_chunk = dict.fromkeys(self._config.members, first)
-        self._acceptor.on_prepare(self._prepare_from(first))
+        self._acceptor.on_prepare(self._prepare_from(first), now)
         for peer in self._config.peers:
             self._outbox.send_durable(peer, self._prepare_from(first))
         self._prepare_at = now + self._timing.resend_s

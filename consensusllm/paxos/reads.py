@@ -3,7 +3,8 @@
 A read that arrives at the leader notes how far the log is chosen (at least the no-op that opened
 this ballot: everything that an earlier leader acknowledged is below it), joins the next quorum
 round that begins after its arrival, and may be served when that round is confirmed and the noted
-slot applied. Every read that waits shares the round.
+slot applied. Every read that waits shares the round. While the leader holds a lease (see `lease`)
+no round is needed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ class Reads:
         self.confirmed: list[tuple[int, int]] = []
         self.failed: list[int] = []
 
-    def add(self, token: int) -> None:
-        self._waiting.append(token)
+    def add(self, token: int, leased_slot: int | None) -> None:
+        """``leased_slot``: where the prefix ends that a lease proves to be the newest."""
+        if leased_slot is None:
+            self._waiting.append(token)
+        else:
+            self.confirmed.append((token, leased_slot))
 
     def wants_round(self) -> bool:
         """Whether reads wait and no round is under way that would only be overtaken."""

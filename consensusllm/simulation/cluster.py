@@ -30,6 +30,9 @@ LIMITS = Limits(sessions=40, replies_per_session=64)
 DELAYS_S = (0.001, 0.01, 0.03, 0.15)
 """How far apart the nodes of a cluster are: one way, on average."""
 
+DRIFT_MAX = 0.5
+"""By how much of its rate a clock is off at most, under the fault of that name."""
+
 
 class Cluster:
     """``members`` are the node ids, from 1. Small logs and chunks, so that snapshots, compaction
@@ -52,6 +55,7 @@ class Cluster:
         self._retain_bytes = rng.choice((0, 0, 4096))
         self._max_batch_commands = rng.choice((1, 4, 64))
         self._pipeline_slots = rng.choice((1, 8, 8))
+        self._lease_s = Random(f"{seed}/leader lease").choice((0.0, 0.35))
         self.nodes = {n: Node(self, n, Random(f"{seed}/node {n}")) for n in self.members}
         self._undo: dict[Callable[[], None], None] = {}
 
@@ -61,6 +65,8 @@ class Cluster:
                 node=node.number,
                 members=self.members,
                 epoch_ms=node.clock.epoch_ms(),
+                leader_lease_s=self._lease_s,
+                clock_drift=DRIFT_MAX,
                 pipeline_slots=self._pipeline_slots,
                 max_batch_commands=self._max_batch_commands,
                 max_batch_bytes=8 << 10,
@@ -231,6 +237,24 @@ def _depose(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
 
 
+def _linger(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """As `_depose`, of a leader whose clock is as slow as may be."""
+
+    def isolate() -> Undo:
+        leader = cluster.leader() or node
+        clock = cluster.nodes[leader].clock
+        mend = cluster.network.cut(_links(cluster, leader, cluster.members, "both"))
+        clock.drift(1.0 - DRIFT_MAX)
+
+        def undo() -> None:
+            clock.drift(None)
+            mend()
+
+        return undo
+
+    return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
+
+
 def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Undo:
     """Begin anew, and end what was begun before, at every interval until the result is called."""
     end = begin()
@@ -325,7 +349,7 @@ def _jump(cluster: Cluster, fault: Fault, node: int) -> None:
 
 def _drift(cluster: Cluster, fault: Fault, node: int) -> Undo:
     clock = cluster.nodes[node].clock
-    clock.drift(0.5 + fault.rate)
+    clock.drift(1.0 + DRIFT_MAX * (2.0 * fault.rate - 1.0))
     return lambda: clock.drift(None)
 
 
@@ -360,6 +384,7 @@ _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "lost disk": _lose,
     "jump": _jump,
     "drift": _drift,
+    "linger": _linger,
     "slow models": _mood("slowness", 30.0),
     "failing models": _mood("failing", 0.9),
 }

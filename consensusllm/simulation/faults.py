@@ -33,7 +33,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "pause": ("pause",),
     "disk": ("failed sync", "full disk", "slow disk"),
     "loss": ("rot", "lost disk"),
-    "clock": ("jump", "drift"),
+    "clock": ("jump", "drift", "linger"),
     "model": ("slow models", "failing models"),
 }
 """What can be asked for by name, and the kinds of fault that each family has."""
@@ -134,7 +134,7 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind in ("cut", "flap"):
         others = (rng.choice((0, *members)),)
         detail = rng.choice(("to", "from", "both"))
-    elif kind in ("depose", "drift"):
+    elif kind in ("depose", "drift", "linger"):
         lasts_s *= 3
     elif kind == "partition":
         others = tuple(sorted(rng.sample(members, rng.randrange(1, len(members) + 1))))

@@ -97,12 +97,16 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             round=x.round,
             live=x.live,
             round_trip_ms=x.round_trip_ms,
+            lease_ms=x.lease_ms,
         ),
     ),
     m.HeartbeatReply: (
         "heartbeat_reply",
         lambda x: pb.HeartbeatReply(
-            ballot=_ballot_to(x.ballot), round=x.round, chosen_through=x.chosen_through
+            ballot=_ballot_to(x.ballot),
+            round=x.round,
+            chosen_through=x.chosen_through,
+            leased=x.leased,
         ),
     ),
     m.Prepare: (
@@ -200,9 +204,10 @@ _DECODERS: dict[str, Callable[[int, Any], m.Message]] = {
         _number(x.round),
         tuple(x.live),
         _number(x.round_trip_ms),
+        _number(x.lease_ms),
     ),
     "heartbeat_reply": lambda s, x: m.HeartbeatReply(
-        s, _ballot_from(x.ballot), _number(x.round), _number(x.chosen_through)
+        s, _ballot_from(x.ballot), _number(x.round), _number(x.chosen_through), x.leased
     ),
     "prepare": lambda s, x: m.Prepare(s, _slots_from(x.ballot), _incarnations_from(x.incarnations)),
     "promise": lambda s, x: m.Promise(

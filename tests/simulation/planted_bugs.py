@@ -20,6 +20,7 @@ from consensusllm.paxos import proposer as proposer_module
 from consensusllm.paxos.acceptor import Acceptor
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.learner import Learner
+from consensusllm.paxos.lease import Lease
 from consensusllm.paxos.messages import Accepted, Promise, Rejoined
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.outbox import Outbox
@@ -247,6 +248,14 @@ def read_without_a_barrier(patch: Patch) -> None:
 @bug(8, LINEARIZABLE, faults="drift,depose")
 def leader_reads_without_a_round(patch: Patch) -> None:
     patch.setattr(Heartbeats, "confirmed_round", lambda self: self.round)
+
+
+@bug(6, LINEARIZABLE, faults="linger")
+def lease_outlives_drift(patch: Patch) -> None:
+    def granted(self: Lease, asked_at: float) -> None:
+        self._until = max(self._until, asked_at + self.asked_ms / 1000)
+
+    patch.setattr(Lease, "granted", granted)
 
 
 @bug(2, LINEARIZABLE, faults="lose,depose,slow disk")

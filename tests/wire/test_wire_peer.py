@@ -33,6 +33,7 @@ FIELDS: dict[str, Any] = {
     "promised": ballots,
     "granted": st.booleans(),
     "overloaded": st.booleans(),
+    "leased": st.booleans(),
     "live": st.lists(small, max_size=9).map(tuple),
     "entries": entries,
     "batches": st.lists(batches, max_size=3).map(tuple),

@@ -77,28 +77,32 @@ class PreVoteReply(_message.Message):
     def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., granted: _Optional[bool] = ..., promised: _Optional[_Union[Ballot, _Mapping]] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("ballot", "chosen_through", "round", "live", "round_trip_ms")
+    __slots__ = ("ballot", "chosen_through", "round", "live", "round_trip_ms", "lease_ms")
     BALLOT_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_MS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
     ballot: Ballot
     chosen_through: int
     round: int
     live: _containers.RepeatedScalarFieldContainer[int]
     round_trip_ms: int
-    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., chosen_through: _Optional[int] = ..., round: _Optional[int] = ..., live: _Optional[_Iterable[int]] = ..., round_trip_ms: _Optional[int] = ...) -> None: ...
+    lease_ms: int
+    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., chosen_through: _Optional[int] = ..., round: _Optional[int] = ..., live: _Optional[_Iterable[int]] = ..., round_trip_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ...) -> None: ...
 
 class HeartbeatReply(_message.Message):
-    __slots__ = ("ballot", "round", "chosen_through")
+    __slots__ = ("ballot", "round", "chosen_through", "leased")
     BALLOT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    LEASED_FIELD_NUMBER: _ClassVar[int]
     ballot: Ballot
     round: int
     chosen_through: int
-    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., round: _Optional[int] = ..., chosen_through: _Optional[int] = ...) -> None: ...
+    leased: bool
+    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., round: _Optional[int] = ..., chosen_through: _Optional[int] = ..., leased: _Optional[bool] = ...) -> None: ...
 
 class Prepare(_message.Message):
     __slots__ = ("ballot", "incarnations")
