@@ -36,6 +36,7 @@ from consensusllm.service.status import Facts
 from consensusllm.storage import Disk, StorageError, format_disk, open_disk, set_aside
 from consensusllm.transport import (
     DirectTransport,
+    QueueLimits,
     RelayedTransport,
     Transport,
     add_standard_services,
@@ -135,9 +136,15 @@ class _Node:
     def _make_transport(self, rng: random.Random) -> Transport:
         config, own = self._config, self._own
         bound = config.limits.message_bytes
+        queue = QueueLimits(max_bytes=2 * bound)
         if config.network == "direct":
             return DirectTransport(
-                config.cluster_id, own.id, self._addresses, max_message_bytes=bound, rng=rng
+                config.cluster_id,
+                own.id,
+                self._addresses,
+                limits=queue,
+                max_message_bytes=bound,
+                rng=rng,
             )
         return RelayedTransport(
             config.orchestrator.address,
@@ -145,6 +152,7 @@ class _Node:
             own.id,
             self._addresses,
             client_address=own.address,
+            limits=queue,
             max_message_bytes=bound,
             rng=rng,
         )

@@ -16,13 +16,15 @@ _REMEDY = "start the node or check its address"
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """A member of the cluster as the node sees it."""
+    """A member of the cluster as the node sees it; ``queued_bytes`` wait here to be sent to it (to
+    the orchestrator, where there is one)."""
 
     node: int
     address: str
     live: bool
     chosen_through: int
     connected: bool
+    queued_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,14 @@ def _from_proto(status: client_pb2.Status) -> Status:
     """The fields have the same names on the wire."""
     fields = {name: getattr(status, name) for name in client_pb2.Status.DESCRIPTOR.fields_by_name}
     fields["members"] = tuple(
-        MemberStatus(each.node, each.address, each.live, each.chosen_through, each.connected)
+        MemberStatus(
+            each.node,
+            each.address,
+            each.live,
+            each.chosen_through,
+            each.connected,
+            each.queued_bytes,
+        )
         for each in status.members
     )
     fields["models"] = tuple(

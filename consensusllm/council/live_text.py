@@ -27,6 +27,9 @@ RENEW_S = 1.0
 MAX_DELTA_CHARACTERS = 64 << 10
 MAX_TEXT_CHARACTERS = 8 << 20
 MAX_TEXTS = 4096
+MAX_CHARACTERS = 64 << 20
+"""Of all texts together. What is beyond a bound is not shown live; its readers get it from the
+state when the candidate has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class LiveText:
         self._keys: dict[tuple[str, int], dict[Key, None]] = {}  # by turn: of texts, subscriptions
         self._watchers: dict[tuple[str, int], dict[Changed, None]] = {}
         self._flush: asyncio.TimerHandle | None = None
+        self._characters = 0
         self._dirty: dict[Key, None] = {}  # in order, so that runs can be repeated
 
     # The producing node -------------------------------------------------------------------------
@@ -110,8 +114,13 @@ class LiveText:
 
     def _append(self, key: Key, held: Text, offset: int, text: str) -> None:
         new = text[held.length - offset :] if offset <= held.length else ""
-        if new and held.length + len(new) <= MAX_TEXT_CHARACTERS:
+        fits = (
+            held.length + len(new) <= MAX_TEXT_CHARACTERS
+            and self._characters + len(new) <= MAX_CHARACTERS
+        )
+        if new and fits:
             held.append(new)
+            self._characters += len(new)
             self._changed(key.conversation, key.turn)
 
     def _send_dirty(self) -> None:
@@ -235,7 +244,8 @@ class LiveText:
         self._keys[turn_id].pop(key)
         if not self._keys[turn_id]:
             del self._keys[turn_id]
-        self._texts.pop(key, None)
+        dropped = self._texts.pop(key, None)
+        self._characters -= dropped.length if dropped is not None else 0
         self._subscribers.pop(key, None)
         self._subscribed_at.pop(key, None)
         self._dirty.pop(key, None)

@@ -20,12 +20,14 @@ class Failure:
     """``message`` is one line for a person; ``leader`` is whom to ask (None: not known).
 
     ``may_have_happened``: an earlier try, or a copy of it, may have been proposed.
+    ``retry_after_ms``: when another try makes sense, where that can be told.
     """
 
     kind: FailureKind
     message: str
     leader: int | None = None
     may_have_happened: bool = False
+    retry_after_ms: int = 0
 
 
 STOPPED = Failure(FailureKind.STOPPED, "this node is stopping: ask another one")

@@ -43,7 +43,7 @@ from consensusllm.wire.commands import decode_command
 from consensusllm.wire.errors import MalformedMessage
 
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
-from .outcomes import Failure, FailureKind
+from .outcomes import Failure
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
 _REMEMBERED_FORWARDS = 1024
@@ -138,7 +138,7 @@ class Replica:
         """Get ``command`` (which ``decoded`` is) into the log. ``resolve`` is called once, with the
         reply when this replica applies it, or with a Failure by ``deadline``."""
         self._now = now
-        pending = self._requests.add(command, decoded, deadline, resolve)
+        pending = self._requests.add(command, decoded, deadline, resolve, now)
         if pending is not None:
             self._send_command(pending)
 
@@ -266,9 +266,9 @@ class Replica:
 
     def _overloaded(self, pending: PendingCommand) -> None:
         """Say so early; the client sends it again, under the same number, when it likes."""
-        failure = Failure(
-            FailureKind.OVERLOADED,
+        failure = self._requests.overloaded(
             "the leader's queue is full: try again later",
+            self._now,
             may_have_happened=pending.sends > 0,
         )
         self._requests.fail(pending, failure)

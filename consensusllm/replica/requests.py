@@ -15,6 +15,9 @@ from consensusllm.conversations.commands import Reply, SessionCommand
 
 from .outcomes import STOPPED, Failure, FailureKind
 
+RETRY_AFTER_MIN_MS = 50
+RETRY_AFTER_MAX_MS = 2_000
+
 Key: TypeAlias = tuple[bytes, int]
 Resolve: TypeAlias = Callable[[Reply | Failure], None]
 
@@ -28,6 +31,7 @@ class PendingCommand:
     decoded: SessionCommand
     deadline: float
     resolve: list[Resolve]
+    since: float
     sent_to: int | None = None
     sent_at: float = 0.0
     sends: int = 0
@@ -60,7 +64,12 @@ class Requests:
         return len(self._commands)
 
     def add(
-        self, command: bytes, decoded: SessionCommand, deadline: float, resolve: Resolve
+        self,
+        command: bytes,
+        decoded: SessionCommand,
+        deadline: float,
+        resolve: Resolve,
+        now: float,
     ) -> PendingCommand | None:
         """Wait for ``command``. None where it only joins an earlier copy, or is refused at once."""
         key = (decoded.session, decoded.sequence)
@@ -73,13 +82,24 @@ class Requests:
             len(self._commands) >= self._max_commands
             or self._bytes + len(command) > self._max_bytes
         ):
-            resolve(Failure(FailureKind.OVERLOADED, "this node's queue is full: try again later"))
+            resolve(self.overloaded("this node's queue is full: try again later", now))
             return None
-        pending = PendingCommand(command, decoded, deadline, [resolve])
+        pending = PendingCommand(command, decoded, deadline, [resolve], now)
         self._commands[key] = pending
         self._decoded[command] = decoded
         self._bytes += len(command)
         return pending
+
+    def overloaded(self, message: str, now: float, *, may_have_happened: bool = False) -> Failure:
+        """A full queue has room again in about as long as its oldest command has waited."""
+        oldest = next(iter(self._commands.values()), None)
+        waited_ms = int(1000 * (now - oldest.since)) if oldest is not None else 0
+        return Failure(
+            FailureKind.OVERLOADED,
+            message,
+            may_have_happened=may_have_happened,
+            retry_after_ms=min(max(waited_ms, RETRY_AFTER_MIN_MS), RETRY_AFTER_MAX_MS),
+        )
 
     def decoded(self, command: bytes) -> SessionCommand | None:
         """What was decoded when the command came in here, so that applying it need not again."""

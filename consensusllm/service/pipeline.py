@@ -203,7 +203,7 @@ class Requests:
             message=failure.message,
             leader=leader,
             leader_address=self._addresses.get(leader, ""),
-            retry_after_ms=RETRY_AFTER_MS if failure.kind is FailureKind.OVERLOADED else 0,
+            retry_after_ms=failure.retry_after_ms,
             may_have_happened=failure.may_have_happened,
         )
 
@@ -247,7 +247,9 @@ class Requests:
 
 
 _TOO_MANY_READS = Failure(
-    FailureKind.OVERLOADED, "too many reads wait at this node: try again later"
+    FailureKind.OVERLOADED,
+    "too many reads wait at this node: try again later",
+    retry_after_ms=RETRY_AFTER_MS,
 )
 
 

@@ -37,6 +37,7 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
             live=node in live or node == facts.node,
             chosen_through=progress.get(node, 0),
             connected=node in connected or node == facts.node,
+            queued_bytes=0 if node == facts.node else runtime.transport.queued_bytes(node),
         )
         for node, address in sorted(facts.addresses.items())
     ]

@@ -27,8 +27,10 @@ LIMITS = Limits(sessions=40, replies_per_session=64)
 """Small, so that sessions are evicted within a run."""
 
 
-DELAYS_S = (0.001, 0.01, 0.03, 0.15)
+DELAYS_S = (0.001, 0.01, 0.03)
 """How far apart the nodes of a cluster are: one way, on average."""
+WIDE_AREA_S = 0.15
+"""How far they are in one of eight."""
 
 DRIFT_MAX = 0.5
 """By how much of its rate a clock is off at most, under the fault of that name."""
@@ -46,6 +48,8 @@ class Cluster:
         self.invariants = Invariants(self.members, LIMITS)
         self.network = Network(loop, Random(f"{seed}/network"), self.figures)
         self.network.weather.delay_s = Random(f"{seed}/distance").choice(DELAYS_S)
+        if Random(f"{seed}/wide area").random() < 1 / 8:
+            self.network.weather.delay_s = WIDE_AREA_S
         self.fair_weather = replace(self.network.weather)
         self.mood = Mood()
         self.sent = 0

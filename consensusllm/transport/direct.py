@@ -148,6 +148,10 @@ class DirectTransport:
         """Peers to which our own stream is up."""
         return frozenset(peer for peer, link in self._links.items() if link.up)
 
+    def queued_bytes(self, dst: int) -> int:
+        """What waits for the stream to ``dst``, another member."""
+        return self._links[dst].queued_bytes
+
     async def close(self) -> None:
         """End the streams in both directions and drop what waits."""
         self.servicer.close()

@@ -65,6 +65,11 @@ class Link:
         """Envelopes that were not sent: the stream was down, its queue full, or they too big."""
         return self._lost + self._outbox.dropped
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be written."""
+        return self._outbox.size_bytes
+
     def start(self) -> None:
         """Begin to connect; needs a running event loop."""
         assert self._task is None, "a link is started once"

@@ -24,7 +24,7 @@ class QueueLimits:
     """How much may wait for one reader: both bounds are at least 1."""
 
     max_items: int = 16_384
-    max_bytes: int = 64 * 1024 * 1024
+    max_bytes: int = 32 * 1024 * 1024
 
 
 class Outbox(Generic[Item]):
@@ -43,6 +43,10 @@ class Outbox(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
 
     def put(self, item: Item, size_bytes: int) -> bool:
         """Queue ``item``; False when it was refused because the outbox is full or closed."""

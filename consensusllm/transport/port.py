@@ -46,4 +46,9 @@ class Transport(Protocol):
         or all peers where it cannot tell)."""
         ...
 
+    def queued_bytes(self, dst: int) -> int:
+        """What waits on this side for the stream that leads to ``dst`` (a relay's is shared by all
+        peers)."""
+        ...
+
     async def close(self) -> None: ...

@@ -72,6 +72,10 @@ class RelayedTransport:
         """All peers while the orchestrator holds our stream: it does not say who else is there."""
         return self._peers if self._link.up else frozenset()
 
+    def queued_bytes(self, dst: int) -> int:
+        """What waits for the orchestrator's stream, whoever it is for."""
+        return self._link.queued_bytes
+
     async def close(self) -> None:
         """End the stream and drop what waits."""
         await self._link.close()

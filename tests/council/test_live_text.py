@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensusllm.council import live_text
 from consensusllm.council.live_text import FLUSH_S, RENEW_S, Key, LiveText, Text
 from consensusllm.transport.port import Envelope
 
@@ -40,6 +41,18 @@ async def elapse(pair: Pair) -> None:
     done = loop.create_future()
     loop.call_later(FLUSH_S * 1.5, done.set_result, None)
     await done
+
+
+async def test_the_texts_of_a_node_are_bounded_together(monkeypatch) -> None:
+    monkeypatch.setattr(live_text, "MAX_CHARACTERS", 10)
+    held = LiveText(2, lambda dst, body: None)
+    keys = [Key("c1", 1, number, 1) for number in (1, 2, 3)]
+    for key in keys:
+        held.publish(key, 0, "four", "m")
+    assert [held.follow(key, 2).since(0) for key in keys] == ["four", "four", ""]
+    held.forget("c1", 1, lambda key: key != keys[0])
+    held.publish(keys[2], 0, "four", "m")
+    assert held.follow(keys[2], 2).since(0) == "four"
 
 
 async def test_text_reaches_a_watcher_on_another_node() -> None:

@@ -22,6 +22,7 @@ from consensusllm.paxos.messages import (
     SnapshotChunk,
 )
 from consensusllm.replica.outcomes import Failure, FailureKind
+from consensusllm.replica.requests import RETRY_AFTER_MAX_MS, RETRY_AFTER_MIN_MS
 from consensusllm.storage.port import Damaged, DiskFailed
 from consensusllm.wire.commands import encode_command
 
@@ -118,6 +119,44 @@ def test_a_full_queue_is_said_early() -> None:
     outcomes = [cluster.submit(leader, Put("k", b"v"), number) for number in range(1, 12)]
     refused = [each for each in outcomes if kinds(each) == [FailureKind.OVERLOADED]]
     assert len(refused) >= 6
+
+
+@pytest.mark.parametrize("at", ["leader", "follower"])
+def test_at_overload_every_command_is_applied_or_refused_with_a_time_to_try_again(at: str) -> None:
+    cluster = ReplicaCluster(paxos={"max_pending_commands": 8, "max_batch_commands": 2})
+    cluster.open_session()
+    node = cluster.leader() if at == "leader" else cluster.follower()
+    replica = cluster.replicas[node]
+    outcomes: list[list[object]] = [[] for _ in range(100)]
+    for number, outcome in enumerate(outcomes, 1):
+        decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v"))
+        replica.submit(
+            encode_command(decoded), decoded, cluster.now + 5, outcome.append, cluster.now
+        )
+        assert replica.pending <= 3 * 8
+    cluster.settle()
+    assert [len(outcome) for outcome in outcomes] == [1] * 100
+    done = [number for number, outcome in enumerate(outcomes, 1) if outcome == [Done()]]
+    assert done
+    for number, [outcome] in enumerate(outcomes, 1):
+        assert (cluster.replicas[node].machine.get(f"k{number}") == b"v") == (number in done)
+        if number not in done:
+            assert isinstance(outcome, Failure)
+            assert outcome.kind is FailureKind.OVERLOADED
+            assert RETRY_AFTER_MIN_MS <= outcome.retry_after_ms <= RETRY_AFTER_MAX_MS
+
+
+def test_the_time_to_try_again_is_about_how_long_the_queue_takes() -> None:
+    cluster = ReplicaCluster(paxos={"max_pending_commands": 5})
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    for number in range(1, 6):
+        cluster.submit(leader, Put("k", b"v"), number)
+    cluster.run(0.3)
+    [refused] = cluster.submit(leader, Put("k", b"v"), 6)
+    assert isinstance(refused, Failure)
+    assert refused.retry_after_ms == pytest.approx(300, abs=20)
 
 
 def test_a_command_that_no_node_can_decode_is_refused_alike_by_all() -> None:

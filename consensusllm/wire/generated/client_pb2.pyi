@@ -364,18 +364,20 @@ class Status(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., leader: _Optional[int] = ..., ballot_seq_num: _Optional[int] = ..., ballot_pid: _Optional[int] = ..., chosen_through: _Optional[int] = ..., applied_slot: _Optional[int] = ..., state_hash: _Optional[str] = ..., snapshot_slot: _Optional[int] = ..., log_first_slot: _Optional[int] = ..., log_bytes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., conversations: _Optional[int] = ..., keys: _Optional[int] = ..., loop_lag_ms: _Optional[float] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., transport: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., pending: _Optional[int] = ..., elections: _Optional[int] = ...) -> None: ...
 
 class MemberStatus(_message.Message):
-    __slots__ = ("node", "address", "live", "chosen_through", "connected")
+    __slots__ = ("node", "address", "live", "chosen_through", "connected", "queued_bytes")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
     node: int
     address: str
     live: bool
     chosen_through: int
     connected: bool
-    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ..., live: _Optional[bool] = ..., chosen_through: _Optional[int] = ..., connected: _Optional[bool] = ...) -> None: ...
+    queued_bytes: int
+    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ..., live: _Optional[bool] = ..., chosen_through: _Optional[int] = ..., connected: _Optional[bool] = ..., queued_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("node", "provider", "model", "note")
