@@ -147,7 +147,7 @@ def failed_sync_ignored(patch: Patch) -> None:
     patch.setattr(Write, "run", careless)
 
 
-@bug(1, CHOSEN, faults="depose,straggle,pause")
+@bug(2, CHOSEN, AGREE, faults="depose,straggle,pause")
 def lower_ballot_accepted(patch: Patch) -> None:
     on_accept = Acceptor.on_accept
 
