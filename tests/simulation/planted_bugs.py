@@ -245,12 +245,12 @@ def read_without_a_barrier(patch: Patch) -> None:
     patch.setattr(Replica, "read", lambda self, deadline, resolve, now: resolve(None))
 
 
-@bug(8, LINEARIZABLE, faults="drift,depose")
+@bug(4, LINEARIZABLE, faults="drift,depose")
 def leader_reads_without_a_round(patch: Patch) -> None:
     patch.setattr(Heartbeats, "confirmed_round", lambda self: self.round)
 
 
-@bug(6, LINEARIZABLE, faults="linger")
+@bug(2, LINEARIZABLE, faults="linger")
 def lease_outlives_drift(patch: Patch) -> None:
     def granted(self: Lease, asked_at: float) -> None:
         self._until = max(self._until, asked_at + self.asked_ms / 1000)
@@ -258,7 +258,7 @@ def lease_outlives_drift(patch: Patch) -> None:
     patch.setattr(Lease, "granted", granted)
 
 
-@bug(2, LINEARIZABLE, faults="lose,depose,slow disk")
+@bug(12, LINEARIZABLE, faults="lose,depose,slow disk")
 def new_leader_reads_before_its_own_slot(patch: Patch) -> None:
     begin = PaxosNode._begin_round
 
