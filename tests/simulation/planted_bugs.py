@@ -173,7 +173,7 @@ def accepted_value_ignored_in_recovery(patch: Patch) -> None:
     patch.setattr(Proposer, "lead", ignorant)
 
 
-@bug(3, CHOSEN, faults="depose,lose,slow link,crash")
+@bug(20, CHOSEN, ASSERTED, faults="depose,lose,slow link,crash")
 def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
     on_promise = Proposer.on_promise
 
