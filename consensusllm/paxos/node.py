@@ -132,11 +132,9 @@ class PaxosNode:
         self._advance(now)
         if self.role is not Role.LEADING:
             raise NotLeader(self.leader)
-        chosen_through = self._log.chosen_through
-        leased = (
-            self._heartbeats.lease.holds(now) and chosen_through >= self._proposer.first_own_slot
-        )
-        self._reads.add(token, chosen_through if leased else None)
+        through = self._log.chosen_through
+        leased = self._heartbeats.lease.holds(now) and through >= self._proposer.first_own_slot
+        self._reads.add(token, through if leased else None)
 
     def tick(self, now: float) -> None:
         """Let time pass. Early and late calls are harmless; `deadline` says when one is due."""

@@ -173,7 +173,7 @@ def accepted_value_ignored_in_recovery(patch: Patch) -> None:
     patch.setattr(Proposer, "lead", ignorant)
 
 
-@bug(3, CHOSEN, faults="depose,lose,slow link,crash")
+@bug(20, CHOSEN, ASSERTED, faults="depose,lose,slow link,crash")
 def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
     on_promise = Proposer.on_promise
 
@@ -325,7 +325,7 @@ def choose_overwrites(patch: Patch) -> None:
     patch.setattr(turn_rules, "_check_unchosen", lambda conversation, turn: None)
 
 
-@bug(3, "a candidate is what its attempt produced", faults="crash,isolate,slow models")
+@bug(12, "a candidate is what its attempt produced", faults="crash,isolate,slow models")
 def attempt_fence_ignored(patch: Patch) -> None:
     patch.setattr(turn_rules.TurnRules, "_held", turn_rules.TurnRules._open_candidate)
 
