@@ -139,11 +139,6 @@ class Replica:
         self._now = now
         self._paxos.peer_gone(peer, now)
 
-    def peer_gone(self, peer: int, now: float) -> None:
-        """The connection of ``peer`` has ended, behind the last message that came over it."""
-        self._now = now
-        self._paxos.peer_gone(peer, now)
-
     def submit(
         self,
         command: bytes,

@@ -14,10 +14,6 @@ GONE = "gone"
 """The kind of an envelope without a body that no node sent: the connection of ``src`` has ended,
 and what it sent over it has been delivered. It travels as messages do, late and lossy."""
 
-GONE = "gone"
-"""The kind of an envelope without a body that no node sent: the connection of ``src`` has ended,
-and what it sent over it has been delivered. It travels as messages do, late and lossy."""
-
 
 class Envelope(NamedTuple):
     """``body`` from ``src`` to ``dst``; ``kind`` names the message for faults and traces."""
