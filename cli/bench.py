@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .polling import poll_in_one_thread
+
 if TYPE_CHECKING:
     from consensusllm.bench.figures import Results
     from consensusllm.bench.run import Bench, Tell
@@ -70,6 +72,7 @@ def bench(
     """
     # Processes are started while gRPC is in use; they run another program at once.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    poll_in_one_thread()
 
     from consensusllm.bench.conditions import conditions, load, warnings
     from consensusllm.bench.figures import SYSTEMS

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .polling import poll_in_one_thread
+
 if TYPE_CHECKING:
     from consensusllm.config import Config
 
@@ -30,6 +32,7 @@ _CONFIG = click.option(
 @click.pass_context
 def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool) -> None:
     """Run node ID until SIGTERM or Ctrl-C."""
+    poll_in_one_thread()
     from consensusllm.config import Config
     from consensusllm.logs import configure
 
@@ -47,6 +50,7 @@ def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool
 @click.pass_context
 def orchestrator(context: click.Context, config_path: str) -> None:
     """Run the network between the nodes until SIGTERM or Ctrl-C."""
+    poll_in_one_thread()
     from consensusllm.config import Config
     from consensusllm.logs import configure
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from consensusllm.client.errors import (
     ConsensusError,
@@ -41,10 +40,11 @@ class Deadline:
         if not timeout_s > 0:
             raise InvalidRequest(f"a timeout of {timeout_s!r} s is not above 0")
         self.timeout_s = timeout_s
-        self.at = asyncio.get_running_loop().time() + timeout_s
+        self.now = asyncio.get_running_loop().time
+        self.at = self.now() + timeout_s
 
     def remaining_s(self) -> float:
-        return self.at - asyncio.get_running_loop().time()
+        return self.at - self.now()
 
 
 def pauses(random_: random.Random) -> Iterator[float]:
@@ -68,12 +68,6 @@ def unavailable(deadline: Deadline, trouble: str) -> Unavailable:
     )
 
 
-def _timed(build: Callable[[], client_pb2.Request], timeout_ms: int) -> client_pb2.Request:
-    request = build()
-    request.timeout_ms = timeout_ms
-    return request
-
-
 class Calls:
     """Sends requests until they are answered, moving between the nodes as they say."""
 
@@ -92,19 +86,18 @@ class Calls:
         OutcomeUnknown is raised once a try may have been proposed. Otherwise the deadline raises
         Unavailable or Overloaded, and a node's word InvalidRequest or Unauthenticated.
         """
-        waits = pauses(self._random)
+        waits: Iterator[float] | None = None  # nearly every call needs one try
         sent = followed = False
         failure: ConsensusError
         while True:
-            remaining_s = max(0.001, deadline.remaining_s())
-            try_s = min(TRY_S, 0.8 * remaining_s)
+            now = deadline.now()
+            try_s = min(TRY_S, 0.8 * max(0.001, deadline.at - now))
             timeout_ms = max(1, int(1000 * try_s))
-            give_up_at = min(deadline.at, deadline.at - remaining_s + try_s + GRACE_S)
-            wait_s, asked_s = next(waits), 0.0
+            give_up_at = min(deadline.at, now + try_s + GRACE_S)
+            asked_s = 0.0
+            follow = False
             try:
-                address, response = await self._pipeline.send(
-                    partial(_timed, build, timeout_ms), give_up_at
-                )
+                address, response = await self._pipeline.send(build, give_up_at, timeout_ms)
             except Lost as lost:
                 sent = sent or lost.sent
                 failure = self._unavailable(deadline, str(lost))
@@ -129,7 +122,9 @@ class Calls:
                     failure = self._unavailable(deadline, said)
                     self._nodes.leave(address, refused.leader_address)
                     if refused.leader_address not in ("", address) and not followed:
-                        followed, wait_s = True, 0.0  # the first hint is followed at once
+                        followed = follow = True  # the first hint is followed at once
+            waits = waits or pauses(self._random)
+            wait_s = 0.0 if follow else next(waits)
             spare_s = deadline.remaining_s() - TRY_MIN_S
             if spare_s <= asked_s:
                 break

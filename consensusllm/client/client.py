@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar
@@ -424,8 +424,10 @@ class Client:
             return timeout_s
         return max(ANSWER_TIMEOUT_S, deadline_ms / 1000 + self._timeout_s)
 
-    async def _command(self, operation: Operation, timeout_s: float | None) -> object:
-        return await self._session.command(operation, self._deadline(timeout_s))
+    def _command(
+        self, operation: Operation, timeout_s: float | None
+    ) -> Coroutine[None, None, object]:
+        return self._session.command(operation, self._deadline(timeout_s))
 
     async def _read(self, read: client_pb2.Read, timeout_s: float | None) -> client_pb2.ReadReply:
         response, _ = await self._calls.answered(

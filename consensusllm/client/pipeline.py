@@ -11,9 +11,11 @@ had left. Trying again is for `calls`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -28,6 +30,8 @@ MESSAGE_REQUESTS_MAX = 1024
 MESSAGE_BYTES_MAX = 1 << 20
 """A message is cut before the request that would pass this; one larger request travels alone."""
 REQUEST_BYTES_MAX = 8 << 20
+FIELDS_BYTES = 32
+"""What a request may have besides its command."""
 SILENCE_S = 1.0
 """A stream that has been silent for a request's whole time, and for this, is given up."""
 
@@ -63,28 +67,36 @@ class Pipeline:
         self._closed = False
 
     async def send(
-        self, build: Callable[[], client_pb2.Request], give_up_at: float
+        self, build: Callable[[], client_pb2.Request], give_up_at: float, timeout_ms: int = 0
     ) -> tuple[str, client_pb2.Response]:
-        """The node's address and its response to what ``build`` makes; the id is set here.
+        """The node's address and its response to what ``build`` makes; the id and ``timeout_ms``
+        (0: the node's default) are set here.
 
         A request is built again after it had to wait for room, as what it acknowledges has aged.
         ``give_up_at`` is a time of the event loop's clock. Raises Lost, Overloaded (this client's
         own bound), TooLarge, or Unauthenticated.
         """
         request = build()
-        size_bytes = request.ByteSize()
+        # To add up a request takes as long as to encode it, and a command is encoded already.
+        command_bytes = len(request.command)
+        size_bytes = command_bytes + FIELDS_BYTES if command_bytes else request.ByteSize()
         if size_bytes > REQUEST_BYTES_MAX:
             raise TooLarge(f"the request has {size_bytes} bytes: the most is {REQUEST_BYTES_MAX}")
         if self._waiting or not self._fits(size_bytes):
             await self._wait_for_room(size_bytes, give_up_at)
             request = build()
         else:
-            self._take(size_bytes)
+            self._outstanding += 1
+            self._outstanding_bytes += size_bytes
+        request.id = number = next(self._ids)
+        request.timeout_ms = timeout_ms
+        stream: _Stream | None = None
         try:
-            request.id = next(self._ids)
             stream = self._current()
-            return stream.address, await stream.send(request, give_up_at)
+            return stream.address, await stream.post(request, size_bytes, give_up_at)
         finally:
+            if stream is not None:
+                stream.forget(number)
             self._release(size_bytes)
 
     async def close(self) -> None:
@@ -171,26 +183,33 @@ class _Stream:
         self._retired = ""
         self._nodes = nodes
         self._loop = asyncio.get_running_loop()
-        self._queued: dict[int, client_pb2.Request] = {}
-        self._pending: dict[int, asyncio.Future[client_pb2.Response]] = {}
+        self._queued: dict[int, tuple[client_pb2.Request, int]] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._sweep_at = math.inf
+        self._sweep_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._heard_at = self._loop.time()
         self.task = asyncio.create_task(self._run())
 
-    async def send(self, request: client_pb2.Request, give_up_at: float) -> client_pb2.Response:
+    def post(
+        self, request: client_pb2.Request, size_bytes: int, give_up_at: float
+    ) -> asyncio.Future[client_pb2.Response]:
+        """Queue ``request``; the future gets its response, or Lost. To be forgotten afterwards."""
         future: asyncio.Future[client_pb2.Response] = self._loop.create_future()
-        self._pending[request.id] = future
-        self._queued[request.id] = request
+        self._pending[request.id] = (future, self._loop.time(), give_up_at)
+        self._queued[request.id] = (request, size_bytes)
+        if give_up_at < self._sweep_at:
+            self._sweep_by(give_up_at)
         self._wake.set()
-        timer = self._loop.call_at(give_up_at, self._give_up, request.id, self._loop.time())
-        try:
-            return await future
-        finally:
-            timer.cancel()
-            self._pending.pop(request.id, None)
-            self._queued.pop(request.id, None)
-            if self._retired and not self._pending and not self.ended:
-                self.end(self._retired)
+        return future
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for the response to request ``number`` any more."""
+        self._pending.pop(number, None)
+        if self._queued:
+            self._queued.pop(number, None)
+        if self._retired and not self._pending and not self.ended:
+            self.end(self._retired)
 
     def retire(self, why: str) -> None:
         """Take nothing new, and end when everything that is pending is answered."""
@@ -202,7 +221,9 @@ class _Stream:
         """Tell all that is pending that it is lost (or ``error``), and let go of the stream."""
         self.ended = True
         self.task.cancel()
-        for number, future in self._pending.items():
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for number, (future, _, _) in self._pending.items():
             if not future.done():
                 future.set_exception(error or self._lost(number, why))
         self._pending.clear()
@@ -211,16 +232,28 @@ class _Stream:
     def _lost(self, number: int, why: str) -> Lost:
         return Lost(why, address=self.address, sent=number not in self._queued)
 
-    def _give_up(self, number: int, since: float) -> None:
-        future = self._pending.get(number)
-        if future is None or future.done():
-            return
+    def _sweep_by(self, at: float) -> None:
+        """One timer for all that is pending: each has its time, and nearly none reaches it."""
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._sweep_at = at
+        self._sweep_timer = self._loop.call_at(at, self._sweep)
+
+    def _sweep(self) -> None:
+        """Give up those whose time has come."""
+        self._sweep_timer, self._sweep_at = None, math.inf
         now = self._loop.time()
-        why = f"{self.address}: no answer for {now - since:.1f} s"
-        if self._heard_at <= since and now - since >= SILENCE_S:
-            self.end(why)  # a node answers in a request's time, if only with a failure
-        else:
+        for number, (future, since, give_up_at) in list(self._pending.items()):
+            if give_up_at > now or future.done():
+                continue
+            why = f"{self.address}: no answer for {now - since:.1f} s"
+            if self._heard_at <= since and now - since >= SILENCE_S:
+                self.end(why)  # a node answers in a request's time, if only with a failure
+                return
             future.set_exception(self._lost(number, why))
+        times = [at for future, _, at in self._pending.values() if not future.done()]
+        if times:
+            self._sweep_by(min(times))
 
     async def _run(self) -> None:
         call = writer = None
@@ -232,10 +265,10 @@ class _Stream:
                 self._heard_at = self._loop.time()
                 if responses.leader_address:
                     self._nodes.prefer(responses.leader_address)
+                for number in responses.done:
+                    self._answer(number, _DONE)
                 for response in responses.responses:
-                    future = self._pending.get(response.id)
-                    if future is not None and not future.done():
-                        future.set_result(response)
+                    self._answer(response.id, response)
             self.end(f"{self.address}: the node ended the stream")
         except Unreachable as error:
             self.end(str(error))
@@ -248,6 +281,11 @@ class _Stream:
                 writer.cancel()
             if call is not None:
                 call.cancel()
+
+    def _answer(self, number: int, response: client_pb2.Response) -> None:
+        pending = self._pending.get(number)
+        if pending is not None and not pending[0].done():
+            pending[0].set_result(response)
 
     async def _write(self, call: _Call) -> None:
         """The one writer. All that came in while the last message was written is the next one."""
@@ -263,8 +301,8 @@ class _Stream:
     def _next_message(self) -> list[client_pb2.Request]:
         message: list[client_pb2.Request] = []
         size_bytes = 0
-        for request in self._queued.values():
-            size_bytes += request.ByteSize()
+        for request, request_bytes in self._queued.values():
+            size_bytes += request_bytes
             full = size_bytes > MESSAGE_BYTES_MAX or len(message) == MESSAGE_REQUESTS_MAX
             if message and full:
                 break
@@ -275,3 +313,8 @@ class _Stream:
 
 
 _Call = grpc.aio.StreamStreamCall[client_pb2.Requests, client_pb2.Responses]
+_Pending: TypeAlias = tuple["asyncio.Future[client_pb2.Response]", float, float]
+"""Who waits, since when, and until when, by the event loop's clock."""
+
+_DONE = client_pb2.Response(reply=client_pb2.Reply(done=client_pb2.Done()))
+"""What stands for every id in ``Responses.done``."""

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 from consensusllm.client.calls import Calls, Deadline, unavailable
 from consensusllm.client.errors import OutcomeUnknown, Overloaded, Unavailable, refusal
@@ -79,16 +80,16 @@ class Session:
         self._numbers = Numbers(os.urandom(SESSION_BYTES))
         self._opening: asyncio.Task[None] | None = None
 
-    async def command(self, operation: Operation, deadline: Deadline) -> Reply:
+    def command(self, operation: Operation, deadline: Deadline) -> Coroutine[None, None, Reply]:
         """The state machine's reply; a refusal is raised (see `errors`)."""
 
         def request(numbers: Numbers, sequence: int) -> client_pb2.Request:
             command = SessionCommand(numbers.session, sequence, numbers.acknowledged, operation)
             return client_pb2.Request(command=encode_command(command))
 
-        return await self._numbered(request, deadline)
+        return self._numbered(request, deadline)
 
-    async def ask(self, ask: client_pb2.Ask, deadline: Deadline) -> Reply:
+    def ask(self, ask: client_pb2.Ask, deadline: Deadline) -> Coroutine[None, None, Reply]:
         """As `command`, for a query that the node completes with a plan."""
 
         def request(numbers: Numbers, sequence: int) -> client_pb2.Request:
@@ -97,7 +98,7 @@ class Session:
             ask.acknowledged = numbers.acknowledged
             return client_pb2.Request(ask=ask)
 
-        return await self._numbered(request, deadline)
+        return self._numbered(request, deadline)
 
     async def close(self) -> None:
         """Stop opening. The cluster forgets the session in its own time."""
@@ -109,13 +110,13 @@ class Session:
         self, request: Callable[[Numbers, int], client_pb2.Request], deadline: Deadline
     ) -> Reply:
         while True:
-            numbers = await self._opened(deadline)
+            numbers = self._numbers
+            if not numbers.opened or numbers.held_replies > HELD_REPLIES_MAX:
+                numbers = await self._opened(deadline)
             sequence = numbers.take()
             try:
                 response, sent_before = await self._calls.answered(
-                    lambda n=numbers, s=sequence: request(n, s),  # type: ignore[misc]
-                    deadline,
-                    changes=True,
+                    partial(request, numbers, sequence), deadline, changes=True
                 )
             finally:
                 numbers.finish(sequence)

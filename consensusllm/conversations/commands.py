@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +260,7 @@ Operation: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SessionCommand:
+class SessionCommand(NamedTuple):
     """``operation`` as number ``sequence`` (>= 1) of ``session`` (16 bytes, chosen at random).
 
     Numbers below ``acknowledged`` are finished for the client: their replies may be forgotten, and

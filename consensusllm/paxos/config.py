@@ -11,6 +11,9 @@ class PaxosConfig:
 
     ``epoch_ms`` is the wall clock, in ms since the epoch, at ``now == 0``: the core is given a
     monotonic ``now`` and stamps its batches with the sum.
+
+    ``linger_s`` bounds two waits for company: of commands, while a slot is open whose votes are on
+    their way; and of the end of the chosen prefix, for an Accept or heartbeat that carries it.
     """
 
     node: int
@@ -19,6 +22,7 @@ class PaxosConfig:
     heartbeat_s: float = 0.05
     election_timeout_s: float = 0.35
     resend_s: float = 0.1
+    linger_s: float = 0.005
     pipeline_slots: int = 8
     max_batch_commands: int = 2048
     max_batch_bytes: int = 1 << 20

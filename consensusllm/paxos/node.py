@@ -109,8 +109,9 @@ class PaxosNode:
         if message.sender in self.config.peers:
             self._handlers[type(message)](message)
 
-    def propose(self, command: bytes, now: float) -> None:
+    def propose(self, command: bytes, now: float, *, awaited: bool = False) -> None:
         """Queue ``command`` for the log. Raises NotLeader or Overloaded; nothing is queued then.
+        ``awaited``: a peer answers for it, so the peers are told at once that it is chosen.
 
         Without an error the outcome is still open until the command comes back in
         ``Ready.chosen``: when leadership is lost it is unknown, never failed.
@@ -118,7 +119,7 @@ class PaxosNode:
         self._advance(now)
         if self.role is not Role.LEADING:
             raise NotLeader(self.leader)
-        self._proposer.enqueue(command)
+        self._proposer.enqueue(command, awaited=awaited)
 
     def has_room(self, commands: Sequence[bytes]) -> bool:
         """Whether `propose` would take all of ``commands`` now, if this node leads."""
@@ -207,7 +208,7 @@ class PaxosNode:
             if self._reads.wants_round():
                 self._begin_round()
                 self._reads.confirm()
-            if self._proposer.unannounced():
+            if self._proposer.announcement_due(self._now):
                 self._announce()
         batch, persist = self._outbox.take_changes(self._log.chosen_through)
         send = self._outbox.take_messages()
@@ -341,6 +342,7 @@ class PaxosNode:
             self._proposer.ballot, self._proposer.next_slot, chosen_through, self._now
         )
         self._reads.joined(number, max(chosen_through, self._proposer.first_own_slot))
+        self._proposer.announced()
 
     def _announce(self) -> None:
         commit = Commit(self.config.node, self._proposer.ballot, self._log.chosen_through)

@@ -39,6 +39,7 @@ class Proposer:
         self._log = log
         self._acceptor = acceptor
         self._outbox = outbox
+        self._linger_s = config.linger_s
         self.ballot = BOTTOM
         self._fence: dict[int, int] = {}  # what the ballot's Prepare carries
         self._lives: dict[int, int] = {}
@@ -50,9 +51,13 @@ class Proposer:
         self._window: dict[int, _Proposal] = {}
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
+        self._pending_awaited = False  # some of them are awaited elsewhere
+        self._proposed_at = 0.0
         self.next_slot = 0
         self.first_own_slot = 0
         self._announced_through = 0
+        self._awaited_through = 0
+        self._announce_at: float | None = None
 
     # Phase 1 --------------------------------------------------------------------------------
 
@@ -149,6 +154,7 @@ class Proposer:
         self._recovered = {}
         self._next_chunk = {}
         self._announced_through = 0
+        self._awaited_through = 0
         self._propose(batches, now)
 
     def _noop(self, now: float) -> Batch:
@@ -157,13 +163,15 @@ class Proposer:
     def _time_ms(self, now: float) -> int:
         return self._config.epoch_ms + int(now * 1000)
 
-    def enqueue(self, command: bytes) -> None:
-        """Queue a command for the next batch. Raises Overloaded."""
+    def enqueue(self, command: bytes, *, awaited: bool) -> None:
+        """Queue a command for the next batch; ``awaited``: a peer waits to learn that it is chosen.
+        Raises Overloaded."""
         size = len(command)
         if not self.has_room(1, size):
             raise Overloaded
         self._pending.append(command)
         self._pending_bytes += size
+        self._pending_awaited |= awaited
 
     def has_room(self, count: int, size_bytes: int) -> bool:
         """Whether the queue takes ``count`` more commands of ``size_bytes`` in all. A log over its
@@ -175,13 +183,26 @@ class Proposer:
         )
 
     def flush(self, now: float) -> None:
-        """Turn queued commands into slots, as far as the window reaches, and tell the peers how far
-        the prefix is chosen: with the new proposals, or alone where there are none."""
+        """Turn queued commands into slots, as far as the window reaches. While a slot is open, a
+        batch that is not full waits for more, for `linger_s` at most."""
+        if not self._pending or (self._may_fill() and now < self._proposed_at + self._linger_s):
+            return
         batches: list[Batch] = []
         while self._pending and len(self._window) + len(batches) < self._config.pipeline_slots:
             batches.append(Batch.pack(self._time_ms(now), self._take_commands()))
         if batches:
             self._propose(batches, now)
+            if self._pending_awaited:
+                self._awaited_through = self.next_slot - 1
+                self._pending_awaited = bool(self._pending)
+
+    def _may_fill(self) -> bool:
+        """Whether a slot is open, and what is queued would not fill another one."""
+        return (
+            bool(self._window)
+            and len(self._pending) < self._config.max_batch_commands
+            and self._pending_bytes < self._config.max_batch_bytes
+        )
 
     def _take_commands(self) -> list[bytes]:
         commands: list[bytes] = []
@@ -199,6 +220,7 @@ class Proposer:
         for batch in batches:
             self._window[self.next_slot] = _Proposal(batch, now)
             self.next_slot += 1
+        self._proposed_at = now
         first = self.next_slot - len(batches)
         self.announced()
         for accept in self._accepts(first, batches):
@@ -245,12 +267,21 @@ class Proposer:
         self._log.choose_through(through)
         return True
 
-    def unannounced(self) -> bool:
-        """Whether the prefix grew since a message last told the peers its end."""
-        return self._log.chosen_through > self._announced_through
+    def announcement_due(self, now: float) -> bool:
+        """Whether the peers must be told the end of the prefix by a message of its own: a peer
+        waits for it, or nothing that would carry it was sent for `linger_s` since it grew."""
+        if self._log.chosen_through == self._announced_through:
+            return False
+        if self._announced_through < self._awaited_through:
+            return True
+        if self._announce_at is None:
+            self._announce_at = now + self._linger_s
+        return now >= self._announce_at
 
     def announced(self) -> None:
+        """A message to every peer says how far the prefix is chosen."""
         self._announced_through = self._log.chosen_through
+        self._announce_at = None
 
     @property
     def pending(self) -> int:
@@ -262,8 +293,12 @@ class Proposer:
     def deadline(self) -> float | None:
         if self._prepare_at is not None:
             return self._prepare_at
-        sent_at = min((proposal.sent_at for proposal in self._window.values()), default=None)
-        return None if sent_at is None else sent_at + self._config.resend_s
+        deadlines = [proposal.sent_at + self._config.resend_s for proposal in self._window.values()]
+        if self._pending and len(self._window) < self._config.pipeline_slots:
+            deadlines.append(self._proposed_at + self._linger_s)
+        if self._announce_at is not None:
+            deadlines.append(self._announce_at)
+        return min(deadlines, default=None)
 
     def tick(self, now: float) -> None:
         """Send again what has not been answered."""
@@ -295,3 +330,5 @@ class Proposer:
         self._window = {}
         self._pending = deque()
         self._pending_bytes = 0
+        self._pending_awaited = False
+        self._announce_at = None

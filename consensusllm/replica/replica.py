@@ -289,7 +289,7 @@ class Replica:
             self._refuse_forward(forward, self.node, overloaded=True)
         else:
             for command in forward.commands:
-                self._paxos.propose(command, self._now)
+                self._paxos.propose(command, self._now, awaited=True)
 
     def _refuse_forward(self, forward: Forward, leader: int | None, *, overloaded: bool) -> None:
         refusal = ForwardRefused(self.node, forward.number, leader, overloaded)
@@ -393,23 +393,16 @@ class Replica:
 
     def _apply(self, slot: int, batch: Batch) -> None:
         time_ms, packed = batch.unpack()
-        commands = [self._decode(command) for command in packed]
+        awaited = len(self._requests) > 0
+        commands = [*map(self._decode if awaited else _decode, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
         self._bytes_since_snapshot += batch.size_bytes
-        if len(self._requests):
-            for command, reply in zip(commands, replies, strict=True):
-                if command is not None:
-                    self._requests.applied(command, reply)
+        if awaited:
+            self._requests.applied(commands, replies)
 
     def _decode(self, command: bytes) -> SessionCommand | None:
-        decoded = self._requests.decoded(command)
-        if decoded is not None:
-            return decoded
-        try:
-            return decode_command(command)
-        except MalformedMessage:
-            return None
+        return self._requests.decoded(command) or _decode(command)
 
     # Snapshots ------------------------------------------------------------------------------
 
@@ -463,6 +456,13 @@ class Replica:
         self._paxos.snapshot_installed(slot)
         self._serve_reads()
         self.on_applied()
+
+
+def _decode(command: bytes) -> SessionCommand | None:
+    try:
+        return decode_command(command)
+    except MalformedMessage:
+        return None
 
 
 def _parts(commands: list[bytes], size_bytes: int) -> Iterator[tuple[bytes, ...]]:

@@ -7,7 +7,7 @@ leader, or a silence, it is simply sent again, until its deadline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -85,10 +85,12 @@ class Requests:
         """What was decoded when the command came in here, so that applying it need not again."""
         return self._decoded.get(command)
 
-    def applied(self, command: SessionCommand, reply: Reply) -> None:
-        key = (command.session, command.sequence)
-        if key in self._commands:
-            self._finish(key, reply)
+    def applied(self, commands: Sequence[SessionCommand | None], replies: Sequence[Reply]) -> None:
+        """A batch was applied here: answer those of its commands that wait."""
+        waiting = self._commands
+        for command, reply in zip(commands, replies, strict=True):
+            if command is not None and (key := (command.session, command.sequence)) in waiting:
+                self._finish(key, reply)
 
     def fail(self, pending: PendingCommand, failure: Failure) -> None:
         key = (pending.decoded.session, pending.decoded.sequence)

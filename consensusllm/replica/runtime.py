@@ -30,7 +30,7 @@ from .replica import Replica
 
 log = structlog.get_logger()
 
-INLINE_BELOW_S = 0.0003
+INLINE_BELOW_S = 0.001
 """A sync that takes less than this is cheaper on the loop than the hop to a thread and back."""
 _LAG_INTERVAL_S = 0.1
 _LAG_WINDOW = 100
@@ -95,9 +95,13 @@ class Runtime:
         if self._closed:
             resolve(STOPPED)
             return
-        now = self.clock()
-        self._guarded(lambda: self.replica.submit(command, decoded, now + timeout_s, resolve, now))
-        self._schedule()
+        now = self._loop.time()
+        try:
+            self.replica.submit(command, decoded, now + timeout_s, resolve, now)
+        except Exception as error:
+            self._break(error)
+        if not self._pump_due:
+            self._schedule()
 
     def read(self, timeout_s: float, resolve: Callable[[Failure | None], None]) -> None:
         """See Replica.read; ``timeout_s`` from now."""
@@ -143,8 +147,11 @@ class Runtime:
         if self._closed:
             return
         self.replica.pump()
-        self._send()
-        self._next_job()
+        if self._send():
+            # An inline sync would hold the loop: let what was queued for the peers leave first.
+            self._loop.call_soon(self._guarded, self._next_job)
+        else:
+            self._next_job()
         self._arm_timer()
         self._tell_role()
         if self.replica.unfinished:
@@ -163,13 +170,15 @@ class Runtime:
                 chosen=self.replica.paxos.chosen_through,
             )
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
+        """Whether there was something to send."""
         last: Message | None = None
         kind, body = "", b""
         for dst, message in self.replica.take_messages():
             if message is not last:
                 last, kind, body = message, kind_of(message), encode_message(message)
             self.transport.send(dst, kind, body)
+        return last is not None
 
     def _arm_timer(self) -> None:
         at = self.replica.deadline()
@@ -189,19 +198,19 @@ class Runtime:
     # The disk -------------------------------------------------------------------------------
 
     def _next_job(self) -> None:
-        while not self._job_running and not self._closed:
-            job = self.replica.next_job()
-            if job is None:
-                return
-            self._job_running = True
-            if isinstance(job, Write) and 0.0 < self._sync_s < INLINE_BELOW_S:
-                self._timed(job)
-                self._finish(job)
-                self.replica.pump()
-                self._send()
-            else:
-                future = self._loop.run_in_executor(self._executor, self._timed, job)
-                future.add_done_callback(lambda done, job=job: self._job_done(done, job))  # type: ignore[misc]
+        if self._job_running or self._closed:
+            return
+        job = self.replica.next_job()
+        if job is None:
+            return
+        self._job_running = True
+        if isinstance(job, Write) and 0.0 < self._sync_s < INLINE_BELOW_S:
+            self._timed(job)
+            self._finish(job)
+            self._schedule()
+        else:
+            future = self._loop.run_in_executor(self._executor, self._timed, job)
+            future.add_done_callback(lambda done, job=job: self._job_done(done, job))  # type: ignore[misc]
 
     def _timed(self, job: Job) -> None:
         start = time.perf_counter()

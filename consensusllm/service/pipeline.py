@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from consensusllm.conversations.commands import (
     Choose,
@@ -21,6 +21,7 @@ from consensusllm.conversations.commands import (
     CreateConversation,
     Delete,
     DeleteKey,
+    Done,
     Fork,
     ImportTurn,
     OpenSession,
@@ -75,7 +76,18 @@ MAX_READS = 65_536
 """Reads that wait for their barrier, of all clients of a node together."""
 
 MakeResponse: TypeAlias = Callable[[], pb.Response]
-Answer: TypeAlias = Callable[[MakeResponse], None]
+
+
+class Answers(Protocol):
+    """Who asked, and is told: one of the two, once a request."""
+
+    def done(self, identifier: int) -> None:
+        """The request's reply is Done, as most are."""
+        ...
+
+    def answer(self, make: MakeResponse) -> None:
+        """``make`` makes the response when it is written."""
+        ...
 
 
 class Requests:
@@ -103,24 +115,23 @@ class Requests:
         self._max_response_bytes = max_response_bytes
         self._reads = 0
 
-    def admit(self, request: pb.Request, answer: Answer) -> None:
-        """Begin ``request``; ``answer`` is called once, now or later, with what makes the response:
-        a read is made when it is written, which is still a moment between its call and its
-        answer."""
+    def admit(self, request: pb.Request, to: Answers) -> None:
+        """Begin ``request``; ``to`` is told once, now or later. A read is made when it is written,
+        which is still a moment between its call and its answer."""
         identifier = request.id
         timeout_s = min(request.timeout_ms / 1000 or self._default_timeout_s, MAX_TIMEOUT_S)
         body = request.WhichOneof("body")
         try:
             if body == "command":
-                self._command(identifier, request.command, timeout_s, answer)
+                self._command(identifier, request.command, timeout_s, to)
             elif body == "ask":
-                self._ask(identifier, request.ask, timeout_s, answer)
+                self._ask(identifier, request.ask, timeout_s, to)
             elif body == "read":
-                self._read(identifier, request.read, timeout_s, answer)
+                self._read(identifier, request.read, timeout_s, to)
             else:
                 raise MalformedMessage("an empty request")
         except MalformedMessage as error:
-            answer(partial(_invalid, identifier, str(error)))
+            to.answer(partial(_invalid, identifier, str(error)))
 
     # Commands -------------------------------------------------------------------------------
 
@@ -129,7 +140,7 @@ class Requests:
         identifier: int,
         command: bytes,
         timeout_s: float,
-        answer: Answer,
+        to: Answers,
     ) -> None:
         _bounded("a command", len(command), self._max_command_bytes)
         decoded = decode_command(command)
@@ -139,7 +150,7 @@ class Requests:
             )
         value = getattr(decoded.operation, "value", getattr(decoded.operation, "new", None))
         _bounded("a value", len(value or b""), self._max_value_bytes)
-        self._submit(identifier, command, decoded, timeout_s, answer)
+        self._submit(identifier, command, decoded, timeout_s, to)
 
     def _submit(
         self,
@@ -147,12 +158,16 @@ class Requests:
         command: bytes,
         decoded: SessionCommand,
         timeout_s: float,
-        answer: Answer,
+        to: Answers,
     ) -> None:
-        def resolve(outcome: Reply | Failure) -> None:
-            answer(partial(self._outcome, identifier, outcome))
-
+        resolve = partial(self._resolve, identifier, to)
         self._runtime.submit(command, decoded, timeout_s, resolve)
+
+    def _resolve(self, identifier: int, to: Answers, outcome: Reply | Failure) -> None:
+        if isinstance(outcome, Done):
+            to.done(identifier)
+        else:
+            to.answer(partial(self._outcome, identifier, outcome))
 
     def _outcome(self, identifier: int, outcome: Reply | Failure) -> pb.Response:
         if isinstance(outcome, Failure):
@@ -164,7 +179,7 @@ class Requests:
         identifier: int,
         ask: pb.Ask,
         timeout_s: float,
-        answer: Answer,
+        to: Answers,
     ) -> None:
         """Complete a query with its plan: one candidate for each node that is alive."""
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
@@ -187,7 +202,7 @@ class Requests:
         if len(ask.session) != 16:
             raise MalformedMessage("a session has 16 bytes")
         decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
-        self._submit(identifier, encode_command(decoded), decoded, timeout_s, answer)
+        self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
 
     def leader_address(self) -> str:
         """Where the leader is; "" where that is here, or not known."""
@@ -214,25 +229,25 @@ class Requests:
         identifier: int,
         read: pb.Read,
         timeout_s: float,
-        answer: Answer,
+        to: Answers,
     ) -> None:
         if read.WhichOneof("query") is None:
             raise MalformedMessage("a read that asks for nothing")
 
         if read.stale:
-            answer(partial(self._result, identifier, read))
+            to.answer(partial(self._result, identifier, read))
             return
         if self._reads >= MAX_READS:
-            answer(partial(self._outcome, identifier, _TOO_MANY_READS))
+            to.answer(partial(self._outcome, identifier, _TOO_MANY_READS))
             return
         self._reads += 1
 
         def serve(failure: Failure | None) -> None:
             self._reads -= 1
             if failure is not None:
-                answer(partial(self._outcome, identifier, failure))
+                to.answer(partial(self._outcome, identifier, failure))
             else:
-                answer(partial(self._result, identifier, read))
+                to.answer(partial(self._result, identifier, read))
 
         self._runtime.read(timeout_s, serve)
 
@@ -275,6 +290,7 @@ class PipelineStream:
         self._max_message_bytes = max_message_bytes
         self._outstanding = 0  # admitted, and their responses not yet taken to be written
         self._answers: deque[MakeResponse] = deque()
+        self._done: list[int] = []
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._ended = False
@@ -289,7 +305,7 @@ class PipelineStream:
                 self._wake.clear()
                 if reader.done():
                     await reader  # where it failed, what it had admitted is answered to nobody
-                while self._answers:
+                while self._answers or self._done:
                     message = self._take()
                     self._room.set()
                     await write(message)
@@ -308,8 +324,10 @@ class PipelineStream:
                 self._answers.appendleft(partial(_made, response))
                 break
             responses.append(response)
-        self._outstanding -= len(responses)
-        return pb.Responses(responses=responses, leader_address=self._requests.leader_address())
+        done, self._done = self._done, []
+        self._outstanding -= len(responses) + len(done)
+        leader_address = self._requests.leader_address()
+        return pb.Responses(responses=responses, done=done, leader_address=leader_address)
 
     async def _read(self, requests: Any) -> None:
         try:
@@ -324,12 +342,16 @@ class PipelineStream:
                         self._room.clear()
                         await self._room.wait()
                     self._outstanding += 1
-                    self._requests.admit(request, self._answer)
+                    self._requests.admit(request, self)
         finally:
             self._ended = True
             self._wake.set()
 
-    def _answer(self, make: MakeResponse) -> None:
+    def done(self, identifier: int) -> None:
+        self._done.append(identifier)
+        self._wake.set()
+
+    def answer(self, make: MakeResponse) -> None:
         self._answers.append(make)
         self._wake.set()
 

@@ -92,6 +92,7 @@ class SqliteDisk:
         self._snapshot: SnapshotInfo | None = None
         self._staged = (0, 0)
         self._last_slot = 0  # no row of the log is above it
+        self._held_through = 0  # every slot up to it has been in the log, or is chosen
         self._garbage = True  # rows or pages may be left to give back
         self._journal_bytes = self._size_of("-wal")
         self._failed = False
@@ -114,6 +115,7 @@ class SqliteDisk:
         self._snapshot = snapshot
         self._staged = (staged.slot, staged.size_bytes) if staged else (0, 0)
         self._last_slot = entries[-1].slot if entries else 0
+        self._held_through = head.state.chosen_through
         return recovered
 
     def write(self, changes: Sequence[Persist]) -> None:
@@ -330,17 +332,26 @@ class SqliteDisk:
             count += replaced is None
             total = add_crcs(total, row[3] - (replaced or 0))
             self._last_slot = max(self._last_slot, slot)
+            if slot == self._held_through + 1:
+                self._held_through = slot
         if rows:
             self._database.executemany("INSERT OR REPLACE INTO log VALUES (?,?,?,?,?)", rows)
-        chosen = newly_chosen(head.state, state)
-        if chosen:
+        self._check_chosen(newly_chosen(head.state, state))
+        if state.compacted_through > head.state.compacted_through:
+            self._garbage = True
+        return self._finish(
+            Head(state, count, total, head.generations, head.published, head.staged)
+        )
+
+    def _check_chosen(self, chosen: range) -> None:
+        """The log must hold every slot that is called chosen. Slots mostly come in order, and are
+        not counted then."""
+        if chosen and chosen.stop - 1 > self._held_through:
             held = self._database.execute(
                 "SELECT count(*) FROM log WHERE slot >= ? AND slot < ?", (chosen.start, chosen.stop)
             ).fetchone()[0]
             assert held == len(chosen), f"the log does not hold all of the chosen slots {chosen}"
-        if state.compacted_through > head.state.compacted_through:
-            self._garbage = True
-        return self._finish(replace(head, state=state, entry_count=count, entry_sum=total))
+            self._held_through = chosen.stop - 1
 
     def _crc_of(self, slot: int) -> int | None:
         if slot > self._last_slot:

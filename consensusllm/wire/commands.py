@@ -75,14 +75,9 @@ def decode_command(data: bytes) -> SessionCommand:
     except (DecodeError, ValueError):
         raise MalformedMessage("a command is not protobuf of this protocol") from None
     name = message.WhichOneof("operation")
-    operation: Operation
-    if name == "put":
-        put = message.put
-        operation = Put(put.key, put.value)
-    elif name is None:
+    if name is None:
         raise MalformedMessage("a command has no operation that this version knows")
-    else:
-        operation = _DECODERS[name](getattr(message, name))
+    operation = _DECODERS[name](getattr(message, name))
     session = message.session
     if len(session) != SESSION_BYTES:
         raise MalformedMessage(f"a command's session has {len(session)} bytes, not {SESSION_BYTES}")
@@ -260,7 +255,12 @@ _flat("fork", Fork, pb.Fork)
 _flat("rename", Rename, pb.Rename)
 _flat("delete", Delete, pb.Delete)
 _codec("import_turn", ImportTurn, _import_to_proto, _import_from_proto)
-_flat("put", Put, pb.Put)
+_codec(
+    "put",
+    Put,
+    lambda put: pb.Put(key=put.key, value=put.value),
+    lambda message: Put(message.key, message.value),
+)
 _flat("compare_and_swap", CompareAndSwap, pb.CompareAndSwap, _swap_from_proto)
 _flat("delete_key", DeleteKey, pb.DeleteKey)
 

@@ -53,6 +53,7 @@ class Driver:
     def __init__(
         self, node: int = 1, size: int = 3, recovered: Recovered | None = None, **settings
     ):
+        settings.setdefault("linger_s", 0.0)  # each proposal gets a slot of its own, at once
         self.config = PaxosConfig(node=node, members=tuple(range(1, size + 1)), **settings)
         self.recovered = recovered or Recovered(incarnation=1, voting=True)
         self.now = 0.0

@@ -34,7 +34,7 @@ class ReplicaCluster:
         self.seeds = itertools.count()
         self.cut: set[tuple[int, int]] = set()
         self.settings = settings
-        self.paxos = paxos or {}
+        self.paxos = {"linger_s": 0.0, **(paxos or {})}
         self.platters = {node: MemoryPlatter(f"node {node}") for node in self.ids}
         self.disks: dict[int, MemoryDisk] = {}
         self.replicas: dict[int, Replica] = {}
