@@ -4,7 +4,9 @@ to stop."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +88,17 @@ async def relay(config: Config) -> None:
         await server.stop()
 
 
+_SWITCH_S = 0.001
+"""How long a busy event loop may keep the disk's thread waiting for the interpreter."""
+_COLLECT_EVERY = 20_000
+"""New containers before the garbage collector looks at them: hardly any of them is garbage."""
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run ``main`` on the fastest event loop that is installed."""
+    sys.setswitchinterval(_SWITCH_S)
+    gc.freeze()  # what was imported lives as long as the process: never look at it again
+    gc.set_threshold(_COLLECT_EVERY)
     try:
         import uvloop
     except ImportError:

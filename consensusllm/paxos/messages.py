@@ -149,7 +149,9 @@ class Accepted:
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Everything up to ``chosen_through`` is chosen: what was accepted there *at this ballot* may
-    be applied. What was accepted at another ballot must be fetched instead."""
+    be applied. What was accepted at another ballot must be fetched instead.
+
+    Sent where no Accept or Heartbeat carries the same soon enough."""
 
     sender: int
     ballot: Ballot

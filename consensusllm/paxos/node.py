@@ -65,7 +65,7 @@ class PaxosNode:
     ) -> None:
         self.config = config
         self._now = now
-        self._outbox = Outbox()
+        self._outbox = Outbox(config.node)
         self._log = Log(recovered.entries, recovered.chosen_through, recovered.compacted_through)
         self._acceptor = Acceptor(config, recovered, self._log, self._outbox)
         self._proposer = Proposer(config, self._log, self._acceptor, self._outbox)
@@ -199,7 +199,7 @@ class PaxosNode:
 
     def take_ready(self) -> Ready:
         """What is to be done now. Take it after every call or after several; see `Ready`."""
-        while own := self._outbox.take_messages_to(self.config.node):
+        while own := self._outbox.take_own_messages():
             for message in own:
                 self._handlers[type(message)](message)
         if self.role is Role.LEADING:

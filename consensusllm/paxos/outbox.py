@@ -16,8 +16,10 @@ from .ready import Persist
 
 
 class Outbox:
-    def __init__(self) -> None:
+    def __init__(self, node: int) -> None:
+        self._node = node
         self._free: list[tuple[int, Message]] = []
+        self._own: list[Message] = []  # as `_free`, to oneself
         self._gated: list[tuple[int, Message]] = []  # wait for the changes recorded below
         self._held: deque[tuple[int, list[tuple[int, Message]]]] = deque()  # wait for a batch
         self._issued = 0
@@ -35,7 +37,10 @@ class Outbox:
     # Messages -------------------------------------------------------------------------------
 
     def send(self, dst: int, message: Message) -> None:
-        self._free.append((dst, message))
+        if dst == self._node:
+            self._own.append(message)
+        else:
+            self._free.append((dst, message))
 
     def send_durable(self, dst: int, message: Message) -> None:
         """Send once everything recorded so far is durable."""
@@ -44,7 +49,7 @@ class Outbox:
         elif self._durable < self._issued:
             self._hold(self._issued, [(dst, message)])
         else:
-            self._free.append((dst, message))
+            self.send(dst, message)
 
     def _hold(self, batch: int, messages: list[tuple[int, Message]]) -> None:
         if self._held and self._held[-1][0] == batch:
@@ -102,20 +107,18 @@ class Outbox:
         assert self._durable <= batch <= self._issued, "batches are reported once and in order"
         self._durable = batch
         while self._held and self._held[0][0] <= batch:
-            self._free.extend(self._held.popleft()[1])
+            for dst, message in self._held.popleft()[1]:
+                self.send(dst, message)
 
     def waiting(self) -> bool:
         """Whether anything would be drained now."""
-        return bool(self._free) or self._has_changes()
+        return bool(self._free or self._own) or self._has_changes()
 
     def take_messages(self) -> list[tuple[int, Message]]:
         free, self._free = self._free, []
         return free
 
-    def take_messages_to(self, node: int) -> list[Message]:
-        """Only those addressed to ``node``: to oneself, once it is durable."""
-        if not any(dst == node for dst, _ in self._free):
-            return []
-        own = [message for dst, message in self._free if dst == node]
-        self._free = [(dst, message) for dst, message in self._free if dst != node]
+    def take_own_messages(self) -> list[Message]:
+        """Only those to oneself, once they are durable."""
+        own, self._own = self._own, []
         return own

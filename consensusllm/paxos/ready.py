@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .ballot import BOTTOM, Ballot
 from .batch import Batch
@@ -71,8 +72,7 @@ class Install:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """What the owner must now do. The order of the fields is the order of the obligations.
 
     * ``persist`` must be durable before ``PaxosNode.persisted(batch)`` is called. Batches are

@@ -46,6 +46,8 @@ from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .outcomes import Failure, FailureKind
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
+_OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
+"""The messages that are not the core's."""
 _REMEMBERED_FORWARDS = 1024
 _SNAPSHOT_REQUESTS = 64
 _REPEAT_STRETCH_MAX = 4
@@ -111,16 +113,16 @@ class Replica:
     def receive(self, message: Message, now: float) -> None:
         """Handle one message of a peer."""
         self._now = now
-        if isinstance(message, Forward):
+        if not isinstance(message, _OURS):
+            self._paxos.receive(message, now)
+        elif isinstance(message, Forward):
             self._on_forward(message)
         elif isinstance(message, ForwardRefused):
             self._on_forward_refused(message)
         elif isinstance(message, ReadIndex):
             self._on_read_index(message)
-        elif isinstance(message, ReadIndexReply):
-            self._on_read_index_reply(message)
         else:
-            self._paxos.receive(message, now)
+            self._on_read_index_reply(message)
 
     def submit(
         self,

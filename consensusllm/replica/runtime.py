@@ -127,7 +127,10 @@ class Runtime:
                 log.warning("malformed message dropped", peer=envelope.src, error=str(error))
             return
         if not self._closed:
-            self._guarded(lambda: self.replica.receive(message, self.clock()))
+            try:
+                self.replica.receive(message, self._loop.time())
+            except Exception as error:
+                self._break(error)
             self._schedule()
 
     def _guarded(self, action: Callable[[], None]) -> None:

@@ -8,12 +8,10 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """``body`` from ``src`` to ``dst``; ``kind`` names the message for faults and traces."""
 
     src: int

@@ -173,7 +173,9 @@ class Node(client_pb2_grpc.ClientServicer):
                     )
                     responses.append(client_pb2.Response(id=request.id, failure=failure))
             if responses:
-                yield client_pb2.Responses(responses=responses)
+                done = [each.id for each in responses if each.reply.WhichOneof("reply") == "done"]
+                others = [each for each in responses if each.id not in done]
+                yield client_pb2.Responses(responses=others, done=done)
 
     def _meets_faults(self, request: client_pb2.Request) -> bool:
         command = decode_command(request.command) if request.command else None

@@ -1,0 +1,121 @@
+"""A client's stream at a node: what comes in one message, and what one message answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from consensusllm.conversations.commands import (
+    Code,
+    CompareAndSwap,
+    Done,
+    Put,
+    RecordCheckpoint,
+    Refused,
+    SessionCommand,
+)
+from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnce
+from consensusllm.wire.commands import encode_command
+from consensusllm.wire.generated import client_pb2 as pb
+
+SESSION = b"s" * 16
+
+
+class FakeRuntime:
+    """Takes commands, and answers them when the test says so."""
+
+    def __init__(self) -> None:
+        self.replica = SimpleNamespace(leader=2, node=1)
+        self.submitted: list[SessionCommand] = []
+        self.resolve: list[Callable[[Any], None]] = []
+
+    def submit(self, command: bytes, decoded: Any, timeout_s: float, resolve: Any) -> None:
+        assert encode_command(decoded) == command
+        self.submitted.append(decoded)
+        self.resolve.append(resolve)
+
+
+class Stream:
+    """A PipelineStream between a test's messages and the list of those that it writes."""
+
+    def __init__(self, *, max_outstanding: int = 100) -> None:
+        self.runtime = FakeRuntime()
+        requests = Requests(
+            self.runtime,  # type: ignore[arg-type]
+            {1: "here:1", 2: "there:2"},
+            default_timeout_s=10.0,
+            default_deadline_ms=1000,
+            max_question_bytes=1000,
+            max_value_bytes=1000,
+            max_command_bytes=2000,
+            max_response_bytes=100_000,
+        )
+        self.written: list[pb.Responses] = []
+        self._incoming: asyncio.Queue[pb.Requests | None] = asyncio.Queue()
+        stream = PipelineStream(requests, max_outstanding, 100_000)
+        self.task = asyncio.ensure_future(stream.run(self._messages(), self._write))
+
+    async def _messages(self) -> AsyncIterator[pb.Requests]:
+        while (message := await self._incoming.get()) is not None:
+            yield message
+
+    async def _write(self, message: pb.Responses) -> None:
+        self.written.append(message)
+
+    async def send(self, *operations: Any) -> None:
+        """One message of commands, whose ids count from 1; wait until they are taken in."""
+        self._incoming.put_nowait(
+            pb.Requests(
+                requests=[
+                    pb.Request(
+                        id=number,
+                        command=encode_command(SessionCommand(SESSION, number, 1, operation)),
+                    )
+                    for number, operation in enumerate(operations, 1)
+                ]
+            )
+        )
+        while not (self.runtime.submitted or self.written):
+            await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        self._incoming.put_nowait(None)
+        await self.task
+
+
+async def test_what_was_answered_together_travels_in_one_message() -> None:
+    stream = Stream()
+    await stream.send(Put("a", b"1"), CompareAndSwap("b", b"x", b"y"), Put("c", b"3"))
+    refused = Refused(Code.CONFLICT, "another value stands there", current=b"z")
+    for resolve, reply in zip(stream.runtime.resolve, (Done(), refused, Done()), strict=True):
+        resolve(reply)
+    await stream.end()
+    [message] = stream.written
+    assert list(message.done) == [1, 3]
+    [response] = message.responses
+    assert response.id == 2
+    assert response.reply.refused.current == b"z"
+    assert message.leader_address == "there:2"
+
+
+async def test_a_command_of_the_nodes_own_is_refused_to_a_client() -> None:
+    stream = Stream()
+    await stream.send(RecordCheckpoint("c1", 1, 1, 1, "text"))
+    await stream.end()
+    assert stream.runtime.submitted == []
+    [message] = stream.written
+    assert message.responses[0].failure.kind == pb.Failure.INVALID
+
+
+async def test_more_in_a_message_than_may_be_unanswered_ends_the_stream() -> None:
+    stream = Stream(max_outstanding=2)
+    await stream.send(*[Put("a", b"1")] * 2)
+    for resolve in stream.runtime.resolve:
+        resolve(Done())
+    stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1)] * 3))
+    with pytest.raises(TooManyAtOnce):
+        await stream.task
