@@ -30,6 +30,7 @@ class FakeRuntime:
 
     def __init__(self) -> None:
         self.replica = SimpleNamespace(leader=2, node=1)
+        self.heard = asyncio.Event()
         self.submitted: list[SessionCommand] = []
         self.resolve: list[Callable[[Any], None]] = []
 
@@ -37,6 +38,7 @@ class FakeRuntime:
         assert encode_command(decoded) == command
         self.submitted.append(decoded)
         self.resolve.append(resolve)
+        self.heard.set()
 
 
 class Stream:
@@ -65,6 +67,7 @@ class Stream:
 
     async def _write(self, message: pb.Responses) -> None:
         self.written.append(message)
+        self.runtime.heard.set()
 
     async def send(self, *operations: Any) -> None:
         """One message of commands, whose ids count from 1; wait until they are taken in."""
@@ -79,8 +82,7 @@ class Stream:
                 ]
             )
         )
-        while not (self.runtime.submitted or self.written):
-            await asyncio.sleep(0)
+        await self.runtime.heard.wait()
 
     async def end(self) -> None:
         self._incoming.put_nowait(None)
