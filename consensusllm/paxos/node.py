@@ -111,7 +111,7 @@ class PaxosNode:
 
     def propose(self, command: bytes, now: float, *, awaited: bool = False) -> None:
         """Queue ``command`` for the log. Raises NotLeader or Overloaded; nothing is queued then.
-        ``awaited``: a peer answers for it, so the peers are told at once that it is chosen.
+        ``awaited``: a peer waits for it, so the peers are told at once that it is chosen.
 
         Without an error the outcome is still open until the command comes back in
         ``Ready.chosen``: when leadership is lost it is unknown, never failed.

@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from consensusllm.conversations import Limits, Machine, encode
-from consensusllm.conversations.commands import SessionCommand
+from consensusllm.conversations.commands import (
+    ReassignCandidate,
+    RetryTurn,
+    SessionCommand,
+    SubmitQuery,
+)
 from consensusllm.paxos import (
     Ballot,
     Batch,
@@ -48,6 +53,8 @@ from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
 _OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
 """The messages that are not the core's."""
+_WORK = (SubmitQuery, RetryTurn, ReassignCandidate)
+"""What other nodes begin to answer as soon as they have applied it."""
 _REMEMBERED_FORWARDS = 1024
 _SNAPSHOT_REQUESTS = 64
 _REPEAT_STRETCH_MAX = 4
@@ -250,7 +257,8 @@ class Replica:
     def _send_command(self, pending: PendingCommand) -> None:
         pending.sent_at = self._now
         try:
-            self._paxos.propose(pending.command, self._now)
+            awaited = isinstance(pending.decoded.operation, _WORK)
+            self._paxos.propose(pending.command, self._now, awaited=awaited)
             pending.sent_to = self.node
             pending.sends += 1
         except Overloaded:
