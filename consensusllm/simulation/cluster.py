@@ -10,7 +10,17 @@ from random import Random
 
 from consensusllm.conversations import Limits
 from consensusllm.paxos import Ballot, PaxosConfig, Role
-from consensusllm.paxos.messages import Accepted, HeartbeatReply, Message, Promise
+from consensusllm.paxos.messages import (
+    Accept,
+    Accepted,
+    Commit,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Nack,
+    Prepare,
+    Promise,
+)
 from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
@@ -27,7 +37,11 @@ LIMITS = Limits(sessions=40, replies_per_session=64)
 
 
 REPLAYED = 256
-"""How many answers a replay has for each node."""
+"""How many messages a replay has for each node."""
+
+_OF_A_BALLOT = (Accept, Accepted, Commit, Heartbeat, HeartbeatReply, Nack, Prepare, Promise)
+"""What is replayed. Commands are none of it: clients repeat those while their sessions live."""
+
 
 DELAYS_S = (0.001, 0.01, 0.03)
 """How far apart the nodes of a cluster are: one way, on average."""
@@ -262,7 +276,7 @@ def _tear(cluster: Cluster, fault: Fault, node: int) -> Undo:
 
 
 def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """Whoever begins a ballot, or to lead in it, gets the last answers that it got before again."""
+    """Whoever promises another ballot, or begins to lead in it, gets again what it got before."""
     kept: dict[int, deque[Message]] = {n: deque(maxlen=REPLAYED) for n in cluster.members}
     known: dict[int, tuple[Role, Ballot]] = {}
 
@@ -270,12 +284,11 @@ def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
         now = life.replica.role, life.replica.ballot
         if known.setdefault(dst, now) != now:
             known[dst] = now
-            if now[0] in (Role.PREPARING, Role.LEADING):
-                for late in kept[dst]:
-                    cluster.trace.add(dst, f"<= {late.sender}", late)
-                    cluster.figures["messages replayed"] += 1
-                    life.receive(late)
-        if isinstance(message, Promise | Accepted | HeartbeatReply):
+            for late in kept[dst]:
+                cluster.trace.add(dst, f"<= {late.sender}", late)
+                cluster.figures["messages replayed"] += 1
+                life.receive(late)
+        if isinstance(message, _OF_A_BALLOT):
             kept[dst].append(message)
 
     cluster.echo = echo

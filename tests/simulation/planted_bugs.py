@@ -22,7 +22,7 @@ from consensusllm.paxos.acceptor import Acceptor
 from consensusllm.paxos.election import Election
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.learner import Learner
-from consensusllm.paxos.messages import Accepted, Promise, Rejoined
+from consensusllm.paxos.messages import Accepted, Nack, Promise, Rejoined
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.outbox import Outbox
 from consensusllm.paxos.proposer import Proposer
@@ -99,6 +99,11 @@ def promise_not_synced(patch: Patch) -> None:
 @bug(1, DURABLE, faults="depose")
 def vote_not_synced(patch: Patch) -> None:
     _unsynced(patch, lambda _, message: isinstance(message, Accepted))
+
+
+@bug(1, DURABLE, faults="replay,tear")
+def refusal_not_synced(patch: Patch) -> None:
+    _unsynced(patch, lambda _, message: isinstance(message, Nack))
 
 
 @bug(1, MAJORITY, faults="slow disk,depose")
@@ -449,7 +454,7 @@ def lost_proposal_not_sent_again(patch: Patch) -> None:
     patch.setattr(Proposer, "deadline", lambda self: self._prepare_at)
 
 
-@bug(6, PROGRESS, faults="lose")
+@bug(4, PROGRESS, faults="lose", nodes=2)
 def lost_prepare_waited_for(patch: Patch) -> None:
     """Neither sent again nor given up: each of the two makes up for the lack of the other."""
 
