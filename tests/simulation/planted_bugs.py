@@ -162,7 +162,7 @@ def failed_sync_ignored(patch: Patch) -> None:
     patch.setattr(Write, "run", careless)
 
 
-@bug(1, CHOSEN, faults="depose,straggle,pause")
+@bug(3, CHOSEN, ASSERTED, faults="depose,straggle,pause")
 def lower_ballot_accepted(patch: Patch) -> None:
     on_accept = Acceptor.on_accept
 
@@ -292,7 +292,7 @@ def commit_index_trusted_across_ballots(patch: Patch) -> None:
     patch.setattr(Learner, "on_commit", trusting)
 
 
-@bug(1, AGREE, faults="depose,lose")
+@bug(4, AGREE, faults="depose,lose")
 def compacted_acceptor_answers_empty(patch: Patch) -> None:
     on_prepare = Acceptor.on_prepare
 
