@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from consensusllm.simulation import Result, Scenario
 
 TRACE_SHOWN = 60
+SEEDS_MAX = 1_000_000
 PROGRESS_EVERY_S = 0.5
 QUIET_EVERY_S = 30.0
 
@@ -70,9 +71,12 @@ def simulate(
         raise click.UsageError("--trace and --schedule are for one seed: name it with --seed")
     try:
         kinds = parse_kinds(faults)
-        fixed = tuple(from_json(schedule.read_text())) if schedule is not None else None
+        members = range(1, nodes + 1)
+        fixed = tuple(from_json(schedule.read_text(), members)) if schedule is not None else None
     except UnknownFault as error:
         raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise click.UsageError(f"{schedule}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(f"{schedule}: not a schedule of faults: {error}") from None
     scenarios = [Scenario(number, nodes, hours * 3600, kinds, faults=fixed) for number in numbers]
@@ -111,6 +115,8 @@ def _numbers(seed: int | None, seeds: str | None) -> range:
     first, last = int(match[1]), int(match[2])
     if last < first:
         raise click.UsageError(f"--seeds {seeds}: upside down; write it as {last}..{first}")
+    if last - first >= SEEDS_MAX:
+        raise click.UsageError(f"--seeds {seeds}: too many; {SEEDS_MAX:,} at a time at most")
     return range(first, last + 1)
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from random import Random
 
 from consensusllm.conversations import Limits
-from consensusllm.paxos import PaxosConfig, Role
-from consensusllm.paxos.messages import Message
+from consensusllm.paxos import Ballot, PaxosConfig, Role
+from consensusllm.paxos.messages import (
+    Accept,
+    Accepted,
+    Commit,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Nack,
+    Prepare,
+    Promise,
+)
 from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
@@ -25,6 +35,13 @@ from .virtual_loop import VirtualLoop
 
 LIMITS = Limits(sessions=40, replies_per_session=64)
 """Small, so that sessions are evicted within a run."""
+
+
+REPLAYED = 256
+"""How many messages a replay has for each node."""
+
+_OF_A_BALLOT = (Accept, Accepted, Commit, Heartbeat, HeartbeatReply, Nack, Prepare, Promise)
+"""What is replayed. Commands are none of it: clients repeat those while their sessions live."""
 
 
 DELAYS_S = (0.001, 0.01, 0.03)
@@ -62,6 +79,8 @@ class Cluster:
         self._lease_s = Random(f"{seed}/leader lease").choice((0.0, 0.35))
         self.nodes = {n: Node(self, n, Random(f"{seed}/node {n}")) for n in self.members}
         self._undo: dict[Callable[[], None], None] = {}
+        self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off
+        self.echo: Callable[[int, Life, Message], None] | None = None
 
     def replica_config(self, node: Node) -> ReplicaConfig:
         return ReplicaConfig(
@@ -92,6 +111,8 @@ class Cluster:
         if life is not None:
             self.trace.add(dst, f"<- {message.sender}", message)
             life.receive(message)
+            if self.echo is not None:
+                self.echo(dst, life, message)
 
     def deliver_live(self, envelope: Envelope) -> None:
         life = self.nodes[envelope.dst].life
@@ -151,8 +172,9 @@ class Cluster:
     # Harm ---------------------------------------------------------------------------------------
 
     def may_damage(self, node: int) -> bool:
-        """Whether a majority would still have its data: what the protocol asks for."""
+        """Whether a majority would still have data and links: what the protocol asks for."""
         harmed = {number for number, each in self.nodes.items() if not each.disk.intact}
+        harmed.update(self._lasting)
         return len(harmed | {node}) <= (len(self.members) - 1) // 2
 
     def inflict(self, fault: Fault) -> None:
@@ -178,8 +200,8 @@ class Cluster:
         self.loop.call_later(lasts_s, expire)
 
     def heal(self) -> None:
-        """The end of all harm, and every node is up again. What rotted under a running node is only
-        found at a start, so that one is started anew."""
+        """The end of all harm but for lasting cuts, and every node is up again. What rotted under a
+        running node is only found at a start, so that one is started anew."""
         undo, self._undo = self._undo, {}
         for each in undo:
             each()
@@ -192,6 +214,19 @@ class Cluster:
                 node.crash()
             node.start()
         self.trace.add(0, "healed")
+
+    def cut_lastingly(self, node: int, detail: str) -> bool:
+        """Cut ``node`` off its peers until `reconnect`. Whether the rest can do without it."""
+        if node in self._lasting or not self.may_damage(node):
+            return False
+        self._lasting[node] = self.network.cut(_links(self, node, self.members, detail))
+        return True
+
+    def reconnect(self) -> None:
+        """The end of the lasting cuts."""
+        lasting, self._lasting = self._lasting, {}
+        for mend in lasting.values():
+            mend()
 
 
 Undo = Callable[[], None]
@@ -257,6 +292,53 @@ def _linger(cluster: Cluster, fault: Fault, node: int) -> Undo:
         return undo
 
     return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
+
+
+def _tear(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """What the leader sends reaches some and not others for a moment that is shorter than an
+    election, so that its window has holes; then it reaches nobody, or nobody reaches anybody, until
+    a next leader has to find out what was open."""
+    rng = Random(f"{fault.at_s}/{fault.rate}")
+    share = 0.3 + 0.7 * fault.rate
+    everybody = list(itertools.permutations(cluster.members, 2))
+
+    def cuts() -> Iterator[Iterable[tuple[int, int]]]:
+        while True:
+            leader = cluster.leader() or node
+            outward = _links(cluster, leader, cluster.members, "to")
+            for _ in range(30):
+                yield [link for link in outward if rng.random() < share]
+            silence = rng.choice((everybody, _links(cluster, leader, cluster.members, "both")))
+            yield from itertools.repeat(silence, 60)
+            yield from itertools.repeat((), 60)
+
+    each = cuts()
+    return _again(cluster, 0.01, lambda: cluster.network.cut(next(each)))
+
+
+def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """Whoever promises another ballot, or begins to lead in it, gets again what it got before."""
+    kept: dict[int, deque[Message]] = {n: deque(maxlen=REPLAYED) for n in cluster.members}
+    known: dict[int, tuple[Role, Ballot]] = {}
+
+    def echo(dst: int, life: Life, message: Message) -> None:
+        now = life.replica.role, life.replica.ballot
+        if known.setdefault(dst, now) != now:
+            known[dst] = now
+            for late in kept[dst]:
+                cluster.trace.add(dst, f"<= {late.sender}", late)
+                cluster.figures["messages replayed"] += 1
+                life.receive(late)
+        if isinstance(message, _OF_A_BALLOT):
+            kept[dst].append(message)
+
+    cluster.echo = echo
+    return lambda: setattr(cluster, "echo", None)
+
+
+def _lasting_cut(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    """One that the others must be able to do without."""
+    return None if cluster.cut_lastingly(node, fault.detail) else False
 
 
 def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Undo:
@@ -377,6 +459,9 @@ _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "flap": _flap,
     "depose": _depose,
     "reset": _reset,
+    "tear": _tear,
+    "replay": _replay,
+    "lasting cut": _lasting_cut,
     "crash": _crash,
     "crash all": _crash_all,
     "crash in disk": _trap(crash=True),

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
+from typing import Any
 
 from .disk import OPERATIONS, ROTS
 
@@ -28,6 +29,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "depose",
         "flap",
         "reset",
+        "tear",
+        "replay",
+        "lasting cut",
     ),
     "crash": ("crash", "crash all", "crash in disk"),
     "pause": ("pause",),
@@ -38,11 +42,23 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 """What can be asked for by name, and the kinds of fault that each family has."""
 
-_SELDOM = frozenset({"crash all", "lost disk", "rot"})
+_KINDS = tuple(kind for kinds in FAMILIES.values() for kind in kinds)
+
+_SELDOM = frozenset({"crash all", "lost disk", "rot", "lasting cut"})
 
 _AT_ONCE = {"cut": 3, "crash": 2, "pause": 2}
 """How many of a kind may be under way at a time; of others, one. Where everything is broken all the
 time, the cluster does nothing, and nothing is tested."""
+
+
+_NUMBERS_MAX = {"at_s": 1e6, "lasts_s": 1e6, "rate": 1.0}
+"""The bounds of a fault's numbers, in a schedule that is read."""
+
+_WIDE = (
+    *("lose", "duplicate", "straggle", "slow link", "partition", "replay"),
+    *("slow models", "failing models"),
+)
+"""Kinds of fault that meet no single node."""
 
 
 class UnknownFault(ValueError):
@@ -79,21 +95,20 @@ class Fault:
 
 def parse_kinds(text: str) -> tuple[str, ...]:
     """Kinds of fault from a list of kinds and families, or all, or none. Raises UnknownFault."""
-    every = tuple(kind for kinds in FAMILIES.values() for kind in kinds)
     if text == "all":
-        return every
+        return _KINDS
     if text == "none":
         return ()
     wanted: list[str] = []
     for name in (part.strip() for part in text.split(",")):
-        kinds = FAMILIES.get(name) or ((name,) if name in every else ())
+        kinds = FAMILIES.get(name) or ((name,) if name in _KINDS else ())
         if not kinds:
             raise UnknownFault(
                 f"no fault is called '{name}': use all, none, or some of "
-                f"{', '.join([*FAMILIES, *every])}"
+                f"{', '.join([*FAMILIES, *_KINDS])}"
             )
         wanted.extend(kinds)
-    return tuple(kind for kind in every if kind in wanted)
+    return tuple(kind for kind in _KINDS if kind in wanted)
 
 
 def draw(
@@ -134,12 +149,14 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind in ("cut", "flap"):
         others = (rng.choice((0, *members)),)
         detail = rng.choice(("to", "from", "both"))
-    elif kind in ("depose", "drift", "linger"):
+    elif kind == "lasting cut":
+        detail = rng.choice(("to", "from", "both"))
+        lasts_s = 0.0  # until the clients have come through in spite of it
+    elif kind in ("depose", "drift", "linger", "tear", "replay"):
         lasts_s *= 3
     elif kind == "partition":
         others = tuple(sorted(rng.sample(members, rng.randrange(1, len(members) + 1))))
-        node = 0
-    elif kind in ("lose", "duplicate", "straggle", "slow link", "slow models", "failing models"):
+    if kind in _WIDE:
         node = 0
     return Fault(number, at_s, kind, node, others, lasts_s, rate, detail)
 
@@ -149,16 +166,46 @@ def to_json(faults: Iterable[Fault]) -> str:
     return "".join(json.dumps(asdict(fault)) + "\n" for fault in faults)
 
 
-def from_json(text: str) -> list[Fault]:
-    """Raises ValueError where ``text`` was not made by `to_json`."""
+def from_json(text: str, members: Sequence[int]) -> list[Fault]:
+    """What `to_json` made of faults for a cluster of ``members``. Raises ValueError, in one line,
+    where ``text`` was not made so."""
     names = {each.name for each in fields(Fault)}
     faults = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
             values = json.loads(line)
-            if set(values) != names:
-                raise ValueError("not the fields of a fault")
-            faults.append(Fault(**{**values, "others": tuple(values["others"])}))
+            if not isinstance(values, dict) or set(values) != names:
+                raise ValueError(f"not a fault: it has the fields {', '.join(sorted(names))}")
+            faults.append(_checked(values, members))
         except (ValueError, TypeError) as error:
             raise ValueError(f"line {number}: {error}") from None
     return faults
+
+
+def _checked(values: dict[str, Any], members: Sequence[int]) -> Fault:
+    fault = Fault(**{**values, "others": tuple(values["others"])})
+    for name in ("at_s", "lasts_s", "rate"):
+        value = values[name]
+        if type(value) not in (int, float) or not 0 <= value <= _NUMBERS_MAX[name]:
+            raise ValueError(f"{name} is {value!r}: not a number from 0 to {_NUMBERS_MAX[name]:g}")
+    if type(fault.round) is not int or fault.round < 1:
+        raise ValueError(f"round is {fault.round!r}: not a whole number from 1 on")
+    if fault.kind not in _KINDS:
+        raise ValueError(f"no fault is called {fault.kind!r}: there are {', '.join(_KINDS)}")
+    for whom in (fault.node, *fault.others):
+        if type(whom) is not int or whom not in (LEADER, 0, *members):
+            raise ValueError(f"there is no node {whom!r}: the cluster has {len(members)} nodes")
+    if fault.detail not in _details(fault.kind) or (fault.node == 0 and fault.kind not in _WIDE):
+        raise ValueError(f"{fault.kind}: what it meets is missing or wrong")
+    return fault
+
+
+def _details(kind: str) -> tuple[str, ...]:
+    """What a fault of ``kind`` may have for its detail."""
+    if kind == "rot":
+        return ROTS
+    if kind in ("cut", "flap", "lasting cut"):
+        return ("to", "from", "both")
+    if kind in ("crash in disk", "failed sync"):
+        return tuple(f"{when} {each}" for when in ("before", "after") for each in OPERATIONS)
+    return ("",)

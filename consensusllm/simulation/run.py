@@ -12,7 +12,7 @@ import gc
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -130,20 +130,13 @@ async def _storm(cluster: Cluster, faults: Sequence[Fault], storm_s: float) -> N
 
 
 async def _calm(cluster: Cluster, workload: Workload) -> None:
-    """Liveness, and the checks that look at a round as a whole."""
-    loop = cluster.loop
+    """Liveness, and the checks that look at a round as a whole. A node that is still cut off must
+    not keep the clients waiting; then it comes back too."""
     cluster.heal()
     workload.stopping = True
-    deadline = loop.time() + CALM_S
-    while True:
-        waiting = sum(not task.done() for task in workload.tasks)
-        unsettled = f"{waiting} clients wait" if waiting else cluster.unsettled()
-        if not unsettled:
-            break
-        if loop.time() > deadline:
-            raise Violation("progress after the faults", f"after {CALM_S:.0f} s {unsettled}")
-        await asyncio.sleep(LOOK_EVERY_S)
-        cluster.look()
+    await _until_none(cluster, lambda: workload.waiting())
+    cluster.reconnect()
+    await _until_none(cluster, lambda: workload.waiting() or cluster.unsettled())
     machines = {
         number: node.life.replica.machine for number, node in cluster.nodes.items() if node.life
     }
@@ -155,6 +148,16 @@ async def _calm(cluster: Cluster, workload: Workload) -> None:
     cluster.invariants.settled(cluster.invariants.frontier)
     await workload.sweep(workload.names_left(machine))
     gc.collect()
+
+
+async def _until_none(cluster: Cluster, outstanding: Callable[[], str]) -> None:
+    """Wait until nothing is outstanding. Raises Violation when that takes too long."""
+    deadline = cluster.loop.time() + CALM_S
+    while left := outstanding():
+        if cluster.loop.time() > deadline:
+            raise Violation("progress after the faults", f"after {CALM_S:.0f} s {left}")
+        await asyncio.sleep(LOOK_EVERY_S)
+        cluster.look()
 
 
 def _check_history(workload: Workload) -> None:

@@ -90,6 +90,11 @@ class Workload:
         self._numbers += 1
         return self._numbers
 
+    def waiting(self) -> str:
+        """How many clients still wait for an answer; "" where none does."""
+        waiting = sum(not task.done() for task in self.tasks)
+        return f"{waiting} clients wait" if waiting else ""
+
     def take_history(self) -> History:
         return History(tuple(self.history))
 

@@ -5,6 +5,7 @@ Every one replaces a method of the product by one that breaks a single rule.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,10 +19,11 @@ from consensusllm.council.duties import Duties
 from consensusllm.paxos import BOTTOM, quorum
 from consensusllm.paxos import proposer as proposer_module
 from consensusllm.paxos.acceptor import Acceptor
+from consensusllm.paxos.election import Election
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.learner import Learner
 from consensusllm.paxos.lease import Lease
-from consensusllm.paxos.messages import Accepted, Promise, Rejoined
+from consensusllm.paxos.messages import Accepted, Nack, Promise, Rejoined
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.outbox import Outbox
 from consensusllm.paxos.proposer import Proposer
@@ -75,6 +77,7 @@ LINEARIZABLE = "linearizable"
 ONCE = "each command is applied once"
 LOST_DISK = "no vote after a lost disk"
 PROGRESS = "progress after the faults"
+BOUNDED = "everything is bounded"
 
 
 def _unsynced(patch: Patch, early: Callable[[int, Any], bool]) -> None:
@@ -97,6 +100,11 @@ def promise_not_synced(patch: Patch) -> None:
 @bug(1, DURABLE, faults="depose")
 def vote_not_synced(patch: Patch) -> None:
     _unsynced(patch, lambda _, message: isinstance(message, Accepted))
+
+
+@bug(1, DURABLE, faults="replay,tear")
+def refusal_not_synced(patch: Patch) -> None:
+    _unsynced(patch, lambda _, message: isinstance(message, Nack))
 
 
 @bug(1, MAJORITY, faults="slow disk,depose")
@@ -134,6 +142,14 @@ def ballot_reused_after_a_restart(patch: Patch) -> None:
     patch.setattr(Acceptor, "_raise_promise", forgetful)
 
 
+@bug(1, "a ballot is never reused", faults="depose,tear")
+def ballot_shared_by_two_proposers(patch: Patch) -> None:
+    own = Election.next_ballot
+    patch.setattr(
+        Election, "next_ballot", lambda self, promised: replace(own(self, promised), pid=1)
+    )
+
+
 @bug(1, DURABLE, faults="failed sync,crash")
 def failed_sync_ignored(patch: Patch) -> None:
     run = Write.run
@@ -147,7 +163,7 @@ def failed_sync_ignored(patch: Patch) -> None:
     patch.setattr(Write, "run", careless)
 
 
-@bug(2, CHOSEN, AGREE, faults="depose,straggle,pause")
+@bug(3, CHOSEN, AGREE, ASSERTED, faults="depose,straggle,pause")
 def lower_ballot_accepted(patch: Patch) -> None:
     on_accept = Acceptor.on_accept
 
@@ -188,6 +204,57 @@ def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
     patch.setattr(Proposer, "on_promise", backwards)
 
 
+@bug(2, MAJORITY, faults="lose,straggle")
+def hole_skipped_by_the_leader(patch: Patch) -> None:
+    on_accepted = Proposer.on_accepted
+
+    def greedy(self: Proposer, accepted: Any) -> bool:
+        grew = on_accepted(self, accepted)
+        members = self._config.members
+        voted = [s for s, open_ in self._window.items() if quorum.is_quorum(open_.voters, members)]
+        if voted:
+            self._log.choose_through(max(voted))
+            self.drop_chosen()
+        return grew or bool(voted)
+
+    patch.setattr(Proposer, "on_accepted", greedy)
+
+
+@bug(1, ASSERTED, faults="lose,straggle")
+def hole_skipped_by_a_follower(patch: Patch) -> None:
+    def leaping(self: Learner, ballot: Any, chosen_through: int, now: float) -> None:
+        log = self._log
+        held = [s for s in range(log.chosen_through + 1, chosen_through + 1) if log.get(s)]
+        own = [s for s in held if log._entries[s].ballot == ballot]
+        log.chosen_through = max(own, default=log.chosen_through)
+        self.on_known(chosen_through, ballot.pid, now)
+
+    def deliver(self: PaxosNode) -> Any:
+        slots = range(self._delivered + 1, self._log.chosen_through + 1)
+        self._delivered = self._log.chosen_through
+        return tuple((s, entry.batch) for s in slots if (entry := self._log.get(s)) is not None)
+
+    patch.setattr(Learner, "on_commit", leaping)
+    patch.setattr(PaxosNode, "_deliver", deliver)
+
+
+@bug(4, PROGRESS, faults="tear")
+def hole_not_filled(patch: Patch) -> None:
+    def leaving(self: Proposer, now: float) -> None:
+        self._prepare_at = None
+        self._drop_recovered()
+        held, self._recovered, self._next_chunk = self._recovered, {}, {}
+        self.first_own_slot = max(held, default=self._log.chosen_through) + 1
+        self._announced_through = 0
+        for slot, entry in sorted(held.items()):
+            self.next_slot = slot
+            self._propose([entry.batch], now)
+        self.next_slot = self.first_own_slot
+        self._propose([self._noop(now)], now)
+
+    patch.setattr(Proposer, "lead", leaving)
+
+
 @bug(1, MAJORITY, faults="duplicate,lose,slow disk", nodes=5)
 def votes_counted_twice(patch: Patch) -> None:
     class Bag(list[int]):
@@ -226,7 +293,7 @@ def commit_index_trusted_across_ballots(patch: Patch) -> None:
     patch.setattr(Learner, "on_commit", trusting)
 
 
-@bug(1, AGREE, faults="depose,lose")
+@bug(4, AGREE, faults="depose,lose")
 def compacted_acceptor_answers_empty(patch: Patch) -> None:
     on_prepare = Acceptor.on_prepare
 
@@ -270,6 +337,17 @@ def new_leader_reads_before_its_own_slot(patch: Patch) -> None:
     patch.setattr(PaxosNode, "_begin_round", early)
 
 
+@bug(1, LINEARIZABLE, faults="slow link,depose")
+def read_not_waiting_for_apply(patch: Patch) -> None:
+    def hasty(self: Replica) -> None:
+        reads = self._requests.reads
+        for token in [token for token, read in reads.items() if read.slot is not None]:
+            for resolve in reads.pop(token).resolve:
+                resolve(None)
+
+    patch.setattr(Replica, "_serve_reads", hasty)
+
+
 @bug(1, "state hashes are equal", faults="isolate,crash,lost disk")
 def session_table_left_out_of_the_snapshot(patch: Patch) -> None:
     freeze = Machine.freeze
@@ -281,6 +359,28 @@ def session_table_left_out_of_the_snapshot(patch: Patch) -> None:
 @bug(1, LINEARIZABLE, faults="lose,crash")
 def command_applied_at_each_arrival(patch: Patch) -> None:
     patch.setattr(sessions.Session, "remember", lambda self, sequence, reply: None)
+
+
+@bug(1, "state hashes are equal", faults="crash")
+def apply_reads_a_clock(patch: Patch) -> None:
+    apply = Machine.apply
+    clock = itertools.count(1)
+    patch.setattr(
+        Machine,
+        "apply",
+        lambda self, slot, time_ms, commands: apply(self, slot, time_ms + next(clock), commands),
+    )
+
+
+@bug(1, ASSERTED, faults="none")
+def log_compacted_before_its_snapshot_is_durable(patch: Patch) -> None:
+    take = Replica.take_snapshot
+
+    def early(self: Replica) -> None:
+        take(self)
+        self._paxos.compact(self.machine.applied_slot)
+
+    patch.setattr(Replica, "take_snapshot", early)
 
 
 @bug(3, "a vote never regresses", faults="rot,crash")
@@ -349,3 +449,58 @@ def turn_past_its_deadline_left_open(patch: Patch) -> None:
 @bug(1, PROGRESS, faults="isolate")
 def missed_slot_not_fetched(patch: Patch) -> None:
     patch.setattr(Learner, "on_known", lambda self, chosen_through, peer, now: None)
+
+
+@bug(1, PROGRESS, faults="lose")
+def lost_proposal_not_sent_again(patch: Patch) -> None:
+    tick = Proposer.tick
+
+    def once(self: Proposer, now: float) -> None:
+        if self._prepare_at is not None:
+            tick(self, now)
+
+    patch.setattr(Proposer, "tick", once)
+    patch.setattr(Proposer, "deadline", lambda self: self._prepare_at)
+
+
+@bug(4, PROGRESS, faults="lose", nodes=2)
+def lost_prepare_waited_for(patch: Patch) -> None:
+    """Neither sent again nor given up: each of the two makes up for the lack of the other."""
+
+    def wait(self: PaxosNode) -> None:
+        self._proposer._prepare_at = self._now + 1.0
+        self._election._back_off(self._now)
+
+    patch.setattr(PaxosNode, "_tick_preparing", wait)
+
+
+@bug(1, PROGRESS, faults="partition,isolate,cut")
+def election_tried_once(patch: Patch) -> None:
+    tick = Election.tick
+
+    def once(self: Election, promised: Any, now: float) -> bool:
+        tried = self._tries
+        won = tick(self, promised, now)
+        if self._tries > tried:
+            self._deadline = float("inf")
+        return won
+
+    patch.setattr(Election, "tick", once)
+
+
+@bug(2, PROGRESS, faults="lasting cut,cut")
+def leader_without_a_quorum_stays(patch: Patch) -> None:
+    patch.setattr(Heartbeats, "lost_quorum", lambda self, now: False)
+
+
+@bug(3, BOUNDED, faults="lose,straggle")
+def timer_left_in_the_past(patch: Patch) -> None:
+    tick = Learner.tick
+
+    def forgetful(self: Learner, now: float) -> None:
+        fetch, at = self._fetch, self._fetch_at
+        tick(self, now)
+        if self._fetch is None:
+            self._fetch, self._fetch_at = fetch, at
+
+    patch.setattr(Learner, "tick", forgetful)

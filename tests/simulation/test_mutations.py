@@ -6,6 +6,9 @@ without the bug are clean.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from planted_bugs import BUGS, SECONDS, Bug
 
@@ -41,3 +44,11 @@ def test_without_the_bug_the_same_seeds_are_clean(bug: Bug) -> None:
     for seed in range(1, bug.seeds + 1):
         result = simulate(bug, seed)
         assert not result.broken, f"seed {seed}: {result.reason}"
+
+
+def test_each_rule_has_a_planted_bug_and_the_document_names_all_of_them() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "TESTING.md").read_text()
+    rows = dict(re.findall(r"^\| (\d+|turns) \| ([a-z, ]+) \|$", text, re.MULTILINE))
+    assert set(rows) == {*map(str, range(1, 18)), "turns"}
+    named = [name for row in rows.values() for name in row.split(", ")]
+    assert sorted(named) == sorted(bug.name for bug in BUGS)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
+from dataclasses import asdict
 from random import Random
+from typing import Any
 
 import pytest
 
 from consensusllm.conversations import Limits
 from consensusllm.paxos import Ballot, Batch, Persist
 from consensusllm.paxos.messages import Accepted, Entry, Prepare, Promise
-from consensusllm.simulation.faults import UnknownFault, draw, from_json, parse_kinds, to_json
+from consensusllm.simulation.faults import (
+    Fault,
+    UnknownFault,
+    draw,
+    from_json,
+    parse_kinds,
+    to_json,
+)
 from consensusllm.simulation.invariants import Invariants, Violation
 from consensusllm.simulation.network import Network, Weather
 from consensusllm.simulation.virtual_loop import Stuck, VirtualLoop
@@ -108,7 +118,7 @@ def test_a_schedule_is_a_function_of_the_seed_and_survives_its_file() -> None:
     assert faults == draw(Random("7"), 1, 60.0, (1, 2, 3), kinds)
     assert faults != draw(Random("8"), 1, 60.0, (1, 2, 3), kinds)
     assert faults
-    assert from_json(to_json(faults)) == faults
+    assert from_json(to_json(faults), (1, 2, 3)) == faults
 
 
 def test_faults_are_chosen_by_family_or_by_kind() -> None:
@@ -122,7 +132,31 @@ def test_faults_are_chosen_by_family_or_by_kind() -> None:
 @pytest.mark.parametrize("text", ["{}", "nothing", '{"round": 1}', "[1]"])
 def test_what_is_no_schedule_is_refused_by_line(text: str) -> None:
     with pytest.raises(ValueError, match="line 1"):
-        from_json(text)
+        from_json(text, (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kind": "fire"}, "no fault is called 'fire'"),
+        ({"kind": "network"}, "no fault is called 'network'"),
+        ({"kind": ["cut"]}, "no fault is called"),
+        ({"at_s": "soon"}, "at_s is 'soon'"),
+        ({"at_s": -1.0}, "at_s is -1.0"),
+        ({"lasts_s": float("nan")}, "lasts_s is nan"),
+        ({"rate": 7}, "rate is 7: not a number from 0 to 1"),
+        ({"round": 0}, "round is 0"),
+        ({"node": 4}, "there is no node 4: the cluster has 3 nodes"),
+        ({"others": ["a"]}, "there is no node 'a'"),
+        ({"others": 3}, "not iterable"),
+        ({"detail": "sideways"}, "cut: what it meets is missing or wrong"),
+        ({"node": 0}, "cut: what it meets is missing or wrong"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused_by_line(changed: dict[str, Any], said: str) -> None:
+    fault = {**asdict(Fault(1, 2.0, "cut", 1, (2,), 1.0, 0.5, "both")), **changed}
+    with pytest.raises(ValueError, match=f"^line 1: .*{said}"):
+        from_json(json.dumps(fault), (1, 2, 3))
 
 
 # Invariants: each one can fail -------------------------------------------------------------------

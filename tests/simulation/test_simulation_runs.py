@@ -122,7 +122,7 @@ def test_a_failure_in_json_has_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     assert failure["seed"] == SEED
     assert failure["invariant"]
     assert failure["trace"]
-    assert from_json((tmp_path / f"seed-{SEED}.faults").read_text()) is not None
+    assert from_json((tmp_path / f"seed-{SEED}.faults").read_text(), (1, 2, 3))
 
 
 def test_without_a_violation_the_figures_are_shown() -> None:
@@ -140,6 +140,7 @@ def test_without_a_violation_the_figures_are_shown() -> None:
     [
         (["--seeds", "9..2"], "upside down"),
         (["--seeds", "all"], "not a range"),
+        (["--seeds", "1..999999999"], "too many"),
         (["--seeds", "1..2", "--seed", "3"], "use one of them"),
         (["--seeds", "1..2", "--trace"], "for one seed"),
         (["--faults", "fire"], "no fault is called 'fire'"),
