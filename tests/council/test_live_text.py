@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensusllm.council.live_text import FLUSH_S, RENEW_S, Key, LiveText, Text
+from consensusllm.council.generation import Generation
+from consensusllm.council.live_text import FLUSH_S, RENEW_S, LiveText, Text
 from consensusllm.transport.port import Envelope
 
-KEY = Key("c1", 1, 2, 1)
+KEY = Generation("c1", 1, 2, 1)
 
 
 class Pair:
