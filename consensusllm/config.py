@@ -142,7 +142,7 @@ class AnsweringSettings(_Section):
     idle_timeout_ms: Milliseconds = 30_000
     retries: int = Field(default=2, ge=0, le=20)
     concurrency: Count = 4
-    reassign_after_ms: Milliseconds = 3_000
+    reassign_after_ms: Milliseconds = 750
 
 
 class Limits(_Section):

@@ -10,8 +10,13 @@ import os
 import secrets
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 SEED = int(os.environ.get("CONSENSUSLLM_SEED") or secrets.randbits(32))
+
+# How long an example takes says more of what else runs on the machine than of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)

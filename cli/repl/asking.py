@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from consensusllm.client import Conflict, Turn
 
@@ -39,18 +40,26 @@ async def choose(
     )
 
 
+async def cancel(session: Session, conversation: str, turn: int | None = None) -> None:
+    await session.client.cancel(conversation, turn)
+    which = f"turn {turn}" if turn else "the latest turn"
+    session.output.line(f"{which} of {conversation} is cancelled: its models are stopped")
+
+
 async def _follow(
     session: Session, conversation: str, number: int, candidates: Sequence[int]
 ) -> None:
-    """Show the turn until it is closed, then say what can be done with it."""
+    """Show the turn until it is closed, then say what can be done with it. Who stops watching it
+    stops the models too, so that nobody pays for what nobody reads."""
     session.output.line((f"turn {number} of {conversation}", "bold"))
     events = session.client.watch(conversation, number, candidates=candidates)
     try:
         turn = await watch(session.output, events, candidates)
     except asyncio.CancelledError:
+        with suppress(Conflict):  # it has just closed by itself
+            await session.client.cancel(conversation, number)
         session.output.line(
-            f"stopped watching; turn {number} of {conversation} goes on: "
-            f"view {conversation} shows it"
+            f"turn {number} of {conversation} is cancelled: view {conversation} shows what there is"
         )
         raise
     _hint(session, conversation, turn)
@@ -80,7 +89,7 @@ COMMANDS = (
             '\\n, \\t, \\" and \\\\ stand for a newline, a tab, a quote and a backslash. '
             'Between two """ it may go over several lines; at the prompt Alt-Enter also makes a '
             "new line. "
-            "Ctrl-C stops the watching, not the answering."
+            "Ctrl-C cancels the turn."
         ),
         example="query c1 What is Paxos?",
     ),
@@ -99,6 +108,20 @@ COMMANDS = (
             "Without --turn it is the latest turn."
         ),
         example="choose c1 2",
+    ),
+    Command(
+        "cancel",
+        Group.CONVERSATIONS,
+        "stop the models that still answer a turn",
+        cancel,
+        (Parameter("conversation", CONVERSATION),),
+        (Flag("turn", NUMBER),),
+        detail=(
+            "Without --turn it is the latest turn. It is closed: answers that are there stay, and "
+            "what the stopped models had written is kept but is no answer. Ctrl-C during query or "
+            "retry does the same."
+        ),
+        example="cancel c1",
     ),
     Command(
         "retry",

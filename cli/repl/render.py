@@ -124,10 +124,10 @@ def _candidate_heading(candidate: Candidate, chosen: bool) -> list[Styled]:
     ]
     if candidate.model:
         parts.append(f" · {candidate.model}")
-    if candidate.takeovers == 1:
-        parts.append((" · taken over", "yellow"))
-    elif candidate.takeovers:
-        parts.append((f" · taken over {candidate.takeovers} times", "yellow"))
+    if candidate.takeovers:
+        times = len(candidate.takeovers)
+        taken = "taken over" if times == 1 else f"taken over {times} times, last"
+        parts.append((f" · {taken} at character {candidate.kept}", "yellow"))
     if chosen:
         parts.append((" · chosen", "bold green"))
     if candidate.error:

@@ -131,9 +131,8 @@ class Column:
     def show(self, event: Delta | Takeover | Candidate) -> None:
         if event.attempt < self.attempt:
             return
-        if event.attempt != self.attempt:
-            self.text = ""
         if isinstance(event, Takeover):
+            self.text = self.text[: event.offset]
             self.state = f"taken over by node {event.node}"
         elif isinstance(event, Delta):
             self.model = event.model or self.model

@@ -12,7 +12,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from consensusllm.client.watch import TurnClosed, WatchEvent, watch
 from consensusllm.conversations.commands import (
     Choose,
     Chosen,
+    CloseTurn,
     CompareAndSwap,
     CreateConversation,
     Delete,
@@ -49,6 +50,9 @@ from consensusllm.wire.generated import client_pb2
 
 ANSWER_TIMEOUT_S = 300.0
 """How long a reader waits for a turn to close, unless the call says otherwise."""
+
+CANCELLED = "cancelled"
+"""The error of a candidate that somebody did not want to wait for."""
 
 _Expected = TypeVar("_Expected")
 
@@ -221,14 +225,22 @@ class Client:
         deadline_ms: int = 0,
         options: GenerationOptions | None = None,
         timeout_s: float | None = None,
+        cancel: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Ask, and yield the answers as they are written: Delta, Takeover, CandidateDone, and
-        TurnClosed as the last. Arguments are those of `query`."""
+        TurnClosed as the last. Arguments are those of `query`. With ``cancel`` the turn is
+        cancelled where the generator is closed before that."""
         deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
         turn = await self._ask(conversation, question, close_after, deadline_ms, options, deadline)
-        async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
-            async for event in events:
-                yield event
+        event: WatchEvent | None = None
+        try:
+            async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            if cancel and not isinstance(event, TurnClosed):
+                with suppress(ConsensusError):  # it may have closed, or nobody can be told
+                    await self.cancel(conversation, turn)
 
     async def watch(
         self,
@@ -288,6 +300,18 @@ class Client:
             checks.number(candidate, "candidate"),
         )
         return _expect(Chosen, await self._command(command, timeout_s))
+
+    async def cancel(
+        self, conversation: str, turn: int | None = None, *, timeout_s: float | None = None
+    ) -> None:
+        """Close ``turn`` (None: the latest) without waiting for more: models that still write are
+        stopped, and the text that is recorded of them is kept, but is no answer.
+
+        Raises NotFound, and Conflict where the turn is closed already."""
+        command = CloseTurn(
+            checks.conversation_id(conversation), checks.number(turn, "turn"), CANCELLED
+        )
+        await self._command(command, timeout_s)
 
     # Keys -----------------------------------------------------------------------------------
 

@@ -41,11 +41,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """``node`` answers the candidate now: what was read of it is void, and its text begins anew."""
+    """``node`` answers the candidate now: what was read of it behind ``offset`` is void, and its
+    text goes on from there."""
 
     candidate: int
     attempt: int
     node: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Reader:
         elif kind == "takeover":
             takeover = event.takeover
             yield from self._attempt(
-                takeover.candidate, takeover.attempt, takeover.node, announced=True
+                takeover.candidate, takeover.attempt, takeover.node, takeover.offset, announced=True
             )
         elif kind == "candidate_done":
             yield from self._end(candidate_from_proto(event.candidate_done))
@@ -111,15 +113,16 @@ class Reader:
             yield TurnClosed(turn)
 
     def _attempt(
-        self, candidate: int, attempt: int, node: int, *, announced: bool = False
+        self, candidate: int, attempt: int, node: int, shared: int = 0, *, announced: bool = False
     ) -> Iterator[WatchEvent]:
-        """Count anew where ``attempt`` is later than the one that was read."""
+        """Where ``attempt`` is later than the one that was read, go back to what they share."""
         position = self._positions.get(candidate)
         if position is not None and attempt <= position.attempt:
             return
-        self._positions[candidate] = _Position(attempt, 0)
+        offset = min(position.offset, shared) if position is not None else 0
+        self._positions[candidate] = _Position(attempt, offset)
         if position is not None or announced:
-            yield Takeover(candidate, attempt, node)
+            yield Takeover(candidate, attempt, node, offset)
 
     def _text(
         self, candidate: int, attempt: int, offset: int, text: str, node: int, model: str
@@ -141,6 +144,10 @@ class Reader:
     def _end(self, candidate: Candidate) -> Iterator[WatchEvent]:
         if candidate.number in self._done:
             return
+        position = self._positions.get(candidate.number)
+        if position is not None:
+            shared = candidate.shared_with(position.attempt) or 0
+            yield from self._attempt(candidate.number, candidate.attempt, candidate.node, shared)
         yield from self._text(
             candidate.number,
             candidate.attempt,

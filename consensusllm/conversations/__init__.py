@@ -33,7 +33,7 @@ from .commands import (
 from .limits import Limits
 from .machine import Counts, Machine
 from .prompt import Prompt
-from .records import Candidate, Conversation, ConversationSummary, Turn, TurnId
+from .records import Candidate, Conversation, ConversationSummary, TakenOver, Turn, TurnId
 from .snapshot import Encoding, MalformedSnapshot, encode, restore
 from .state import FrozenState
 
@@ -74,6 +74,7 @@ __all__ = [
     "RetryTurn",
     "SessionCommand",
     "SubmitQuery",
+    "TakenOver",
     "Turn",
     "TurnId",
     "TurnOpened",

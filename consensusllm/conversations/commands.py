@@ -92,15 +92,16 @@ class RetryTurn:
 
 @dataclass(frozen=True, slots=True)
 class RecordCheckpoint:
-    """The text that ``attempt`` has produced so far.
+    """``text`` (not empty) continues what is recorded of ``attempt`` at ``offset`` characters.
 
-    STALE where another attempt holds the candidate, or where it holds a longer text already.
+    STALE where another attempt holds the candidate, or where its recorded text does not end there.
     """
 
     conversation: str
     turn: int
     candidate: int
     attempt: int
+    offset: int
     text: str
 
 
@@ -108,7 +109,8 @@ class RecordCheckpoint:
 class RecordCandidate:
     """The end of a candidate: an answer, or an ``error`` (non-empty) in its place.
 
-    The first one of the current attempt is kept; any other is refused with STALE.
+    ``text`` is the whole of it, what the attempt took over included. The first one of the current
+    attempt is kept; any other is refused with STALE.
     """
 
     conversation: str
@@ -126,8 +128,9 @@ class RecordCandidate:
 class ReassignCandidate:
     """Give an open candidate to ``node`` under ``attempt``, one above the current; fences the old.
 
-    STALE where the attempt is not the next one or the candidate has ended. The old attempt's text
-    is dropped: the new one counts from its beginning.
+    The new attempt goes on behind the first ``keep`` characters of the recorded text; the rest is
+    dropped. STALE where the attempt is not the next one, the candidate has ended, or less than
+    ``keep`` is recorded.
     """
 
     conversation: str
@@ -135,13 +138,13 @@ class ReassignCandidate:
     candidate: int
     attempt: int
     node: int
+    keep: int
 
 
 @dataclass(frozen=True, slots=True)
 class CloseTurn:
-    """End the turn: candidates that are still open get ``reason`` (non-empty) as their error.
-
-    STALE where it is closed already.
+    """End the turn: candidates that are still open get ``reason`` (non-empty) as their error, and
+    keep the text that is recorded. ``turn`` 0 is the latest. STALE where it is closed already.
     """
 
     conversation: str

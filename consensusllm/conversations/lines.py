@@ -21,7 +21,7 @@ from .commands import (
     TurnOpened,
     Usage,
 )
-from .records import Candidate, Head, Turn, TurnId
+from .records import Candidate, Head, TakenOver, Turn, TurnId
 from .sessions import DONE, Session
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -110,7 +110,7 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.finish_reason,
         candidate.usage.prompt_tokens,
         candidate.usage.completion_tokens,
-        candidate.takeovers,
+        [[each.attempt, each.node, each.kept] for each in candidate.takeovers],
     ]
 
 
@@ -146,7 +146,7 @@ def _text(data: bytes) -> str:
 
 _INT, _STR, _BOOL, _LIST, _MAYBE_INT = (int,), (str,), (bool,), (list,), (int, type(None))
 _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
-_CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _INT)
+_CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 
 
 def fields(row: object, *kinds: tuple[type, ...]) -> list[Any]:
@@ -196,7 +196,8 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE)
-    values[8:10] = [Usage(*values[8:10])]
+    history = (fields(each, _INT, _INT, _INT) for each in values.pop())
+    values[8:] = [Usage(*values[8:]), tuple(TakenOver(*each) for each in history)]
     return Candidate(*values)
 
 

@@ -18,12 +18,22 @@ TurnId: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class TakenOver:
+    """``attempt`` of ``node`` took a candidate over, and went on behind its first ``kept``
+    characters."""
+
+    attempt: int
+    node: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One answer to a turn's question, by ``node``'s ``model``.
 
-    ``text`` is the answer, or while it is open what ``attempt`` has produced so far. It ``ended``
-    without an answer where ``error`` is not empty. ``takeovers`` counts how often it was given to
-    another attempt, which ``attempt`` does not: attempts need not begin at 1.
+    ``text`` is the answer, or while it is open what was checkpointed of it. It ``ended`` without
+    an answer where ``error`` is not empty. Attempts follow each other without a gap, but need not
+    begin at 1; every one but the first is in ``takeovers``.
     """
 
     number: int
@@ -35,11 +45,22 @@ class Candidate:
     error: str = ""
     finish_reason: str = ""
     usage: Usage = field(default_factory=Usage)
-    takeovers: int = 0
+    takeovers: tuple[TakenOver, ...] = ()
 
     @property
     def answered(self) -> bool:
         return self.ended and not self.error
+
+    @property
+    def kept(self) -> int:
+        """How many characters the current attempt took over from earlier ones."""
+        return self.takeovers[-1].kept if self.takeovers else 0
+
+    def shared_with(self, attempt: int) -> int | None:
+        """How many characters of an earlier ``attempt``'s text are the current one's too; None
+        where all are, since it is the current one."""
+        kept = [each.kept for each in self.takeovers if each.attempt > attempt]
+        return min(kept) if kept else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from .commands import (
     TurnOpened,
 )
 from .limits import Limits
-from .records import Candidate, Head, Turn
+from .records import Candidate, Head, TakenOver, Turn
 from .refusal import Refusal, check_size, named
 from .sessions import DONE
 from .state import State
@@ -102,14 +102,18 @@ class TurnRules:
 
     def _record_checkpoint(self, checkpoint: RecordCheckpoint) -> Reply:
         turn, candidate = self._held(checkpoint)
-        if len(checkpoint.text) < len(candidate.text):
+        if checkpoint.offset != len(candidate.text):
             raise Refusal(
                 Code.STALE,
-                f"{_name(turn, candidate)} has a longer checkpoint already: drop this one",
+                f"{_name(turn, candidate)} is recorded up to {len(candidate.text)}, "
+                f"not {checkpoint.offset}: go on from there",
             )
-        check_size("the text", checkpoint.text, self._limits.text_bytes)
+        if not checkpoint.text:
+            raise Refusal(Code.INVALID, "a checkpoint adds no text: leave it out")
+        text = candidate.text + checkpoint.text
+        check_size("the text", text, self._limits.text_bytes)
         self._state.write_turn(
-            checkpoint.conversation, turn.with_candidate(replace(candidate, text=checkpoint.text))
+            checkpoint.conversation, turn.with_candidate(replace(candidate, text=text))
         )
         return DONE
 
@@ -139,14 +143,26 @@ class TurnRules:
                 f"{_name(turn, candidate)} is at attempt {candidate.attempt}: "
                 f"only attempt {candidate.attempt + 1} may follow",
             )
+        if not 0 <= reassign.keep <= len(candidate.text):
+            raise Refusal(
+                Code.STALE,
+                f"{_name(turn, candidate)} is recorded up to {len(candidate.text)}: "
+                f"{reassign.keep} characters cannot be kept",
+            )
         _check_node(candidate.number, reassign.node)
-        moved = replace(candidate, node=reassign.node, attempt=reassign.attempt, text="")
-        moved = replace(moved, takeovers=candidate.takeovers + 1)
+        taken_over = TakenOver(reassign.attempt, reassign.node, reassign.keep)
+        moved = replace(
+            candidate,
+            node=reassign.node,
+            attempt=reassign.attempt,
+            text=candidate.text[: reassign.keep],
+            takeovers=(*candidate.takeovers, taken_over),
+        )
         self._state.write_turn(reassign.conversation, turn.with_candidate(moved))
         return DONE
 
     def _close(self, close: CloseTurn) -> Reply:
-        turn = self._numbered(close.conversation, close.turn)
+        turn = find_turn(self._state, close.conversation, close.turn)
         if turn.closed:
             raise Refusal(
                 Code.STALE, f"turn {turn.turn} of {close.conversation} is closed: nothing to do"

@@ -2,12 +2,14 @@
 
 The replicated state is the only queue: an open candidate that is assigned to this node is work, and
 its attempt is the lease under which the answer may be recorded. What calls a model, and what it
-said, is kept nowhere else, so any node can go on from the state alone.
+said so far, is checkpointed there, so any node can go on from the state alone: behind the recorded
+text where its model can continue one, and from the beginning where it cannot.
 
 An attempt is never begun twice. Within a process that is remembered; a new process cannot know what
 an earlier one produced under the attempts that it finds, so it claims those candidates anew, under
-the next attempt, before it calls a model. What is found, as opposed to assigned since, is what the
-state has once a barrier has passed: the earlier process can have acted on nothing younger.
+the next attempt, before it calls a model; so does one that begins a recorded text anew. What is
+found, as opposed to assigned since, is what the state has once a barrier has passed: the earlier
+process can have acted on nothing younger.
 
 What only the leader does about candidates is in `duties`.
 """
@@ -19,7 +21,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from typing import NamedTuple
 
 import structlog
 
@@ -34,7 +35,9 @@ from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError, Turn
 
+from .checkpoints import Checkpoints
 from .duties import Duties, end
+from .generation import Generation
 from .port import Delta, ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -50,15 +53,6 @@ TOUCHED_MAX = 10_000
 
 ERROR_CHARACTERS = 2000
 MODEL_CHARACTERS = 64
-
-
-class Key(NamedTuple):
-    """One generation."""
-
-    conversation: str
-    turn: int
-    candidate: int
-    attempt: int
 
 
 class Answerer:
@@ -93,11 +87,11 @@ class Answerer:
         self._poll_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._touched: set[tuple[str, int]] = set()
-        self._waiting: dict[Key, None] = {}  # a set that keeps its order
-        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._waiting: dict[Generation, None] = {}  # a set that keeps its order
+        self._running: dict[Generation, asyncio.Task[None]] = {}
         self._ending: dict[asyncio.Task[None], None] = {}  # in order, so that runs can be repeated
-        self._begun: set[Key] = set()
-        self._found: set[Key] = set()
+        self._begun: set[Generation] = set()
+        self._found: set[Generation] = set()
         self._main: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -161,18 +155,18 @@ class Answerer:
             if turn is not None:
                 yield conversation, turn
 
-    def _assigned(self, turns: Iterable[tuple[str, RecordedTurn]]) -> Iterator[Key]:
+    def _assigned(self, turns: Iterable[tuple[str, RecordedTurn]]) -> Iterator[Generation]:
         """The open candidates of ``turns`` that are this node's."""
         for conversation, turn in turns:
             for each in turn.candidates:
                 if not each.ended and each.node == self._port.node:
-                    yield Key(conversation, turn.turn, each.number, each.attempt)
+                    yield Generation(conversation, turn.turn, each.number, each.attempt)
 
-    def _candidate(self, key: Key) -> Candidate | None:
+    def _candidate(self, key: Generation) -> Candidate | None:
         turn = self._port.machine.turn(key.conversation, key.turn)
         return turn.candidate(key.candidate) if turn is not None else None
 
-    def _holds(self, key: Key) -> bool:
+    def _holds(self, key: Generation) -> bool:
         """Whether an answer could still be recorded under ``key``, by this node."""
         candidate = self._candidate(key)
         return (
@@ -198,27 +192,32 @@ class Answerer:
 
     # Doing it -----------------------------------------------------------------------------------
 
-    def _begin(self, key: Key) -> None:
-        if key in self._found:
-            work = self._claim(key)
+    def _begin(self, key: Generation) -> None:
+        provider = self._provider(key)
+        candidate = self._candidate(key)
+        assert candidate is not None, "the key holds"
+        goes_on = provider is not None and provider.continues
+        if key in self._found or (candidate.text and not goes_on):
+            work = self._claim(key, keep=len(candidate.text) if goes_on else 0)
         else:
             self._begun.add(key)
-            work = self._answer(key, self._provider(key), self._request(key))
+            work = self._answer(key, provider, self._request(key, prefix=candidate.text))
         task = self._running[key] = asyncio.create_task(work)
         task.add_done_callback(_report_bug)
         task.add_done_callback(lambda task: self._ended(key, task))
 
-    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: Generation, task: asyncio.Task[None]) -> None:
         if task in self._ending:
             del self._ending[task]
         else:
             del self._running[key]
             self._wake.set()
 
-    async def _claim(self, key: Key) -> None:
-        """Take a candidate that was found under an attempt that only this process can know."""
+    async def _claim(self, key: Generation, keep: int) -> None:
+        """Take a candidate under an attempt that only this process can know, to go on behind the
+        first ``keep`` characters of what is recorded."""
         claim = ReassignCandidate(
-            key.conversation, key.turn, key.candidate, key.attempt + 1, self._port.node
+            key.conversation, key.turn, key.candidate, key.attempt + 1, self._port.node, keep
         )
         try:
             await self._port.submit(claim)
@@ -226,12 +225,12 @@ class Answerer:
             log.warning("not claimed yet", **key._asdict(), error=str(error))
             await self._pause()
 
-    def _provider(self, key: Key) -> Provider | None:
+    def _provider(self, key: Generation) -> Provider | None:
         candidate = self._candidate(key)
         assert candidate is not None, "the key holds"
         return self._providers.get(candidate.model) or self._providers.get("")
 
-    def _request(self, key: Key) -> GenerateRequest:
+    def _request(self, key: Generation, prefix: str) -> GenerateRequest:
         machine = self._port.machine
         turn = machine.turn(key.conversation, key.turn)
         assert turn is not None, "the key holds"
@@ -243,9 +242,12 @@ class Answerer:
             temperature=options.temperature,
             max_tokens=options.max_tokens,
             seed=options.seed,
+            prefix=prefix,
         )
 
-    async def _answer(self, key: Key, provider: Provider | None, request: GenerateRequest) -> None:
+    async def _answer(
+        self, key: Generation, provider: Provider | None, request: GenerateRequest
+    ) -> None:
         if provider is None:
             why = f"node {self._port.node} serves no model: {self._unserved}"
             record = _failed(key, why, "")
@@ -257,16 +259,20 @@ class Answerer:
         await self._record(key, record)
 
     async def _generate(
-        self, key: Key, provider: Provider, request: GenerateRequest
+        self, key: Generation, provider: Provider, request: GenerateRequest
     ) -> RecordCandidate:
-        pieces: list[str] = []
-        offset = 0
+        pieces = [request.prefix]
+        offset = len(request.prefix)
+        if offset:
+            self._port.publish(Delta(*key, 0, request.prefix, ""))
+        checkpoints = Checkpoints(self._port, key, offset)
         last = Chunk()
         try:
             async with aclosing(provider.generate(request)) as chunks:
                 async for last in chunks:
                     if last.text:
                         self._port.publish(Delta(*key, offset, last.text, last.model))
+                        checkpoints.add(last.text)
                         pieces.append(last.text)
                         offset += len(last.text)
         except ProviderError as error:
@@ -275,6 +281,8 @@ class Answerer:
             log.exception("a provider raised what it must not", provider=provider.name)
             text = f"{provider.name}: failed unexpectedly ({type(error).__name__})"
             return _failed(key, text, provider.model)
+        finally:
+            checkpoints.close()
         return RecordCandidate(
             *key,
             text="".join(pieces),
@@ -283,7 +291,7 @@ class Answerer:
             usage=Usage(last.prompt_tokens, last.completion_tokens),
         )
 
-    async def _record(self, key: Key, record: RecordCandidate) -> None:
+    async def _record(self, key: Generation, record: RecordCandidate) -> None:
         """Propose ``record`` until the state machine has answered; a candidate that closes or moves
         on meanwhile cancels this."""
         while True:
@@ -304,7 +312,7 @@ class Answerer:
         await asyncio.sleep(self._rng.uniform(RETRY_S / 5, RETRY_S))
 
 
-def _failed(key: Key, error: str, model: str) -> RecordCandidate:
+def _failed(key: Generation, error: str, model: str) -> RecordCandidate:
     return RecordCandidate(
         *key,
         text="",

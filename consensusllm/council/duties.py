@@ -97,7 +97,10 @@ class Duties:
                 node = min(sorted(live), key=lambda node: load[node])
                 load[node] += 1
                 attempt = each.attempt + 1
-                operation = ReassignCandidate(conversation, number, each.number, attempt, node)
+                keep = len(each.text)
+                operation = ReassignCandidate(
+                    conversation, number, each.number, attempt, node, keep
+                )
                 self._propose((conversation, number, each.number, attempt), operation)
 
     def _propose(self, key: Hashable, operation: Operation) -> None:

@@ -3,7 +3,8 @@
 The node that produces a candidate keeps its text while the candidate is open; a node whose clients
 watch it subscribes there, from the offset that it already has. Nothing of this is in the log: what
 is lost on the way is asked for again, and once the candidate has ended its text is in the
-replicated state. Texts are keyed by attempt, so those of two attempts are never mixed.
+replicated state. Texts are keyed by attempt, so those of two attempts are never mixed; an attempt
+that goes on with a recorded text has that as its beginning.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from google.protobuf.message import DecodeError
 
 from consensusllm.transport.port import Envelope
 from consensusllm.wire.generated import peer_pb2 as pb
+
+from .generation import Generation
 
 KIND = "stream"
 """The kind of the envelopes that carry this."""
@@ -42,14 +45,6 @@ MAX_TEXTS = 4096
 MAX_CHARACTERS = 64 << 20
 """Of all texts together. What is beyond a bound is not shown live; its readers get it from the
 state when the candidate has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    conversation: str
-    turn: int
-    candidate: int
-    attempt: int
 
 
 @dataclass(slots=True)
@@ -94,20 +89,20 @@ class LiveText:
     def __init__(self, node: int, send: Callable[[int, bytes], None]) -> None:
         self._node = node
         self._send = send
-        self._texts: dict[Key, Text] = {}
-        self._subscribers: dict[Key, dict[int, _Subscriber]] = {}
-        self._subscribed_at: dict[Key, float] = {}
-        self._keys: dict[tuple[str, int], dict[Key, None]] = {}  # by turn: of texts, subscriptions
+        self._texts: dict[Generation, Text] = {}
+        self._subscribers: dict[Generation, dict[int, _Subscriber]] = {}
+        self._subscribed_at: dict[Generation, float] = {}
+        self._keys: dict[tuple[str, int], dict[Generation, None]] = {}  # by turn
         self._watchers: dict[tuple[str, int], dict[Changed, None]] = {}
         self._readers = 0
         self._flush: asyncio.TimerHandle | None = None
         self._characters = 0
         self._flush_s = FLUSH_S
-        self._dirty: dict[Key, None] = {}  # in order, so that runs can be repeated
+        self._dirty: dict[Generation, None] = {}  # in order, so that runs can be repeated
 
     # The producing node -------------------------------------------------------------------------
 
-    def publish(self, key: Key, offset: int, text: str, model: str) -> None:
+    def publish(self, key: Generation, offset: int, text: str, model: str) -> None:
         """``text`` continues ``key`` at ``offset``."""
         held = self._text(key)
         if held is None:
@@ -120,7 +115,7 @@ class LiveText:
                 loop = asyncio.get_running_loop()
                 self._flush = loop.call_later(self._flush_s, self._send_dirty)
 
-    def _text(self, key: Key) -> Text | None:
+    def _text(self, key: Generation) -> Text | None:
         """The text of ``key``, begun where it is new; None where the table is full."""
         held = self._texts.get(key)
         if held is None and len(self._texts) < MAX_TEXTS:
@@ -128,7 +123,7 @@ class LiveText:
             self._keys.setdefault((key.conversation, key.turn), {})[key] = None
         return held
 
-    def _append(self, key: Key, held: Text, offset: int, text: str) -> None:
+    def _append(self, key: Generation, held: Text, offset: int, text: str) -> None:
         new = text[held.length - offset :] if offset <= held.length else ""
         fits = (
             held.length + len(new) <= MAX_TEXT_CHARACTERS
@@ -147,7 +142,7 @@ class LiveText:
             for node in list(self._subscribers.get(key, ())):
                 self._send_delta(key, node)
 
-    def _send_delta(self, key: Key, node: int) -> None:
+    def _send_delta(self, key: Generation, node: int) -> None:
         subscriber = self._subscribers[key][node]
         held = self._texts.get(key)
         if asyncio.get_running_loop().time() > subscriber.until or held is None:
@@ -190,7 +185,7 @@ class LiveText:
             return 0.0
         return min(READER_PAUSE_MAX_S, self._readers * READER_PAUSE_S)
 
-    def follow(self, key: Key, node: int) -> Text | None:
+    def follow(self, key: Generation, node: int) -> Text | None:
         """What is here of ``key``, which ``node`` produces; subscribes there, and again before the
         subscription ends. None: nothing yet."""
         if node != self._node:
@@ -199,7 +194,7 @@ class LiveText:
                 self._subscribe(key, node, now)
         return self._texts.get(key)
 
-    def _subscribe(self, key: Key, node: int, now: float) -> None:
+    def _subscribe(self, key: Generation, node: int, now: float) -> None:
         self._subscribed_at[key] = now
         self._keys.setdefault((key.conversation, key.turn), {})[key] = None
         held = self._texts.get(key)
@@ -227,7 +222,7 @@ class LiveText:
         now = asyncio.get_running_loop().time()
         if message.HasField("subscribe"):
             request = message.subscribe
-            key = Key(request.conversation, request.turn, request.candidate, request.attempt)
+            key = Generation(request.conversation, request.turn, request.candidate, request.attempt)
             held = self._texts.get(key)
             if held is not None:
                 subscriber = _Subscriber(request.offset, now + SUBSCRIPTION_S)
@@ -235,7 +230,7 @@ class LiveText:
                 self._send_delta(key, envelope.src)
         elif message.HasField("delta"):
             delta = message.delta
-            key = Key(delta.conversation, delta.turn, delta.candidate, delta.attempt)
+            key = Generation(delta.conversation, delta.turn, delta.candidate, delta.attempt)
             if key not in self._subscribed_at:
                 return
             text = self._text(key)
@@ -247,7 +242,7 @@ class LiveText:
             else:
                 self._append(key, text, delta.offset, delta.text)
 
-    def forget(self, conversation: str, turn: int, is_open: Callable[[Key], bool]) -> None:
+    def forget(self, conversation: str, turn: int, is_open: Callable[[Generation], bool]) -> None:
         """The turn changed (0: the conversation came or went): drop the texts of candidates that
         are not open at their attempt (what they said is in the state, or void), and wake whoever
         watches."""
@@ -257,7 +252,7 @@ class LiveText:
                     self._drop(key)
             self._changed(*turn_id, itself=True)
 
-    def forget_all_but(self, is_open: Callable[[Key], bool]) -> None:
+    def forget_all_but(self, is_open: Callable[[Generation], bool]) -> None:
         """The whole state was replaced: keep only what is still open in it."""
         for turn_id in dict.fromkeys((*self._keys, *self._watchers)):
             self.forget(*turn_id, is_open)
@@ -266,7 +261,7 @@ class LiveText:
         known = dict.fromkeys((*self._keys, *self._watchers))
         return [turn_id for turn_id in known if turn_id[0] == conversation]
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: Generation) -> None:
         turn_id = (key.conversation, key.turn)
         self._keys[turn_id].pop(key)
         if not self._keys[turn_id]:

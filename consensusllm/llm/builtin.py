@@ -34,6 +34,7 @@ class Builtin:
     """Answers at once, a word a chunk; ``max_tokens`` counts words."""
 
     name = "builtin"
+    continues = False
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.model = settings.model or "builtin"

@@ -40,6 +40,7 @@ class Guarded:
     def __init__(self, provider: Provider, timeouts: Timeouts, limits: Limits) -> None:
         self.name = provider.name
         self.model = provider.model
+        self.continues = provider.continues
         self._provider = provider
         self._timeouts = timeouts
         self._limits = limits
@@ -62,7 +63,7 @@ class Guarded:
                     if size_bytes > self._limits.max_answer_bytes:
                         limit = self._limits.max_answer_bytes
                         raise Malformed(f"{self.name}: the answer is over {limit} bytes")
-                    if chunk.finish_reason and not size_bytes:
+                    if chunk.finish_reason and not size_bytes and not request.prefix:
                         raise self._empty(chunk.finish_reason)
                     yield chunk
                     if chunk.finish_reason:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 class Ollama(SdkProvider["ollama.AsyncClient"]):
-    """``base_url`` "" is OLLAMA_HOST, or the port 11434 of this machine."""
+    """``base_url`` "" is OLLAMA_HOST, or the port 11434 of this machine. A chat that ends with the
+    assistant's words is continued there."""
 
     name = "ollama"
+    continues = True
     modules = ("ollama",)
     default_base_url = "http://127.0.0.1:11434"
     # The SDK splits lines as str.splitlines does.
@@ -53,6 +55,8 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
         messages = [{"role": turn.role, "content": turn.text} for turn in request.turns]
         if request.system is not None:
             messages.insert(0, {"role": "system", "content": request.system})
+        if request.prefix:
+            messages.append({"role": "assistant", "content": request.prefix})
         options: dict[str, Any] = {
             "temperature": request.temperature,
             "num_predict": request.max_tokens,

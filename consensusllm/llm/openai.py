@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Literal
 
-from .port import Chunk, GenerateRequest, ProviderError
+from .port import Chunk, GenerateRequest, ProviderError, Rejected
 from .sdk import SdkProvider
+from .settings import ProviderSettings
 
 if TYPE_CHECKING:
     import openai
@@ -18,13 +19,27 @@ _FINISH: dict[str, Literal["length", "filtered"]] = {
 }
 """Every other word that ends a choice is taken for "stop": servers have many."""
 
+_CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+
 
 class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
-    """``base_url`` ends with the API's version, as in ``http://127.0.0.1:8000/v1``."""
+    """``base_url`` ends with the API's version, as in ``http://127.0.0.1:8000/v1``.
+
+    The option ``continues`` says that the server goes on with a last message of the assistant, as
+    vLLM does with ``continue_final_message``; OpenAI itself does not.
+    """
 
     name = "openai"
+    options = ("continues",)
     modules = ("openai",)
     default_base_url = "https://api.openai.com/v1"
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        super().__init__(settings)
+        continues = settings.options.get("continues", False)
+        if not isinstance(continues, bool):
+            raise Rejected(f'{self.name}: the option "continues" must be true or false')
+        self.continues = continues
 
     def _open(self, http_options: dict[str, Any]) -> openai.AsyncOpenAI:
         import httpx
@@ -45,6 +60,8 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         messages: list[Any] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
         if request.system is not None:
             messages.insert(0, {"role": "system", "content": request.system})
+        if request.prefix:
+            messages.append({"role": "assistant", "content": request.prefix})
         options: dict[str, Any] = {"temperature": request.temperature, "seed": request.seed}
         # OpenAI's newer models refuse the name that every compatible server knows.
         own = self.base_url == self.default_base_url
@@ -54,6 +71,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
             messages=messages,
             stream=True,
             stream_options={"include_usage": True},
+            extra_body=_CONTINUE if request.prefix else None,
             **{name: value for name, value in options.items() if value is not None},
         )
         try:

@@ -23,7 +23,9 @@ class Turn:
 class GenerateRequest:
     """What to ask. ``turns`` ends with the user's question; ``model`` "" is the provider's own.
 
-    ``temperature`` 0.0 to 2.0, ``max_tokens`` >= 1; None leaves it to the model.
+    ``temperature`` 0.0 to 2.0, ``max_tokens`` >= 1; None leaves it to the model. ``prefix`` is what
+    the answer begins with already, for a provider that `Provider.continues`: what it gives goes on
+    behind it, and ``max_tokens`` counts from there.
     """
 
     turns: tuple[Turn, ...]
@@ -32,6 +34,7 @@ class GenerateRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,12 @@ class Provider(Protocol):
     """One backend, configured. Safe for concurrent calls; closing it ends calls under way.
 
     ``model`` answers where a request names none; "" where the provider has no default.
+    ``continues``: it can go on with an answer that another call began.
     """
 
     name: str
     model: str
+    continues: bool
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """Stream the answer. Ends with a chunk that has a finish reason, or raises ProviderError;

@@ -45,7 +45,8 @@ class Script:
     (from 1) are replaced.
 
     ``tokens_per_second`` 0 is as fast as it goes; a token is a word. ``failures`` are rates, 0.0 to
-    1.0 and 1.0 in all, by a name of `FAILURES`.
+    1.0 and 1.0 in all, by a name of `FAILURES`. With ``continues`` a call goes on with its own text
+    behind as many characters as the answer has already.
     """
 
     texts: tuple[str, ...] = ("Answer {call} of node {node} to: {question}",)
@@ -54,6 +55,7 @@ class Script:
     failures: tuple[tuple[str, float], ...] = ()
     retry_after_s: float | None = None
     seed: int = 0
+    continues: bool = True
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> Script:
@@ -76,6 +78,8 @@ class Script:
                 raise _wrong(name, "must be a number from 0 on")
         if not isinstance(values.get("seed", 0), int):
             raise _wrong("seed", "must be an integer")
+        if not isinstance(values.get("continues", True), bool):
+            raise _wrong("continues", "must be true or false")
         if "failures" in values:
             values["failures"] = _failures(values["failures"])
         return cls(**values)
@@ -112,6 +116,7 @@ class Scripted:
         self.calls = 0
         self._node = settings.node
         self._script = Script.parse(settings.options)
+        self.continues = self._script.continues
 
     def __repr__(self) -> str:
         return f"<Scripted node {self._node}>"
@@ -128,7 +133,7 @@ class Scripted:
             retry_after_s = script.retry_after_s if failure == "rate_limited" else None
             raise _RAISED[failure](f"scripted: {failure}, as told", retry_after_s=retry_after_s)
         model = request.model or self.model
-        pieces = _PIECE.findall(self._text(request, call, model))
+        pieces = _PIECE.findall(self._text(request, call, model)[len(request.prefix) :])
         kept = pieces[: request.max_tokens]
         for number, piece in enumerate(kept):
             if failure == "cut" and number >= len(kept) // 2:

@@ -55,6 +55,8 @@ class SdkProvider(ABC, Generic[ClientT]):
     """One configured SDK. Subclasses say how to open it, ask it, list its models and close it."""
 
     name: str
+    continues = False
+    options: ClassVar[tuple[str, ...]] = ()
     modules: ClassVar[tuple[str, ...]]
     default_base_url: ClassVar[str]
     default_model: ClassVar[str] = ""
@@ -62,9 +64,11 @@ class SdkProvider(ABC, Generic[ClientT]):
 
     def __init__(self, settings: ProviderSettings) -> None:
         require(self.name, "httpx", *self.modules)
-        if settings.options:
-            option = next(iter(settings.options))
-            raise Rejected(f'{self.name}: there is no option "{option}": remove it from the config')
+        for option in settings.options:
+            if option not in self.options:
+                raise Rejected(
+                    f'{self.name}: there is no option "{option}": remove it from the config'
+                )
         self.model = settings.model or self.default_model
         self.base_url = settings.base_url or self.default_base_url
         self._settings = settings

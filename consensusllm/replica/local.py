@@ -22,7 +22,8 @@ from consensusllm.conversations.commands import (
     Reply,
     SessionCommand,
 )
-from consensusllm.council.live_text import Key, LiveText
+from consensusllm.council.generation import Generation
+from consensusllm.council.live_text import LiveText
 from consensusllm.council.port import Delta, SubmitFailed
 from consensusllm.paxos import Role
 from consensusllm.wire.commands import encode_command
@@ -129,11 +130,11 @@ class LocalReplica:
             raise SubmitFailed(failure.message)
 
     def publish(self, delta: Delta) -> None:
-        key = Key(delta.conversation, delta.turn, delta.candidate, delta.attempt)
+        key = Generation(delta.conversation, delta.turn, delta.candidate, delta.attempt)
         if self._is_open(key):  # a call that is being cancelled may say one word more
             self._live.publish(key, delta.offset, delta.text, delta.model)
 
-    def _is_open(self, key: Key) -> bool:
+    def _is_open(self, key: Generation) -> bool:
         turn = self.machine.turn(key.conversation, key.turn)
         candidate = turn.candidate(key.candidate) if turn is not None else None
         return candidate is not None and not candidate.ended and candidate.attempt == key.attempt

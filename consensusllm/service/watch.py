@@ -2,7 +2,7 @@
 
 What a reader sees is what is recorded: while a candidate is open its live text is passed on; when
 it has ended, whatever the reader still lacks comes from the state. When another attempt takes the
-candidate over the reader is told so, and the text counts from 0 again.
+candidate over the reader is told so, and from where on what it read is void.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from consensusllm.conversations.records import Candidate, Turn
-from consensusllm.council.live_text import RENEW_S, Key, LiveText
+from consensusllm.council.generation import Generation
+from consensusllm.council.live_text import RENEW_S, LiveText
 from consensusllm.replica.replica import Replica
 from consensusllm.wire.commands import candidate_to_proto, turn_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
@@ -46,16 +47,20 @@ class _Reader:
     def _candidate(self, candidate: Candidate) -> list[pb.WatchEvent]:
         events = []
         attempt, offset = self._positions.get(candidate.number, (candidate.attempt, 0))
-        if attempt != candidate.attempt:
+        shared = candidate.shared_with(attempt)
+        if shared is not None:
+            offset = min(offset, shared)
             takeover = pb.Takeover(
-                candidate=candidate.number, attempt=candidate.attempt, node=candidate.node
+                candidate=candidate.number,
+                attempt=candidate.attempt,
+                node=candidate.node,
+                offset=offset,
             )
             events.append(pb.WatchEvent(takeover=takeover))
-            offset = 0
         if candidate.ended:
             text, model = candidate.text[offset:], candidate.model
         else:
-            key = Key(self._conversation, self._turn, candidate.number, candidate.attempt)
+            key = Generation(self._conversation, self._turn, candidate.number, candidate.attempt)
             live = self._live.follow(key, candidate.node)
             text, model = (live.since(offset), live.model) if live is not None else ("", "")
         if text and not candidate.error:

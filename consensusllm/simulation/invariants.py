@@ -19,11 +19,14 @@ from consensusllm.conversations.commands import (
     DeleteKey,
     Operation,
     Put,
+    ReassignCandidate,
     RecordCandidate,
+    RecordCheckpoint,
     Refused,
     Reply,
     SessionCommand,
 )
+from consensusllm.conversations.records import Candidate, TurnId
 from consensusllm.paxos import BOTTOM, Ballot, Batch, Persist
 from consensusllm.paxos.messages import Accept, Accepted, Entry, Message, Nack, Prepare, Promise
 from consensusllm.paxos.quorum import majority
@@ -303,7 +306,9 @@ class Invariants:
             self._keys_after[slot] = tuple((key, values.get(key)) for key in keys)
 
     def _check_turn(self, operation: Operation, machine: Machine) -> None:
-        if not isinstance(operation, Choose | RecordCandidate):
+        if not isinstance(
+            operation, Choose | RecordCandidate | RecordCheckpoint | ReassignCandidate
+        ):
             return
         turn = machine.turn(operation.conversation, operation.turn)
         if turn is None:
@@ -317,15 +322,39 @@ class Invariants:
                 )
             return
         candidate = turn.candidate(operation.candidate)
-        if candidate is None or not candidate.answered:
+        if candidate is None:
             return
         attempt = (*turn_id, candidate.number, candidate.attempt)
+        if isinstance(operation, ReassignCandidate):
+            self._check_kept(turn_id, candidate)
+            return
         produced = self._produced.get(attempt)
+        if isinstance(operation, RecordCheckpoint):
+            said = produced.text if produced is not None else candidate.text[: candidate.kept]
+            if not candidate.ended and not said.startswith(candidate.text):
+                raise Violation(
+                    "a candidate is what its attempt produced",
+                    f"{attempt} has the checkpoint {candidate.text!r}; produced: {produced}",
+                )
+            return
+        if not candidate.answered:
+            return
         if produced is None or (produced.node, produced.text) != (candidate.node, candidate.text):
             raise Violation(
                 "a candidate is what its attempt produced",
                 f"{attempt} of node {candidate.node} is recorded as {candidate.text!r}; "
                 f"produced: {produced}",
+            )
+
+    def _check_kept(self, turn_id: TurnId, candidate: Candidate) -> None:
+        """What a new attempt goes on behind is what the one before it produced."""
+        before = self._produced.get((*turn_id, candidate.number, candidate.attempt - 1))
+        if candidate.ended or not candidate.text or before is None:
+            return
+        if not before.text.startswith(candidate.text):
+            raise Violation(
+                "a candidate is what its attempt produced",
+                f"attempt {candidate.attempt} keeps {candidate.text!r} of {before}",
             )
 
     def hashed(self, node: int, machine: Machine) -> None:

@@ -1,6 +1,7 @@
 """Simulated model calls: quick, slow, failing, dying in the middle, silent.
 
-No two calls say the same, so a recorded text tells which call it came from.
+No two calls say the same, so a recorded text tells which calls it came from. Models of some nodes
+can go on with another's text.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class SimulatedModel:
 
     def __init__(self, node: int, rng: Random, mood: Mood, figures: Counter[str]) -> None:
         self.model = f"model-{node}"
+        self.continues = rng.random() < 0.6
         self._rng = rng
         self._mood = mood
         self._figures = figures

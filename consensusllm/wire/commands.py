@@ -42,6 +42,7 @@ from consensusllm.conversations import (
     RetryTurn,
     SessionCommand,
     SubmitQuery,
+    TakenOver,
     Turn,
     TurnOpened,
     Usage,
@@ -322,7 +323,10 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         error=candidate.error,
         finish_reason=candidate.finish_reason,
         usage=_usage_to_proto(candidate.usage),
-        takeovers=candidate.takeovers,
+        takeovers=[
+            pb.TakenOver(attempt=each.attempt, node=each.node, kept=each.kept)
+            for each in candidate.takeovers
+        ],
     )
 
 
@@ -337,7 +341,7 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.error,
         message.finish_reason,
         _usage_from_proto(message.usage),
-        message.takeovers,
+        tuple(TakenOver(each.attempt, each.node, each.kept) for each in message.takeovers),
     )
 
 

@@ -34,6 +34,7 @@ from consensusllm.client import (
     Unavailable,
     WatchEvent,
 )
+from consensusllm.conversations import TakenOver
 from consensusllm.orchestrator.client import FaultList, FaultRefused, TraceEvent
 
 NODES = (1, 2, 3)
@@ -196,7 +197,7 @@ class FakeCluster:
             await asyncio.Event().wait()
         if "node dies" in watched.question:
             yield Delta(1, 1, 0, "lost", 1, "model-1")
-            yield Takeover(1, 2, 3)
+            yield Takeover(1, 2, 3, 0)
         # The last first: the order in which they end is not the one in which they are shown.
         for each in reversed(watched.candidates):
             yield Delta(each.number, each.attempt, 0, each.text, each.node, each.model)
@@ -218,6 +219,13 @@ class FakeCluster:
             raise NotAnswered(f"candidate {candidate} has not answered: choose another")
         self._turns(conversation)[index] = replace(chosen, choice=candidate)
         return Chosen(index + 1, candidate)
+
+    async def cancel(self, conversation: str, turn: int | None = None) -> None:
+        self._write("cancel", conversation, turn)
+        index = (turn or len(self._turns(conversation))) - 1
+        if self._turns(conversation)[index].closed:
+            raise Conflict(f"turn {index + 1} of {conversation} is closed: nothing to do")
+        self._turns(conversation)[index] = replace(self._turns(conversation)[index], closed=True)
 
     async def view(self, conversation: str, *, stale: bool = False) -> Conversation:
         self._read("view", stale, conversation)
@@ -293,7 +301,13 @@ class FakeCluster:
             text = "" if fails else f"answer {node}"
             attempt = 2 if "node dies" in question and node == 1 else 1
             answers.append(
-                candidate(node, text, error=error, attempt=attempt, takeovers=attempt - 1)
+                candidate(
+                    node,
+                    text,
+                    error=error,
+                    attempt=attempt,
+                    takeovers=tuple(TakenOver(n, node, 0) for n in range(2, attempt + 1)),
+                )
             )
         return tuple(answers)
 

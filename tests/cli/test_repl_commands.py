@@ -163,8 +163,18 @@ async def test_query_fails_where_nobody_answered(desk: Desk) -> None:
 
 async def test_query_marks_a_takeover(desk: Desk) -> None:
     out = await desk.done("query c1 a node dies")
-    assert "[1] node 1 · model-1 · taken over\nanswer 1\n" in out
+    assert "[1] node 1 · model-1 · taken over at character 0\nanswer 1\n" in out
     assert "lost" not in out
+
+
+async def test_cancel_closes_a_turn_once(desk: Desk) -> None:
+    await desk.cluster.ask("c1", "what?")
+    assert await desk.done("cancel c1") == (
+        "the latest turn of c1 is cancelled: its models are stopped\n"
+    )
+    assert await desk.failed("cancel c1 --turn 1") == (
+        "cancel: turn 1 of c1 is closed: nothing to do"
+    )
 
 
 async def test_a_gap_in_the_numbers_does_not_hide_a_candidate(desk: Desk) -> None:

@@ -163,7 +163,7 @@ async def test_ctrl_c_cancels_what_is_running_and_the_next_can_run() -> None:
         assert await interrupts.guard(give()) == 7
 
 
-def test_ctrl_c_while_watching_says_that_the_turn_goes_on(
+def test_ctrl_c_while_watching_cancels_the_turn(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = cluster.watch
@@ -176,5 +176,6 @@ def test_ctrl_c_while_watching_says_that_the_turn_goes_on(
     monkeypatch.setattr(cluster, "watch", interrupted)
     result = run("-c", "create c1", "-c", "query c1 hold on", "-c", "create c2")
     assert result.exit_code == 130
-    assert result.stdout.endswith("stopped watching; turn 1 of c1 goes on: view c1 shows it\n")
+    assert result.stdout.endswith("turn 1 of c1 is cancelled: view c1 shows what there is\n")
+    assert cluster.calls[-1] == ("cancel", "c1", 1)
     assert "c2" not in cluster.held

@@ -131,15 +131,15 @@ def test_a_question_goes_over_lines_by_escape_enter_and_by_blocks(start: Start) 
     terminal.expect('"question": "three\\nfour"')
 
 
-def test_ctrl_c_stops_the_watching_and_the_prompt_goes_on(start: Start) -> None:
+def test_ctrl_c_cancels_the_turn_and_the_prompt_goes_on(start: Start) -> None:
     terminal = start()
     terminal.run("create c1", "c1 is created")
     terminal.send("query c1 hold on\r")
     terminal.expect("a beginning")
     terminal.send("\x03")
-    terminal.expect("stopped watching; turn 1 of c1 goes on: view c1 shows it")
+    terminal.expect("turn 1 of c1 is cancelled: view c1 shows what there is")
     terminal.expect(PROMPT)
-    terminal.run("view c1", "open: 3 of 3 candidates ended")
+    terminal.run("view c1", "closed, nothing chosen yet")
 
 
 def test_ctrl_c_at_the_prompt_clears_the_line(start: Start) -> None:

@@ -61,15 +61,15 @@ def test_hostile_text_cannot_control_the_region(view: LiveView) -> None:
     assert not {"\x1b", "\x07", "\u202e"} & set(screen)
 
 
-def test_a_takeover_begins_the_text_anew_and_says_who_answers() -> None:
+def test_a_takeover_keeps_what_is_recorded_and_says_who_answers() -> None:
     column = Column(1)
-    column.show(Delta(1, 1, 0, "lost", 1, "model-1"))
-    column.show(Takeover(1, 2, 3))
-    assert (column.text, column.node, column.state) == ("", 3, "taken over by node 3")
-    column.show(Delta(1, 1, 4, " too late", 1, "model-1"))
-    assert column.text == ""
-    column.show(Delta(1, 2, 0, "anew", 3, "model-3"))
-    assert (column.text, column.model) == ("anew", "model-3")
+    column.show(Delta(1, 1, 0, "kept lost", 1, "model-1"))
+    column.show(Takeover(1, 2, 3, 4))
+    assert (column.text, column.node, column.state) == ("kept", 3, "taken over by node 3")
+    column.show(Delta(1, 1, 9, " too late", 1, "model-1"))
+    assert column.text == "kept"
+    column.show(Delta(1, 2, 4, " on", 3, "model-3"))
+    assert (column.text, column.model) == ("kept on", "model-3")
 
 
 def test_a_closed_turn_and_other_candidates_leave_the_region_alone() -> None:

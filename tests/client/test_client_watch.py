@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from consensusllm.client import (
     CandidateDone,
     Client,
+    Conflict,
     Delta,
     NotFound,
     Takeover,
@@ -21,7 +22,7 @@ from consensusllm.client import (
 )
 from consensusllm.client import watch as watch_
 from consensusllm.client.watch import Gap, Reader
-from consensusllm.conversations import Candidate, Turn
+from consensusllm.conversations import Candidate, TakenOver, Turn
 from consensusllm.wire.commands import candidate_to_proto, turn_to_proto
 from consensusllm.wire.generated import client_pb2
 
@@ -43,14 +44,24 @@ def delta(candidate, attempt, offset, text):
     )
 
 
-def takeover(candidate, attempt):
+def takeover(candidate, attempt, offset=0):
     return client_pb2.WatchEvent(
-        takeover=client_pb2.Takeover(candidate=candidate, attempt=attempt, node=2)
+        takeover=client_pb2.Takeover(candidate=candidate, attempt=attempt, node=2, offset=offset)
     )
 
 
-def ended(number, attempt, text):
-    return Candidate(number, 1, "m", attempt, ended=True, text=text, finish_reason="stop")
+def ended(number, attempt, text, kept=()):
+    """``kept`` is what each attempt from the second on took over of the one before."""
+    return Candidate(
+        number,
+        1,
+        "m",
+        attempt,
+        ended=True,
+        text=text,
+        finish_reason="stop",
+        takeovers=tuple(TakenOver(later, 1, each) for later, each in enumerate(kept, 2)),
+    )
 
 
 def done(candidate):
@@ -71,7 +82,8 @@ def texts(events):
             assert event.offset == len(seen.get(event.candidate, ""))
             seen[event.candidate] = seen.get(event.candidate, "") + event.text
         elif isinstance(event, Takeover):
-            seen[event.candidate] = ""
+            seen[event.candidate] = seen.get(event.candidate, "")[: event.offset]
+            assert len(seen[event.candidate]) == event.offset
         elif isinstance(event, CandidateDone):
             ends[event.candidate.number] = ends.get(event.candidate.number, 0) + 1
     return seen, ends
@@ -81,14 +93,25 @@ def texts(events):
 
 
 @given(
-    attempts=st.dictionaries(
-        st.integers(1, 3), st.lists(st.text(max_size=12), min_size=1, max_size=3), min_size=1
+    written=st.dictionaries(
+        st.integers(1, 3),
+        st.lists(st.tuples(st.integers(0, 9), st.text(max_size=12)), min_size=1, max_size=4),
+        min_size=1,
     ),
     data=st.data(),
 )
-def test_whatever_is_cut_or_repeated_each_character_is_read_once(attempts, data):
+def test_whatever_is_cut_or_repeated_each_character_is_read_once(written, data):
     """Connections that end anywhere, deltas of any size that begin anywhere before the position,
-    attempts that were missed, ends that come again: what is read is what was written."""
+    attempts that keep some of the one before, that were missed, ends that come again: what is read
+    is what was written."""
+    attempts, kept = {}, {}
+    for number, parts in written.items():
+        texts_ = [parts[0][1]]
+        kept[number] = []
+        for keep, own in parts[1:]:
+            kept[number].append(min(keep, len(texts_[-1])))
+            texts_.append(texts_[-1][: kept[number][-1]] + own)
+        attempts[number] = texts_
     reader = Reader()
     events = []
     progress = dict.fromkeys(attempts, 0)  # the attempt that is being written now
@@ -102,9 +125,10 @@ def test_whatever_is_cut_or_repeated_each_character_is_read_once(attempts, data)
             text = attempts[number][attempt - 1]
             known, offset = at.get(number, (attempt, 0))
             if known != attempt:
-                offset = 0
-                if data.draw(st.booleans(), "announced"):
-                    events += reader.receive(takeover(number, attempt))
+                shared = min(kept[number][known - 1 : attempt - 1])
+                offset = min(offset, shared) if data.draw(st.booleans(), "announced") else 0
+                if offset or data.draw(st.booleans(), "announced at 0"):
+                    events += reader.receive(takeover(number, attempt, offset))
             start = data.draw(st.integers(0, offset), "start")
             end = data.draw(st.integers(start, len(text)), "end")
             events += reader.receive(delta(number, attempt, start, text[start:end]))
@@ -112,10 +136,13 @@ def test_whatever_is_cut_or_repeated_each_character_is_read_once(attempts, data)
         if data.draw(st.booleans(), "an end"):
             number = data.draw(st.sampled_from(sorted(attempts)), "ended")
             progress[number] = len(attempts[number]) - 1
-            final = ended(number, len(attempts[number]), attempts[number][-1])
+            final = ended(number, len(attempts[number]), attempts[number][-1], kept[number])
             events += reader.receive(done(final))
             at[number] = (final.attempt, len(final.text))
-    finals = [ended(number, len(each), each[-1]) for number, each in sorted(attempts.items())]
+    finals = [
+        ended(number, len(each), each[-1], kept[number])
+        for number, each in sorted(attempts.items())
+    ]
     events += reader.receive(closed(*finals))
     seen, ends = texts(events)
     assert {number: seen.get(number, "") for number in attempts} == {
@@ -141,7 +168,11 @@ def test_text_of_an_attempt_that_was_taken_over_is_dropped():
         *reader.receive(takeover(1, 2)),
         *reader.receive(delta(1, 1, 2, "c")),
     ]
-    assert events == [Delta(1, 1, 0, "ab", 1, "m"), Takeover(1, 2, 1), Delta(1, 2, 0, "x", 1, "m")]
+    assert events == [
+        Delta(1, 1, 0, "ab", 1, "m"),
+        Takeover(1, 2, 1, 0),
+        Delta(1, 2, 0, "x", 1, "m"),
+    ]
 
 
 # Over real streams ----------------------------------------------------------------------------
@@ -201,8 +232,8 @@ async def test_a_takeover_in_mid_text_is_marked_and_counts_anew(start_cluster):
     second.serve_watch = serve_with_cuts("another text", 2, [])
     async with Client(cluster.addresses) as client:
         events = [event async for event in client.watch("c1", 1)]
-    assert Takeover(1, 2, 1) in events
-    before = events[: events.index(Takeover(1, 2, 1))]
+    assert Takeover(1, 2, 1, 0) in events
+    before = events[: events.index(Takeover(1, 2, 1, 0))]
     assert texts(before) == ({1: "the first"}, {})
     assert texts(events) == ({1: "another text"}, {1: 1})
     assert second.watches[0].positions[0].attempt == 1
@@ -219,6 +250,32 @@ async def test_a_stream_yields_what_was_asked(start_cluster):
     assert texts(events) == ({1: "answer 1", 2: "answer 2"}, {1: 1, 2: 1})
     assert isinstance(events[-1], TurnClosed)
     assert events[-1].turn.question == "q"
+
+
+@pytest.mark.parametrize(("cancel", "error"), [(True, "cancelled"), (False, "")])
+async def test_who_closes_a_stream_may_cancel_the_turn(start_cluster, cancel, error):
+    cluster = await start_cluster()
+    cluster.nodes[0].serve_watch = serve_with_cuts("never ends", 1, [5])
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        events = client.stream("c1", "q", cancel=cancel)
+        assert isinstance(await anext(events), Delta)
+        await events.aclose()
+        turn = (await client.view("c1")).turns[0]
+        assert turn.closed is cancel
+        assert {each.error for each in turn.candidates} == {error}
+
+
+async def test_a_turn_is_cancelled_once(start_cluster):
+    cluster = await start_cluster()
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        await client.ask("c1", "q")
+        await client.cancel("c1")
+        with pytest.raises(Conflict):
+            await client.cancel("c1", 1)
+        with pytest.raises(NotFound):
+            await client.cancel("c1", 2)
 
 
 async def test_a_retry_is_not_taken_for_closed_by_a_node_that_has_not_seen_it(start_cluster):

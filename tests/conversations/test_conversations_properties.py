@@ -86,16 +86,17 @@ imported = st.lists(
 ).map(tuple)
 errors = st.sampled_from(["", "", "", "failed"])
 deadlines = st.sampled_from([1, 100, 0])
+offsets = st.sampled_from([0, 0, 1, 2])
 
 conversation_operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(CreateConversation, ids),
     st.builds(SubmitQuery, ids, texts, plans, st.integers(0, 2), deadlines, options),
     st.builds(SubmitQuery, ids, st.just("q"), plans),
     st.builds(RetryTurn, ids, turns, plans, deadlines),
-    st.builds(RecordCheckpoint, ids, turns, numbers, attempts, texts),
+    st.builds(RecordCheckpoint, ids, turns, numbers, attempts, offsets, texts),
     st.builds(RecordCandidate, ids, turns, numbers, attempts, texts, texts, texts, usages, errors),
     st.builds(RecordCandidate, ids, turns, numbers, st.just(1), st.just("x"), texts, texts),
-    st.builds(ReassignCandidate, ids, turns, numbers, attempts, numbers),
+    st.builds(ReassignCandidate, ids, turns, numbers, attempts, numbers, offsets),
     st.builds(CloseTurn, ids, turns, texts),
     st.builds(Choose, ids, turns, numbers),
     st.builds(Fork, ids, ids, turns),
@@ -365,6 +366,8 @@ def test_an_ended_candidate_never_changes_and_an_open_one_obeys_its_attempt(
                 ):
                     assert reply == Done()
                     assert operation.attempt == candidate.attempt
+                elif now.attempt > candidate.attempt:
+                    assert now.text == candidate.text[: now.kept]
         if isinstance(operation, (RecordCandidate, RecordCheckpoint)) and reply == Done():
             held = before[operation.conversation, operation.turn].candidate(operation.candidate)
             assert held is not None

@@ -48,7 +48,7 @@ from consensusllm.conversations.sessions import Session
 def test_every_field_of_every_record_survives(driver: Any) -> None:
     driver.done(CreateConversation("gone"))
     driver.ask("gone")
-    driver.done(ReassignCandidate("gone", 1, 1, 2, 3))
+    driver.done(ReassignCandidate("gone", 1, 1, 2, 3, 0))
     driver.done(Delete("gone"))
     driver.done(CreateConversation("c1"))
     options = GenerationOptions(0.1, 7, -(2**60), "system\n")
@@ -56,7 +56,8 @@ def test_every_field_of_every_record_survives(driver: Any) -> None:
     driver.done(SubmitQuery("c1", "one \U0001f600\x00", plan, 2, 9999, options))
     attempt = driver.turn("c1", 1).candidate(1).attempt
     driver.done(RecordCandidate("c1", 1, 1, attempt, "text", "real", "length", Usage(3, 2**63), ""))
-    driver.done(RecordCheckpoint("c1", 1, 4, attempt, "so far"))
+    driver.done(RecordCheckpoint("c1", 1, 4, attempt, 0, "so far"))
+    driver.done(ReassignCandidate("c1", 1, 4, attempt + 1, 3, 2))
     driver.done(Choose("c1", 1, 1))
     driver.ask("c1", "two")
     driver.done(Put("key é", bytes(range(256))))
@@ -164,7 +165,7 @@ OPEN = Turn(1, "q", (Candidate(1, 1),))
 CLOSED = Turn(1, "q", (Candidate(1, 1, ended=True),), closed=True)
 
 
-def sealed(*records: bytes, first: bytes = line("consensusllm-state", 1, {})) -> bytes:
+def sealed(*records: bytes, first: bytes = line("consensusllm-state", 2, {})) -> bytes:
     """A snapshot of these records with the count and the hash that they have."""
     total = sum(map(digest, records)) % MODULUS
     end = line("end", len(records), 1, f"{total:032x}")
@@ -221,7 +222,7 @@ def test_records_that_no_machine_has_are_not_restored(records: tuple[bytes, ...]
 
 @pytest.mark.parametrize(
     "first",
-    [line("consensusllm-state", 2, {}), line("other", 1, {}), line("consensusllm-state", 1, [])],
+    [line("consensusllm-state", 1, {}), line("other", 2, {}), line("consensusllm-state", 2, [])],
 )
 def test_another_version_is_not_restored(first: bytes) -> None:
     with pytest.raises(MalformedSnapshot):

@@ -128,27 +128,58 @@ def test_the_first_answer_of_an_attempt_is_kept(driver: Any) -> None:
 
 def test_reassigning_fences_the_old_attempt(driver: Any) -> None:
     driver.ask("c1")
-    driver.done(RecordCheckpoint("c1", 1, 2, 1, "old attempt's"))
-    assert driver.refused(ReassignCandidate("c1", 1, 2, 1, 3)).code is Code.STALE
-    assert driver.refused(ReassignCandidate("c1", 1, 2, 3, 3)).code is Code.STALE
-    assert driver.refused(ReassignCandidate("c1", 1, 2, 2, 0)).code is Code.INVALID
-    driver.done(ReassignCandidate("c1", 1, 2, 2, 3))
+    driver.done(RecordCheckpoint("c1", 1, 2, 1, 0, "old attempt's"))
+    assert driver.refused(ReassignCandidate("c1", 1, 2, 1, 3, 0)).code is Code.STALE
+    assert driver.refused(ReassignCandidate("c1", 1, 2, 3, 3, 0)).code is Code.STALE
+    assert driver.refused(ReassignCandidate("c1", 1, 2, 2, 0, 0)).code is Code.INVALID
+    driver.done(ReassignCandidate("c1", 1, 2, 2, 3, 0))
     moved = driver.turn("c1", 1).candidate(2)
     assert (moved.node, moved.attempt, moved.text) == (3, 2, "")
     late = RecordCandidate("c1", 1, 2, 1, "late", "m", "stop")
     assert driver.refused(late).code is Code.STALE
-    assert driver.refused(RecordCheckpoint("c1", 1, 2, 1, "late")).code is Code.STALE
+    assert driver.refused(RecordCheckpoint("c1", 1, 2, 1, 0, "late")).code is Code.STALE
     driver.answer("c1", 1, 2, "new attempt's")
     assert driver.turn("c1", 1).candidate(2).text == "new attempt's"
-    assert driver.refused(ReassignCandidate("c1", 1, 2, 3, 1)).code is Code.STALE
+    assert driver.refused(ReassignCandidate("c1", 1, 2, 3, 1, 0)).code is Code.STALE
 
 
-def test_a_checkpoint_that_was_overtaken_does_not_shorten_the_text(driver: Any) -> None:
+def test_a_new_attempt_keeps_what_it_is_told_to_of_the_recorded_text(driver: Any) -> None:
     driver.ask("c1")
-    driver.done(RecordCheckpoint("c1", 1, 1, 1, "one two"))
-    assert driver.refused(RecordCheckpoint("c1", 1, 1, 1, "one")).code is Code.STALE
-    driver.done(RecordCheckpoint("c1", 1, 1, 1, "one two three"))
-    assert driver.turn("c1", 1).candidate(1).text == "one two three"
+    driver.done(RecordCheckpoint("c1", 1, 1, 1, 0, "one two"))
+    assert driver.refused(ReassignCandidate("c1", 1, 1, 2, 2, 8)).code is Code.STALE
+    assert driver.refused(ReassignCandidate("c1", 1, 1, 2, 2, -1)).code is Code.STALE
+    driver.done(ReassignCandidate("c1", 1, 1, 2, 2, 7))
+    driver.done(RecordCheckpoint("c1", 1, 1, 2, 7, " three"))
+    driver.done(ReassignCandidate("c1", 1, 1, 3, 3, 3))
+    driver.done(RecordCheckpoint("c1", 1, 1, 3, 3, " more"))
+    driver.done(ReassignCandidate("c1", 1, 1, 4, 1, 8))
+    candidate = driver.turn("c1", 1).candidate(1)
+    assert candidate.text == "one more"
+    assert candidate.kept == 8
+    assert [candidate.shared_with(attempt) for attempt in (1, 2, 3, 4)] == [3, 3, 8, None]
+    assert [(each.attempt, each.node, each.kept) for each in candidate.takeovers] == [
+        (2, 2, 7),
+        (3, 3, 3),
+        (4, 1, 8),
+    ]
+
+
+def test_a_checkpoint_goes_on_exactly_where_the_recorded_text_ends(driver: Any) -> None:
+    driver.ask("c1")
+    driver.done(RecordCheckpoint("c1", 1, 1, 1, 0, "one"))
+    for offset in (0, 2, 4):
+        late = RecordCheckpoint("c1", 1, 1, 1, offset, " two")
+        assert driver.refused(late).code is Code.STALE
+    assert driver.refused(RecordCheckpoint("c1", 1, 1, 1, 3, "")).code is Code.INVALID
+    driver.done(RecordCheckpoint("c1", 1, 1, 1, 3, " two"))
+    assert driver.turn("c1", 1).candidate(1).text == "one two"
+
+
+def test_checkpoints_together_stay_within_the_limit(driver_class: Any) -> None:
+    driver = driver_class(Limits(text_bytes=4))
+    driver.ask("c1")
+    driver.done(RecordCheckpoint("c1", 1, 1, 1, 0, "123"))
+    assert driver.refused(RecordCheckpoint("c1", 1, 1, 1, 3, "45")).code is Code.TOO_LARGE
 
 
 def test_an_answer_over_the_limit_is_refused(driver_class: Any) -> None:
@@ -159,7 +190,7 @@ def test_an_answer_over_the_limit_is_refused(driver_class: Any) -> None:
         RecordCandidate("c1", 1, 1, 1, "", "m", "stop", error="12345"),
         RecordCandidate("c1", 1, 1, 1, "", "m" * 9, "stop"),
         RecordCandidate("c1", 1, 1, 1, "", "m", "s" * 9),
-        RecordCheckpoint("c1", 1, 1, 1, "12345"),
+        RecordCheckpoint("c1", 1, 1, 1, 0, "12345"),
         CloseTurn("c1", 1, "12345"),
     ):
         assert driver.refused(record).code is Code.TOO_LARGE
@@ -168,7 +199,7 @@ def test_an_answer_over_the_limit_is_refused(driver_class: Any) -> None:
 
 def test_an_answer_for_a_deleted_conversation_never_lands_in_its_namesake(driver: Any) -> None:
     driver.ask("c1")
-    driver.done(ReassignCandidate("c1", 1, 1, 2, 2))
+    driver.done(ReassignCandidate("c1", 1, 1, 2, 2, 0))
     driver.done(Delete("c1"))
     driver.ask("c1", "another question")
     for attempt in (1, 2):
@@ -180,7 +211,7 @@ def test_an_answer_for_a_deleted_conversation_never_lands_in_its_namesake(driver
 def test_closing_ends_every_open_candidate_with_the_reason(driver: Any) -> None:
     driver.ask("c1")
     driver.answer("c1", 1, 2, "in time")
-    driver.done(RecordCheckpoint("c1", 1, 3, 1, "so far"))
+    driver.done(RecordCheckpoint("c1", 1, 3, 1, 0, "so far"))
     assert driver.refused(CloseTurn("c1", 1, "")).code is Code.INVALID
     driver.done(CloseTurn("c1", 1, "deadline passed"))
     turn = driver.turn("c1", 1)

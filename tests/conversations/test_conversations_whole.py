@@ -69,7 +69,7 @@ def test_a_fork_is_independent_of_its_source(driver: Any) -> None:
 
 def test_a_fork_of_an_open_turn_is_not_answered_twice(driver: Any) -> None:
     driver.ask("c1")
-    driver.done(RecordCheckpoint("c1", 1, 1, 1, "so far"))
+    driver.done(RecordCheckpoint("c1", 1, 1, 1, 0, "so far"))
     driver.done(Fork("c1", "c2"))
     assert [name for name, _ in driver.machine.open_turns()] == ["c1"]
     copied = driver.turn("c2", 1)

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensusllm.council import live_text
+from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import (
     FLUSH_S,
     FREE_READERS,
     READER_PAUSE_MAX_S,
     READER_PAUSE_S,
     RENEW_S,
-    Key,
     LiveText,
     Text,
 )
 from consensusllm.transport.port import Envelope
 
-KEY = Key("c1", 1, 2, 1)
+KEY = Generation("c1", 1, 2, 1)
 
 
 class Pair:
@@ -55,7 +55,7 @@ async def elapse(pair: Pair) -> None:
 async def test_the_texts_of_a_node_are_bounded_together(monkeypatch) -> None:
     monkeypatch.setattr(live_text, "MAX_CHARACTERS", 10)
     held = LiveText(2, lambda dst, body: None)
-    keys = [Key("c1", 1, number, 1) for number in (1, 2, 3)]
+    keys = [Generation("c1", 1, number, 1) for number in (1, 2, 3)]
     for key in keys:
         held.publish(key, 0, "four", "m")
     assert [held.follow(key, 2).since(0) for key in keys] == ["four", "four", ""]

@@ -169,7 +169,7 @@ ENDED = Candidate(1, 2, attempt=2, ended=True, text="no doubt")
 CLOSED = Turn(1, "question 1.1", (ENDED,), closed=True)
 EVENTS: list[WatchEvent] = [
     Delta(1, 1, 0, "it is", 1, "m"),
-    Takeover(1, 2, 2),
+    Takeover(1, 2, 2, 0),
     Delta(1, 2, 0, "no ", 2, "m"),
     Delta(1, 2, 3, "doubt", 2, "m"),
     CandidateDone(ENDED),

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from real_cluster import RealCluster, eventually
 
-from consensusllm.client import AlreadyExists, Client, Conflict, ConsensusError, Unavailable
+from consensusllm.client import (
+    AlreadyExists,
+    Client,
+    Conflict,
+    ConsensusError,
+    Delta,
+    Takeover,
+    Unavailable,
+)
 
 
 class Counter:
@@ -302,7 +310,8 @@ async def test_200_commands_with_the_leader_killed_every_20_happen_exactly_once(
 async def test_a_turn_closes_although_the_node_of_a_candidate_dies_in_mid_answer(
     tmp_path: Path,
 ) -> None:
-    slow = [{"provider": "scripted", "options": {"tokens_per_second": 20, "texts": ["word " * 60]}}]
+    text = " ".join(f"word {number}" for number in range(60))
+    slow = [{"provider": "scripted", "options": {"tokens_per_second": 40, "texts": [text]}}]
     answering = {"reassign_after_ms": 500}
     async with RealCluster(tmp_path, models=slow, answering=answering) as cluster:
         await cluster.everybody_is_live()
@@ -311,21 +320,29 @@ async def test_a_turn_closes_although_the_node_of_a_candidate_dies_in_mid_answer
         client = cluster.client()
         await client.create("c1")
         turn = await client.ask("c1", "Tell me everything.")
+        read = ""
+        takeovers = []
+        killed = False
         async for event in client.watch("c1", turn):
-            if getattr(event, "candidate", None) == victim:
-                break  # it has begun to answer
-        await cluster.faults.fail_node(victim)
+            if isinstance(event, Takeover) and event.candidate == victim:
+                takeovers.append(event)
+                read = read[: event.offset]
+            elif isinstance(event, Delta) and event.candidate == victim:
+                assert event.offset == len(read)
+                read += event.text
+            if not killed:
+                checkpointed = (await client.view("c1", stale=True)).turns[0].candidates[victim - 1]
+                if checkpointed.text:
+                    killed = True
+                    await cluster.faults.fail_node(victim)
 
-        async def closed() -> bool:
-            return (await client.view("c1")).turns[0].closed
-
-        await eventually(closed, "the turn closes")
         candidate = (await client.view("c1")).turns[0].candidate(victim)
         assert candidate is not None
         assert candidate.answered
         assert candidate.node != victim
-        assert candidate.takeovers >= 1
-        assert candidate.text.split() == ["word"] * 60
+        assert takeovers[0].offset > 0
+        assert [each.kept for each in candidate.takeovers] == [each.offset for each in takeovers]
+        assert candidate.text == read == text
 
 
 async def test_direct_links_carry_everything_without_an_orchestrator(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,7 @@ class Play:
 
     name = "play"
     model = "m"
+    continues = False
 
     def __init__(self, *scenes: Sequence[object]) -> None:
         self.scenes = list(scenes)
@@ -121,6 +123,16 @@ async def test_a_stream_that_merely_stops_is_unavailable():
 async def test_an_answer_without_a_word_is_an_error(finish, kind):
     with pytest.raises(kind):
         await text_of(Guarded(Play([Chunk(finish_reason=finish)]), Timeouts(), QUICK))
+
+
+async def test_an_answer_that_was_whole_already_may_add_no_word():
+    play = Play([Chunk(finish_reason="stop")])
+    play.continues = True
+    guarded = Guarded(play, Timeouts(), QUICK)
+    assert guarded.continues
+    request = replace(REQUEST, prefix="all of it")
+    chunks = [chunk async for chunk in guarded.generate(request)]
+    assert [(each.text, each.finish_reason) for each in chunks] == [("", "stop")]
 
 
 async def test_retry_after_is_waited_for_and_not_beyond_the_cap(monkeypatch):

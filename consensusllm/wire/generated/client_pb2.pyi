@@ -240,8 +240,18 @@ class Candidate(_message.Message):
     error: str
     finish_reason: str
     usage: Usage
-    takeovers: int
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[int] = ...) -> None: ...
+    takeovers: _containers.RepeatedCompositeFieldContainer[TakenOver]
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ...) -> None: ...
+
+class TakenOver(_message.Message):
+    __slots__ = ("attempt", "node", "kept")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    node: int
+    kept: int
+    def __init__(self, attempt: _Optional[int] = ..., node: _Optional[int] = ..., kept: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens")
@@ -300,14 +310,16 @@ class WatchDelta(_message.Message):
     def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., offset: _Optional[int] = ..., text: _Optional[str] = ..., node: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Takeover(_message.Message):
-    __slots__ = ("candidate", "attempt", "node")
+    __slots__ = ("candidate", "attempt", "node", "offset")
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     candidate: int
     attempt: int
     node: int
-    def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+    offset: int
+    def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
@@ -472,18 +484,20 @@ class RetryTurn(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., plan: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class RecordCheckpoint(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "text")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "offset")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
     attempt: int
     text: str
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+    offset: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class RecordCandidate(_message.Message):
     __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error")
@@ -508,18 +522,20 @@ class RecordCandidate(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class ReassignCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "node")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
     attempt: int
     node: int
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
+    keep: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
 
 class CloseTurn(_message.Message):
     __slots__ = ("conversation", "turn", "reason")
