@@ -149,7 +149,7 @@ class Talker:
                         texts[event.candidate] = texts.get(event.candidate, "") + event.text
                         writing[conversation, turn, event.candidate] = event.node
                     elif isinstance(event, Takeover):
-                        texts[event.candidate] = ""
+                        texts[event.candidate] = texts.get(event.candidate, "")[: event.offset]
                         self._talk.takeovers += 1
                     elif isinstance(event, CandidateDone):
                         self._compare(turn, event.candidate, texts.get(event.candidate.number, ""))
