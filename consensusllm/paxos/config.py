@@ -13,7 +13,7 @@ class PaxosConfig:
     monotonic ``now`` and stamps its batches with the sum.
 
     ``linger_s`` bounds two waits for company: of commands, while a slot is open whose votes are on
-    their way; and of the end of the chosen prefix, for an Accept or heartbeat that carries it.
+    their way; and of the end of the chosen prefix, for an Accept that carries it.
     ``leader_lease_s`` 0.0: no leases; else at most ``election_timeout_s``. ``clock_drift`` is by
     how much of its rate a node's clock may be off at most where leases are used, 0.0 to below 1.0.
     """

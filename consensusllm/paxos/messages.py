@@ -157,7 +157,7 @@ class Commit:
     """Everything up to ``chosen_through`` is chosen: what was accepted there *at this ballot* may
     be applied. What was accepted at another ballot must be fetched instead.
 
-    Sent where no Accept or Heartbeat carries the same soon enough."""
+    Sent where no Accept carries the same soon enough."""
 
     sender: int
     ballot: Ballot

@@ -351,7 +351,6 @@ class PaxosNode:
             self._proposer.ballot, self._proposer.next_slot, chosen_through, self._now
         )
         self._reads.joined(number, max(chosen_through, self._proposer.first_own_slot))
-        self._proposer.announced()
 
     def _announce(self) -> None:
         commit = Commit(self.config.node, self._proposer.ballot, self._log.chosen_through)

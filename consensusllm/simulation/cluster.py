@@ -77,6 +77,7 @@ class Cluster:
         self._max_batch_commands = rng.choice((1, 4, 64))
         self._pipeline_slots = rng.choice((1, 8, 8))
         self._lease_s = Random(f"{seed}/leader lease").choice((0.0, 0.35))
+        self._linger_s = Random(f"{seed}/linger").choice((0.0, 0.005))
         self.nodes = {n: Node(self, n, Random(f"{seed}/node {n}")) for n in self.members}
         self._undo: dict[Callable[[], None], None] = {}
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off
@@ -90,6 +91,7 @@ class Cluster:
                 epoch_ms=node.clock.epoch_ms(),
                 leader_lease_s=self._lease_s,
                 clock_drift=DRIFT_MAX,
+                linger_s=self._linger_s,
                 pipeline_slots=self._pipeline_slots,
                 max_batch_commands=self._max_batch_commands,
                 max_batch_bytes=8 << 10,

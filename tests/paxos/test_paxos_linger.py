@@ -5,7 +5,7 @@ from __future__ import annotations
 from test_paxos_rules import Driver, only
 
 from consensusllm.paxos import Ballot
-from consensusllm.paxos.messages import Accept, Accepted, Commit, Heartbeat
+from consensusllm.paxos.messages import Accept, Accepted, Commit
 
 LINGER_S = 0.005
 
@@ -95,17 +95,6 @@ def test_it_is_told_by_itself_when_nothing_carries_it_for_the_linger() -> None:
     assert core.core.deadline() <= core.now + LINGER_S
     told = only(Commit, core.pass_time(LINGER_S))
     assert [commit.chosen_through for commit in told] == [2, 2]
-    assert only(Commit, core.pass_time(LINGER_S)) == []
-
-
-def test_a_heartbeat_carries_it_too() -> None:
-    core, ballot = leader()
-    core.core.propose(b"a", core.now)
-    core.sync()
-    core.receive(_vote(ballot, 2))
-    core.core.read(1, core.now)
-    beats = only(Heartbeat, core.ready())
-    assert [beat.chosen_through for beat in beats] == [2, 2]
     assert only(Commit, core.pass_time(LINGER_S)) == []
 
 
