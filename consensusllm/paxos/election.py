@@ -12,17 +12,25 @@ from random import Random
 
 from .ballot import BOTTOM, Ballot
 from .config import PaxosConfig
+from .membership import Configuration
 from .messages import PreVote, PreVoteReply
 from .outbox import Outbox
-from .quorum import is_quorum
 
 _STRETCH_MAX = 4
 """Fruitless tries stretch the back-off by at most two to this power."""
 
 
 class Election:
-    def __init__(self, config: PaxosConfig, promised: Ballot, outbox: Outbox, rng: Random) -> None:
+    def __init__(
+        self,
+        config: PaxosConfig,
+        members: Configuration,
+        promised: Ballot,
+        outbox: Outbox,
+        rng: Random,
+    ) -> None:
         self._config = config
+        self._members = members
         self._outbox = outbox
         self._rng = rng
         self._highest_seen = promised
@@ -35,7 +43,7 @@ class Election:
 
     def start(self, now: float) -> None:
         """Nobody leads yet. A cluster of one has nobody to wait for."""
-        if self._config.peers:
+        if self._members.peers:
             self._back_off(now)
         else:
             self._deadline = now
@@ -85,13 +93,16 @@ class Election:
         if now < self._deadline:
             return False
         self.leader = None
+        if not self._members.votes_here:
+            self._back_off(now)
+            return False
         self._tries += 1
         self._candidate = self.next_ballot(promised)
         self._grants = {self._config.node}
-        for peer in self._config.peers:
+        for peer in self._members.peers:
             self._outbox.send(peer, PreVote(self._config.node, self._candidate))
         self._back_off(now)
-        return is_quorum(self._grants, self._config.members)
+        return self._members.is_quorum(self._grants)
 
     def on_pre_vote(self, request: PreVote, promised: Ballot, leading: bool, now: float) -> None:
         granted = request.ballot > promised and not leading and not self.hears_leader(now)
@@ -105,7 +116,7 @@ class Election:
         if reply.ballot != self._candidate or not reply.granted:
             return False
         self._grants.add(reply.sender)
-        return is_quorum(self._grants, self._config.members)
+        return self._members.is_quorum(self._grants)
 
     def deadline(self) -> float:
         return self._deadline

@@ -12,14 +12,16 @@ from collections.abc import Iterable
 
 from .ballot import Ballot
 from .config import PaxosConfig
+from .membership import Configuration
 from .messages import Heartbeat, HeartbeatReply
 from .outbox import Outbox
 from .quorum import majority
 
 
 class Heartbeats:
-    def __init__(self, config: PaxosConfig, outbox: Outbox) -> None:
+    def __init__(self, config: PaxosConfig, members: Configuration, outbox: Outbox) -> None:
         self._config = config
+        self._members = members
         self._outbox = outbox
         self.round = 0
         self._replied_round: dict[int, int] = {}
@@ -40,7 +42,7 @@ class Heartbeats:
         heartbeat = Heartbeat(
             self._config.node, ballot.at(next_slot), chosen_through, self.round, self.live(now)
         )
-        for peer in self._config.peers:
+        for peer in self._members.peers:
             self._outbox.send(peer, heartbeat)
         self._next_at = now + self._config.heartbeat_s
         return self.round
@@ -49,20 +51,21 @@ class Heartbeats:
         return now >= self._next_at
 
     def on_reply(self, reply: HeartbeatReply, now: float) -> None:
-        if reply.round > self.round:
-            return  # of an earlier life of this node
         sender = reply.sender
+        if reply.round > self.round or sender not in self._members.voters:
+            return  # of an earlier life of this node; or of one that has no vote
         self._heard_at[sender] = now
         self._replied_round[sender] = max(reply.round, self._replied_round.get(sender, 0))
         self.chosen_through[sender] = reply.chosen_through
 
     def heard(self, peer: int, now: float) -> None:
         """A vote arrived: the peer lives, though it confirms no round."""
-        self._heard_at[peer] = now
+        if peer in self._members.voters:
+            self._heard_at[peer] = now
 
     def confirmed_round(self) -> int:
         """The highest round that a quorum, oneself included, has answered or outlived."""
-        needed = majority(len(self._config.members)) - 1
+        needed = majority(len(self._members.voters)) - 1
         if needed == 0:
             return self.round
         rounds = sorted(self._replied_round.values(), reverse=True)
@@ -75,7 +78,7 @@ class Heartbeats:
         return tuple(sorted([self._config.node, *peers]))
 
     def lost_quorum(self, now: float) -> bool:
-        return len(self.live(now)) < majority(len(self._config.members))
+        return len(self.live(now)) < majority(len(self._members.voters))
 
     def deadline(self) -> float:
         return self._next_at

@@ -12,13 +12,18 @@ from random import Random
 from typing import Any
 
 from .acceptor import Acceptor
-from .ballot import BOTTOM, Ballot
-from .batch import Batch
+from .admission import Admission, Wanted
+from .ballot import Ballot
+from .batch import in_parts
+from .changes import Change, Changes, Progress
 from .config import PaxosConfig
+from .delivery import Delivery
 from .election import Election
 from .heartbeats import Heartbeats
+from .knowledge import Knowledge
 from .learner import Learner
 from .log import Log
+from .membership import Configuration, Membership, first_members
 from .messages import (
     Accept,
     Accepted,
@@ -26,6 +31,7 @@ from .messages import (
     CatchUpReply,
     Commit,
     Compacted,
+    Forward,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -38,6 +44,7 @@ from .messages import (
     Rejoined,
     SnapshotChunk,
     SnapshotRequest,
+    TimeoutNow,
 )
 from .outbox import Outbox
 from .proposer import Proposer
@@ -45,8 +52,9 @@ from .reads import Reads
 from .ready import Ready, Recovered
 from .roles import TRANSITIONS, Event, Role
 
-_DELIVER_BYTES = 1 << 20
-"""Chosen batches that one Ready hands out: a bound, so that applying them cannot hold the owner."""
+
+_QUESTIONS = (PreVote, CatchUp, SnapshotRequest)
+"""What a node may ask that has missed its removal."""
 
 
 class NotLeader(Exception):
@@ -57,7 +65,7 @@ class NotLeader(Exception):
         self.leader = leader
 
 
-class PaxosNode:
+class PaxosNode(Knowledge):
     """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
 
     def __init__(
@@ -66,18 +74,35 @@ class PaxosNode:
         self.config = config
         self._now = now
         self._outbox = Outbox()
+        membership = recovered.membership or first_members(config.members)
+        self._members = Configuration(config.node, membership, recovered.membership_slot)
+        self._members_batch = 0
+        if recovered.membership is None and recovered.voting:
+            self._outbox.record_membership(0, membership)
         self._log = Log(recovered.entries, recovered.chosen_through, recovered.compacted_through)
+        if recovered.snapshot_slot > recovered.chosen_through:
+            self._log.replace_by_snapshot(recovered.snapshot_slot)
+            self._outbox.record_compaction(recovered.snapshot_slot)
         self._acceptor = Acceptor(config, recovered, self._log, self._outbox)
-        self._proposer = Proposer(config, self._log, self._acceptor, self._outbox)
-        self._learner = Learner(config, self._log, self._acceptor, self._outbox, rng)
-        self._election = Election(config, recovered.promised, self._outbox, rng)
-        self._heartbeats = Heartbeats(config, self._outbox)
+        self._proposer = Proposer(config, self._members, self._log, self._acceptor, self._outbox)
+        self._learner = Learner(config, self._members, self._log, self._acceptor, self._outbox, rng)
+        self._election = Election(config, self._members, recovered.promised, self._outbox, rng)
+        self._heartbeats = Heartbeats(config, self._members, self._outbox)
         self._reads = Reads(self._heartbeats)
-        self._delivered = recovered.snapshot_slot
-        self._applied = recovered.snapshot_slot
+        self._delivery = Delivery(self._log, recovered.snapshot_slot)
         self._live: tuple[int, ...] = ()
-        self._rejoin_at = now
-        self._admission: Rejoined | None = None
+        self._admission = Admission(
+            config,
+            self._members,
+            self._log,
+            self._acceptor,
+            self._proposer,
+            self._outbox,
+            now,
+        )
+        self._changes = Changes(
+            config, self._members, self._log, self._proposer, self._heartbeats, self._admission
+        )
         self.role = Role.FOLLOWING if recovered.voting else Role.LEARNING
         self.elections = 0
         self._election.start(now)
@@ -99,26 +124,53 @@ class PaxosNode:
             SnapshotChunk: self._on_snapshot_chunk,
             Rejoin: self._on_rejoin,
             Rejoined: self._on_rejoined,
+            TimeoutNow: self._on_timeout_now,
         }
+        self._adopt_own_vote()
 
     # In -------------------------------------------------------------------------------------
 
     def receive(self, message: Message, now: float) -> None:
         """Handle one message of a peer. Repeated, late and foreign ones are harmless."""
         self._advance(now)
-        if message.sender in self.config.peers:
+        if self._hears(message):
             self._handlers[type(message)](message)
+            self._adopt_change()
+
+    def _hears(self, message: Message) -> bool:
+        """Strangers are not answered. But who has no vote yet may not know the members, and who was
+        removed may not know that, and asks."""
+        sender = message.sender
+        return (
+            sender in self._members.peers
+            or (self.role is Role.LEARNING and sender != self.config.node)
+            or (sender in self._members.membership.removed and isinstance(message, _QUESTIONS))
+        )
 
     def propose(self, command: bytes, now: float) -> None:
         """Queue ``command`` for the log. Raises NotLeader or Overloaded; nothing is queued then.
 
         Without an error the outcome is still open until the command comes back in
-        ``Ready.chosen``: when leadership is lost it is unknown, never failed.
+        ``Ready.chosen``: when leadership is lost it is unknown, never failed. What comes while a
+        ballot is prepared waits for it.
         """
+        self._advance(now)
+        if not self.admits:
+            raise NotLeader(self.leader)
+        self._proposer.enqueue(command)
+
+    def change(self, change: Change, now: float) -> Progress:
+        """Take the next step towards ``change``, and say what it waits for; to be repeated until it
+        is done. Raises NotLeader, ChangeRefused."""
         self._advance(now)
         if self.role is not Role.LEADING:
             raise NotLeader(self.leader)
-        self._proposer.enqueue(command)
+        step = self._changes.next_step(change, now)
+        if step.membership is not None:
+            self._proposer.change(step.membership, now)
+        elif step.successor is not None:
+            self._hand_over(step.successor)
+        return step.progress
 
     def has_room(self, commands: Sequence[bytes]) -> bool:
         """Whether `propose` would take all of ``commands`` now, if this node leads."""
@@ -143,10 +195,8 @@ class PaxosNode:
         elif self.role is Role.FOLLOWING:
             if self._election.tick(self._acceptor.promised, now):
                 self._prepare(Event.PRE_VOTE_WON)
-        elif now >= self._rejoin_at:
-            self._rejoin_at = now + self.config.election_timeout_s
-            for peer in self.config.peers:
-                self._outbox.send(peer, Rejoin(self.config.node, self._acceptor.incarnation))
+        else:
+            self._admission.tick(now)
 
     def persisted(self, batch: int) -> None:
         """Every ``Ready.persist`` up to number ``batch`` is durable."""
@@ -154,26 +204,28 @@ class PaxosNode:
 
     def applied(self, slot: int) -> None:
         """The owner has applied everything up to ``slot``."""
-        assert self._applied <= slot <= self._delivered
-        self._applied = slot
+        self._delivery.apply(slot)
 
     def compact(self, snapshot_slot: int) -> None:
         """A snapshot of ``snapshot_slot`` is durable here: the log behind it may go, but for a tail
         that spares slightly late peers the snapshot."""
-        assert snapshot_slot <= self._applied, "a snapshot holds what was applied"
+        assert snapshot_slot <= self._delivery.applied, "a snapshot holds what was applied"
         if snapshot_slot > self._log.compacted_through:
             through = self._log.retained_from(snapshot_slot, self.config.log_retain_bytes)
             if through > self._log.compacted_through:
                 self._log.compact(through)
                 self._outbox.record_compaction(through)
 
-    def snapshot_installed(self, slot: int) -> None:
+    def snapshot_installed(
+        self, slot: int, membership: Membership | None = None, since: int = 0
+    ) -> None:
         """The owner replaced state and stored snapshot by a peer's of ``slot`` and made that
-        durable, with the log up to ``slot`` dropped."""
+        durable, with the log up to ``slot`` dropped; it holds ``membership``, of slot ``since``."""
         self._learner.installed(slot, self._now)
         self._proposer.drop_chosen()
-        self._delivered = max(self._delivered, slot)
-        self._applied = max(self._applied, slot)
+        self._delivery.replaced(slot)
+        if membership is not None and since > self._members.since:
+            self._reconfigure(membership, since)
         self._admit_if_ready()
 
     def snapshot_rejected(self) -> None:
@@ -192,7 +244,7 @@ class PaxosNode:
         elif self.role is Role.FOLLOWING:
             deadlines.append(self._election.deadline())
         else:
-            deadlines.append(self._rejoin_at)
+            deadlines.append(self._admission.deadline())
         # A learner's fetch and the role's own timer; a role always has one.
         return min(deadline for deadline in deadlines if deadline is not None)
 
@@ -201,6 +253,7 @@ class PaxosNode:
         while own := self._outbox.take_messages_to(self.config.node):
             for message in own:
                 self._handlers[type(message)](message)
+                self._adopt_change()
         if self.role is Role.LEADING:
             self._proposer.flush(self._now)
             self._reads.confirm()
@@ -219,7 +272,7 @@ class PaxosNode:
             batch=batch,
             persist=persist,
             send=tuple(send),
-            chosen=self._deliver(),
+            chosen=self._delivery.take(),
             reads=tuple(reads),
             failed_reads=tuple(failed),
             role=self.role,
@@ -230,71 +283,7 @@ class PaxosNode:
 
     def has_ready(self) -> bool:
         """Whether `take_ready` would have more: a Ready may be cut to a bounded size."""
-        return self._delivered < self._log.chosen_through or self._outbox.waiting()
-
-    def _deliver(self) -> tuple[tuple[int, Batch], ...]:
-        chosen = []
-        size = 0
-        while self._delivered < self._log.chosen_through and size < _DELIVER_BYTES:
-            entry = self._log.get(self._delivered + 1)
-            assert entry is not None, "the chosen prefix has no hole"
-            chosen.append((entry.slot, entry.batch))
-            self._delivered += 1
-            size += entry.batch.size_bytes
-        return tuple(chosen)
-
-    # What the node knows ----------------------------------------------------------------------
-
-    @property
-    def leader(self) -> int | None:
-        return self.config.node if self.role is Role.LEADING else self._election.leader
-
-    @property
-    def ballot(self) -> Ballot:
-        """The highest ballot that this node has promised."""
-        return self._acceptor.promised
-
-    @property
-    def incarnation(self) -> int:
-        return self._acceptor.incarnation
-
-    @property
-    def chosen_through(self) -> int:
-        return self._log.chosen_through
-
-    @property
-    def known_through(self) -> int:
-        """The highest slot that is known to be chosen anywhere: ahead while catching up."""
-        return self._learner.known_through
-
-    @property
-    def log_first_slot(self) -> int:
-        return self._log.compacted_through + 1
-
-    @property
-    def log_size_bytes(self) -> int:
-        return self._log.size_bytes
-
-    @property
-    def pending(self) -> int:
-        """Commands queued at this leader for a slot."""
-        return self._proposer.pending
-
-    @property
-    def installing(self) -> bool:
-        """Whether a peer's snapshot is on its way here."""
-        return self._learner.installing
-
-    @property
-    def live(self) -> tuple[int, ...]:
-        """Members that the leader hears, as far as this node knows; () while there is no leader."""
-        if self.role is Role.LEADING:
-            return self._heartbeats.live(self._now)
-        return self._live if self.leader is not None else ()
-
-    def progress(self) -> dict[int, int]:
-        """At the leader: how far each peer said that its prefix is chosen."""
-        return dict(self._heartbeats.chosen_through) if self.role is Role.LEADING else {}
+        return self._delivery.waiting() or self._outbox.waiting()
 
     # Roles ----------------------------------------------------------------------------------
 
@@ -344,7 +333,7 @@ class PaxosNode:
 
     def _announce(self) -> None:
         commit = Commit(self.config.node, self._proposer.ballot, self._log.chosen_through)
-        for peer in self.config.peers:
+        for peer in self._members.peers:
             self._outbox.send(peer, commit)
         self._proposer.announced()
 
@@ -354,7 +343,12 @@ class PaxosNode:
     # Elections and leaders ----------------------------------------------------------------------
 
     def _on_pre_vote(self, request: PreVote) -> None:
-        if self._acceptor.voting:
+        if request.sender in self._members.membership.removed:
+            # It has missed its removal: refused, it asks for what it missed.
+            promised = self._acceptor.promised
+            reply = PreVoteReply(self.config.node, request.ballot, False, promised)
+            self._outbox.send(request.sender, reply)
+        elif self._acceptor.voting:
             self._election.on_pre_vote(
                 request, self._acceptor.promised, self.role is Role.LEADING, self._now
             )
@@ -393,9 +387,15 @@ class PaxosNode:
                         self.config.node,
                         heartbeat.ballot,
                         heartbeat.round,
-                        self._log.chosen_through,
+                        self._durably_chosen_through(),
                     ),
                 )
+
+    def _durably_chosen_through(self) -> int:
+        """The end of the prefix, but before a change of members that a crash here could forget."""
+        if self._outbox.is_durable(self._members_batch):
+            return self._log.chosen_through
+        return min(self._log.chosen_through, self._members.since - 1)
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
         if self._leads(reply.ballot):
@@ -418,9 +418,11 @@ class PaxosNode:
     def _on_promise(self, promise: Promise) -> None:
         if self.role is not Role.PREPARING or promise.ballot != self._proposer.ballot:
             return
-        if self._proposer.on_promise(promise):
+        promised_by_quorum = self._proposer.on_promise(promise)
+        if not self._adopt_change() and promised_by_quorum:
             self._turn(Event.PROMISED_BY_QUORUM)
             self._election.won()
+            self._admission.reports.clear()
             self._heartbeats.start(self._proposer.promised_by(), self._now)
             self._proposer.lead(self._now)
             self._begin_round()
@@ -468,39 +470,67 @@ class PaxosNode:
         self._learner.on_snapshot_chunk(chunk, self._now)
 
     def _on_rejoin(self, rejoin: Rejoin) -> None:
-        """A peer lost its disk. Fence its old life in a ballot of its own; when that ballot has
-        committed, tell the peer from where on it may vote."""
+        """A peer has no vote: it lost its disk, or joins."""
         if self.role is not Role.LEADING:
             return
-        node, fence, sender = self.config.node, self._acceptor.fence, rejoin.sender
-        # A clock that was set back may have given the new life the number of an older one.
-        taken = max(fence.lowest(sender) - 1, self._proposer.life_seen(sender))
-        if rejoin.incarnation <= taken:
-            self._outbox.send(sender, Rejoined(node, BOTTOM, taken, fence.pairs()))
-        elif not self._proposer.fenced(sender, rejoin.incarnation):
-            self._acceptor.learn_fence(((sender, rejoin.incarnation),))
+        wanted = self._admission.on_rejoin(rejoin, self._now)
+        if wanted is Wanted.FENCE:
             self._prepare(Event.FENCING)
-        elif self._log.chosen_through >= self._proposer.first_own_slot:
-            ballot = self._proposer.ballot.at(self._log.chosen_through + 1)
-            self._outbox.send(sender, Rejoined(node, ballot, rejoin.incarnation, fence.pairs()))
+        elif wanted is Wanted.PROMOTE:
+            membership = self._changes.promote(rejoin, self._now)
+            if membership is not None:
+                self._proposer.change(membership, self._now)
 
     def _on_rejoined(self, answer: Rejoined) -> None:
-        if self.role is not Role.LEARNING:
-            return
-        if answer.ballot == BOTTOM:
-            if answer.incarnation >= self._acceptor.incarnation:
-                self._acceptor.renew_life(answer.incarnation + 1)
-        elif answer.incarnation == self._acceptor.incarnation and (
-            self._admission is None or answer.ballot > self._admission.ballot
-        ):
-            self._admission = answer
+        if self.role is Role.LEARNING and self._admission.on_rejoined(answer):
             self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
             self._admit_if_ready()
 
     def _admit_if_ready(self) -> None:
-        admission = self._admission
-        if admission is not None and self._log.chosen_through >= admission.ballot.op_num - 1:
-            self._acceptor.admit(admission.ballot.at(0), admission.incarnations)
-            self._admission = None
+        if self.role is Role.LEARNING and self._admission.admit():
             self._turn(Event.ADMITTED)
             self._election.stand_down(self._now)
+
+    # Changes of members and of the leader -------------------------------------------------------
+
+    def _adopt_change(self) -> bool:
+        """Put a change that is now chosen into force. Whether there was one."""
+        entry = self._log.newest_change(self._members.since)
+        if entry is None:
+            return False
+        if self.role is Role.LEADING:
+            self._announce()  # those who leave hear of it too
+        self._reconfigure(entry.batch.membership(), entry.slot)
+        return True
+
+    def _reconfigure(self, membership: Membership, since: int) -> None:
+        """``membership`` is in force above slot ``since``. A ballot that was begun with other
+        members ends: nothing above that slot may be proposed in it."""
+        self._members.adopt(membership, since)
+        self._members_batch = self._outbox.record_membership(since, membership)
+        self._adopt_own_vote()
+        if self.role in (Role.PREPARING, Role.LEADING):
+            if self._members.votes_here:
+                self._prepare(Event.RECONFIGURED)
+            else:
+                self._step_down(Event.REMOVED)
+
+    def _adopt_own_vote(self) -> None:
+        if self.role is Role.LEARNING and self._admission.joins():
+            self._turn(Event.PROMOTED)
+            self._election.stand_down(self._now)
+
+    def _hand_over(self, successor: int) -> None:
+        """Stop leading, have ``successor`` prepare at once, and hand it what waits for a slot."""
+        self._announce()
+        self._outbox.send(successor, TimeoutNow(self.config.node, self._proposer.ballot))
+        commands = self._proposer.take_pending()
+        for part in in_parts(commands, self.config.chunk_bytes):
+            self._outbox.send(successor, Forward(self.config.node, 0, part))
+        self._step_down(Event.HANDING_OVER)
+        self._election.heard_leader(successor, self._now)
+
+    def _on_timeout_now(self, request: TimeoutNow) -> None:
+        current = request.ballot >= self._acceptor.promised
+        if self.role is Role.FOLLOWING and current and self._members.votes_here:
+            self._prepare(Event.HANDED_OVER)

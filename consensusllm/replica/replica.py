@@ -21,14 +21,17 @@ from consensusllm.conversations.commands import SessionCommand
 from consensusllm.paxos import (
     Ballot,
     Batch,
+    Change,
     NotLeader,
     Overloaded,
     PaxosConfig,
     PaxosNode,
     Persist,
+    Progress,
     Ready,
     Recovered,
     Role,
+    in_parts,
 )
 from consensusllm.paxos.messages import (
     Compacted,
@@ -43,6 +46,7 @@ from consensusllm.wire.commands import decode_command
 from consensusllm.wire.errors import MalformedMessage
 
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
+from .members import from_extra, to_extra
 from .outcomes import Failure, FailureKind
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
 
@@ -86,6 +90,9 @@ class Replica:
         self.snapshot_slot = recovered.snapshot_slot
         self.on_applied: Callable[[], None] = lambda: None
         self._paxos = PaxosNode(config.paxos, recovered, rng, now)
+        self.members = self._paxos.membership
+        """The members as of the applied state, which slot ``members_since`` chose."""
+        self.members_since = self._paxos.membership_slot
         self._now = now
         self._requests = Requests(config.paxos.max_pending_commands, config.paxos.max_pending_bytes)
         self._messages: list[tuple[int, Message]] = []
@@ -146,6 +153,11 @@ class Replica:
             self._requests.reads[self._gathering.token] = self._gathering
         self._gathering.deadline = max(self._gathering.deadline, deadline)
         self._gathering.resolve.append(resolve)
+
+    def change(self, change: Change, now: float) -> Progress:
+        """See PaxosNode.change. Raises NotLeader, ChangeRefused."""
+        self._now = now
+        return self._paxos.change(change, now)
 
     def tick(self, now: float) -> None:
         self._now = now
@@ -271,7 +283,7 @@ class Replica:
     def _flush_forwards(self) -> None:
         forwards, self._forwards = self._forwards, {}
         for leader, commands in forwards.items():
-            for part in _parts(commands, self.config.paxos.chunk_bytes):
+            for part in in_parts(commands, self.config.paxos.chunk_bytes):
                 number = next(self._numbers)
                 self._messages.append((leader, Forward(self.node, number, part)))
                 decoded = [self._requests.decoded(command) for command in part]
@@ -283,7 +295,7 @@ class Replica:
 
     def _on_forward(self, forward: Forward) -> None:
         """Propose all of it or nothing."""
-        if self._paxos.role is not Role.LEADING:
+        if not self._paxos.admits:
             self._refuse_forward(forward, self._paxos.leader, overloaded=False)
         elif not self._paxos.has_room(forward.commands):
             self._refuse_forward(forward, self.node, overloaded=True)
@@ -393,6 +405,10 @@ class Replica:
 
     def _apply(self, slot: int, batch: Batch) -> None:
         time_ms, packed = batch.unpack()
+        if batch.is_change:
+            packed = ()
+            if slot > self.members_since:
+                self.members, self.members_since = batch.membership(), slot
         commands = [self._decode(command) for command in packed]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
@@ -420,7 +436,8 @@ class Replica:
             self._bytes_since_snapshot >= self.config.snapshot_every_bytes
             or slots >= self.config.snapshot_every_slots
         )
-        if due and self._taking is None and not self._paxos.installing:
+        members_known = self.machine.applied_slot >= self.members_since
+        if due and members_known and self._taking is None and not self._paxos.installing:
             self.take_snapshot()
 
     def take_snapshot(self) -> None:
@@ -428,7 +445,7 @@ class Replica:
         assert self._taking is None
         self._bytes_since_snapshot = 0
         slot = self.machine.applied_slot
-        members = {"members": list(self.config.paxos.members)}
+        members = to_extra(self.members, self.members_since)
         chunks: Iterator[bytes] = encode(self.machine.freeze(members))
         self._taking = TakeSnapshot(slot, chunks, self._snapshot_step)
 
@@ -460,20 +477,9 @@ class Replica:
             self.machine = stage.machine
             self._bytes_since_snapshot = 0
         self.snapshot_slot = slot
-        self._paxos.snapshot_installed(slot)
+        membership, since = from_extra(stage.machine.extra)
+        if since > self.members_since:
+            self.members, self.members_since = membership, since
+        self._paxos.snapshot_installed(slot, membership, since)
         self._serve_reads()
         self.on_applied()
-
-
-def _parts(commands: list[bytes], size_bytes: int) -> Iterator[tuple[bytes, ...]]:
-    """``commands`` in order, in parts of about ``size_bytes``, at least one command in each."""
-    part: list[bytes] = []
-    size = 0
-    for command in commands:
-        if part and size + len(command) > size_bytes:
-            yield tuple(part)
-            part, size = [], 0
-        part.append(command)
-        size += len(command)
-    if part:
-        yield tuple(part)

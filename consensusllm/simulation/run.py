@@ -134,6 +134,8 @@ async def _calm(cluster: Cluster, workload: Workload) -> None:
     loop = cluster.loop
     cluster.heal()
     workload.stopping = True
+    restoring = loop.create_task(cluster.operator.restore())
+    restoring.add_done_callback(_reraise)
     deadline = loop.time() + CALM_S
     while True:
         waiting = sum(not task.done() for task in workload.tasks)

@@ -305,7 +305,7 @@ def rejoined_before_the_fence(patch: Patch) -> None:
     def hasty(self: PaxosNode, rejoin: Any) -> None:
         if self.role.value == "leading":
             ballot = self._proposer.ballot.at(1)
-            answer = Rejoined(self.config.node, ballot, rejoin.incarnation, ())
+            answer = Rejoined(self.config.node, ballot, rejoin.incarnation, (), self.membership)
             self._outbox.send(rejoin.sender, answer)
 
     patch.setattr(PaxosNode, "_on_rejoin", hasty)
