@@ -16,13 +16,14 @@ _REMEDY = "start the node or check its address"
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """A member of the cluster as the node sees it."""
+    """A member of the cluster as the node sees it; one that is not ``voting`` still joins."""
 
     node: int
     address: str
     live: bool
     chosen_through: int
     connected: bool
+    voting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,9 @@ def _from_proto(status: client_pb2.Status) -> Status:
     """The fields have the same names on the wire."""
     fields = {name: getattr(status, name) for name in client_pb2.Status.DESCRIPTOR.fields_by_name}
     fields["members"] = tuple(
-        MemberStatus(each.node, each.address, each.live, each.chosen_through, each.connected)
+        MemberStatus(
+            each.node, each.address, each.live, each.chosen_through, each.connected, each.voting
+        )
         for each in status.members
     )
     fields["models"] = tuple(

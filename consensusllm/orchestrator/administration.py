@@ -124,6 +124,10 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         if which == "fix_node":
             await self._start(fault.node)
             return f"node {fault.node} is started"
+        if which == "install_node":
+            return await self._install(fault.node, fault.address)
+        if which == "retire_node":
+            return await self._retire(fault.node)
         if which == "heal":
             return await self._heal()
         if self._relay is None:
@@ -166,6 +170,25 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             raise
         finally:
             self._faults_changed()
+
+    async def _install(self, node: int, address: str) -> str:
+        if not 1 <= node < 1 << 31 or node in self._table.members:
+            raise BadFault(f"node {node} is there already, or is no number for one: take another")
+        if not address:
+            raise BadFault(f"node {node} needs an address to listen at, HOST:PORT")
+        self._table.admit(node)
+        try:
+            await self._launchers.order(node, start=True, join=address)
+        except ProcessRefused:
+            self._table.dismiss(node)
+            raise
+        return f"node {node} is started at {address}"
+
+    async def _retire(self, node: int) -> str:
+        await self._launchers.order(node, start=False, retire=True)
+        self._table.dismiss(node)
+        self._faults_changed()
+        return f"node {node}'s process is ended"
 
     async def _heal(self) -> str:
         self._table.heal()

@@ -52,7 +52,6 @@ from .reads import Reads
 from .ready import Ready, Recovered
 from .roles import TRANSITIONS, Event, Role
 
-
 _QUESTIONS = (PreVote, CatchUp, SnapshotRequest)
 """What a node may ask that has missed its removal."""
 

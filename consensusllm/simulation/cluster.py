@@ -33,8 +33,8 @@ DELAYS_S = (0.001, 0.01, 0.03)
 
 class Cluster:
     """``first_members`` are the node ids at first, from 1, and ``nodes`` those of the moment,
-    whether or not they are members yet, or still. Small logs and chunks, so that snapshots, compaction
-    and transfers in pieces happen all the time."""
+    whether or not they are members yet, or still. Small logs and chunks, so that snapshots,
+    compaction and transfers in pieces happen all the time."""
 
     def __init__(self, loop: VirtualLoop, seed: str, nodes: int, trace: Trace) -> None:
         self.loop = loop

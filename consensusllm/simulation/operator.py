@@ -147,17 +147,19 @@ class Operator:
             if isinstance(change, AddNode) and change.node not in cluster.nodes:
                 cluster.install(change.node)
             answer = await self._ask(change)
-            if isinstance(answer, Progress) and not answer.waits_for:
-                if isinstance(change, RemoveNode):
-                    cluster.retire(change.node)
+            done = isinstance(answer, Progress) and not answer.waits_for
+            if done and isinstance(change, RemoveNode):
+                cluster.retire(change.node)
 
     def _missing(self, life: Life) -> Change | None:
         """What is still to be done, by what the leader says that the members are."""
         cluster, paxos = self._cluster, life.replica.paxos
         membership = paxos.membership
         size = len(cluster.first_members)
-        if membership.learner is not None:
-            return RemoveNode(membership.learner)
+        learner = membership.learner
+        if learner is not None:
+            wanted = learner in cluster.nodes and len(membership.voters) < size
+            return _adding(learner) if wanted else RemoveNode(learner)
         if len(membership.voters) > size:
             return RemoveNode(max(membership.voters))
         if len(membership.voters) < size:
