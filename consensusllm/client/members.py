@@ -26,7 +26,7 @@ _NODES_MAX = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class ChangeProgress:
-    """What a change waits for, in words; ``behind`` is how many slots a node still lacks, where that
+    """What a change waits for, in words; ``behind``: how many slots a node still lacks, where that
     is what is waited for."""
 
     waits_for: str

@@ -97,12 +97,16 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         ],
     ) -> None:
         first = await receive(context)
-        if first is None or not first.nodes or set(first.nodes) - set(self._table.members):
-            members = ", ".join(map(str, self._table.members))
+        if first is None or not first.nodes or min(first.nodes) < 1:
             raise StreamRefused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"a launcher's first report names the nodes that it runs, of {members}",
+                "a launcher's first report names the nodes that it runs",
             )
+        try:
+            for node in first.nodes:
+                self._table.admit(node)
+        except BadFault as error:
+            raise StreamRefused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
         launcher = self._launchers.attach(first.nodes)
         log.info("launcher attached", nodes=sorted(launcher.nodes), peer=context.peer())
         try:
@@ -172,15 +176,17 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             self._faults_changed()
 
     async def _install(self, node: int, address: str) -> str:
-        if not 1 <= node < 1 << 31 or node in self._table.members:
-            raise BadFault(f"node {node} is there already, or is no number for one: take another")
+        if not 1 <= node < 1 << 31:
+            raise BadFault(f"{node} is no number for a node: give one from 1 on")
         if not address:
             raise BadFault(f"node {node} needs an address to listen at, HOST:PORT")
+        was_known = node in self._table.members
         self._table.admit(node)
         try:
             await self._launchers.order(node, start=True, join=address)
         except ProcessRefused:
-            self._table.dismiss(node)
+            if not was_known:
+                self._table.dismiss(node)
             raise
         return f"node {node} is started at {address}"
 
