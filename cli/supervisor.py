@@ -194,8 +194,10 @@ class Cluster:
         """Start a new node, which waits to be added, and remember it."""
         if self._joined.get(node) == address and self._launcher.running(node_name(node)):
             return  # it was started before, and asked for again
-        if node in self._ids or node in self._record.retired:
-            raise _refusal(f"node {node} is there already, or was removed: take another number")
+        if node in self._record.retired:
+            raise _refusal(f"node {node} was removed, and its number is never used again")
+        if node in self._ids:
+            raise _refusal(f"node {node} is there already: take another number")
         self._joined[node] = address
         self._ids.append(node)
         try:

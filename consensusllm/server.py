@@ -168,17 +168,25 @@ class _Node:
         self._addresses.clear()
         self._addresses.update((node, address) for node, address in known.items() if address)
         self._transport.meet({n: a for n, a in self._addresses.items() if n != own})
-        members, configured = set(known), set(self._configured)
+        since = self._runtime.replica.paxos.membership_slot
         if own in membership.removed:
             log.warning(
                 "this node was removed from the cluster for ever: end its process", node=own
             )
-        elif members != configured and self._runtime.replica.role is not Role.LEARNING:
+        elif since == 0 and self._runtime.replica.role is not Role.LEARNING:
+            self._compare_with_config(set(known))
+        elif since > 0:
+            log.info("members", voting=_listed(membership.voters), joining=membership.learner)
+
+    def _compare_with_config(self, members: set[int]) -> None:
+        """The members are those with which the data was made, whatever the file says by now."""
+        configured = {node.id for node in self._config.nodes}
+        if members != configured:
             log.warning(
-                "the configuration lists other nodes than the cluster has; the cluster's count",
+                "the configuration's nodes are not the cluster's, which go on to count: "
+                "correct the file, or change the members with addNode and removeNode",
                 members=_listed(members),
                 configuration=_listed(configured),
-                unknown_address=_listed(members - set(self._addresses)) or "none",
             )
 
     def _on_broken(self, error: BaseException) -> None:

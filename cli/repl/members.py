@@ -67,7 +67,7 @@ async def _install(session: Session, node: int) -> str:
     try:
         await faults.install_node(node, address)
     except FaultRefused as error:
-        raise CommandFailed(f"node {node} is not started: {error}; or {remedy}") from None
+        raise CommandFailed(f"node {node} is not started: {error}") from None
     return address
 
 

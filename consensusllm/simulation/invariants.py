@@ -449,7 +449,6 @@ class Invariants:
         for table in tables:
             for old in [number for number in table if number <= slot]:
                 del table[old]
-        self._configurations = self._configurations[-2:]
         self._hashes = {number: held for number, held in self._hashes.items() if number >= slot}
         self._proposed.clear()
         self._effective.clear()
