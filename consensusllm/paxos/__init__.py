@@ -5,9 +5,10 @@ from .batch import Batch, MalformedBatch, in_parts
 from .changes import AddNode, Change, Progress, RemoveNode, TransferLeader
 from .config import PaxosConfig
 from .membership import ChangeRefused, Member, Membership, first_members
-from .node import NotLeader, PaxosNode
+from .node import PaxosNode
 from .proposer import Overloaded
 from .ready import Install, Persist, Ready, Recovered, SnapshotRead
+from .reconfiguration import NotLeader
 from .roles import TRANSITIONS, Event, Role
 
 __all__ = [

@@ -130,6 +130,8 @@ class Changes:
         membership = self._members.membership.without(node)
         live = self._heartbeats.live(now)
         if not _has_live_majority(membership, set(live)):
+            if self._has_just_begun(now):
+                return _wait("the members to be heard")
             alive = len(set(live).intersection(membership.voters))
             raise ChangeRefused(
                 f"without node {node} only {alive} of {len(membership.voters)} nodes would be "
@@ -148,6 +150,8 @@ class Changes:
         if node == self._config.node:
             return Step(Progress()) if self.may_propose else _wait("the leader to begin")
         if node not in self._heartbeats.live(now):
+            if self._has_just_begun(now):
+                return _wait(f"node {node} to be heard")
             raise ChangeRefused(f"node {node} does not answer the leader: start it first")
         return self._hand_over(node)
 
@@ -159,6 +163,10 @@ class Changes:
         if behind > NEAR_SLOTS:
             return Step(Progress(f"node {successor} to catch up: {behind} slots behind", behind))
         return Step(Progress(f"node {successor} to lead"), successor=successor)
+
+    def _has_just_begun(self, now: float) -> bool:
+        """Whether the ballot is too young for silence to mean anything."""
+        return now < self._heartbeats.started_at + self._config.election_timeout_s
 
     def _best_successor(self, live: tuple[int, ...]) -> int:
         others = [voter for voter in live if voter != self._config.node]

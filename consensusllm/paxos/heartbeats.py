@@ -27,6 +27,7 @@ class Heartbeats:
         self._replied_round: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
         self._next_at = 0.0
+        self.started_at = 0.0
         self.chosen_through: dict[int, int] = {}
 
     def start(self, promised_by: Iterable[int], now: float) -> None:
@@ -34,6 +35,7 @@ class Heartbeats:
         self._replied_round = {}
         self._heard_at = {peer: now for peer in promised_by if peer != self._config.node}
         self._next_at = now
+        self.started_at = now
         self.chosen_through = {}
 
     def begin_round(self, ballot: Ballot, next_slot: int, chosen_through: int, now: float) -> int:

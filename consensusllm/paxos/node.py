@@ -12,15 +12,13 @@ from random import Random
 from typing import Any
 
 from .acceptor import Acceptor
-from .admission import Admission, Wanted
+from .admission import Admission
 from .ballot import Ballot
-from .batch import in_parts
-from .changes import Change, Changes, Progress
+from .changes import Changes
 from .config import PaxosConfig
 from .delivery import Delivery
 from .election import Election
 from .heartbeats import Heartbeats
-from .knowledge import Knowledge
 from .learner import Learner
 from .log import Log
 from .membership import Configuration, Membership, first_members
@@ -31,7 +29,6 @@ from .messages import (
     CatchUpReply,
     Commit,
     Compacted,
-    Forward,
     Heartbeat,
     HeartbeatReply,
     Message,
@@ -50,21 +47,14 @@ from .outbox import Outbox
 from .proposer import Proposer
 from .reads import Reads
 from .ready import Ready, Recovered
+from .reconfiguration import NotLeader, Reconfiguration
 from .roles import TRANSITIONS, Event, Role
 
 _QUESTIONS = (PreVote, CatchUp, SnapshotRequest)
 """What a node may ask that has missed its removal."""
 
 
-class NotLeader(Exception):
-    """This node does not lead; ``leader`` is whom it believes to (None: it knows of none)."""
-
-    def __init__(self, leader: int | None) -> None:
-        super().__init__(f"not the leader; {leader or 'nobody'} is believed to be")
-        self.leader = leader
-
-
-class PaxosNode(Knowledge):
+class PaxosNode(Reconfiguration):
     """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
 
     def __init__(
@@ -157,19 +147,6 @@ class PaxosNode(Knowledge):
         if not self.admits:
             raise NotLeader(self.leader)
         self._proposer.enqueue(command)
-
-    def change(self, change: Change, now: float) -> Progress:
-        """Take the next step towards ``change``, and say what it waits for; to be repeated until it
-        is done. Raises NotLeader, ChangeRefused."""
-        self._advance(now)
-        if self.role is not Role.LEADING:
-            raise NotLeader(self.leader)
-        step = self._changes.next_step(change, now)
-        if step.membership is not None:
-            self._proposer.change(step.membership, now)
-        elif step.successor is not None:
-            self._hand_over(step.successor)
-        return step.progress
 
     def has_room(self, commands: Sequence[bytes]) -> bool:
         """Whether `propose` would take all of ``commands`` now, if this node leads."""
@@ -390,12 +367,6 @@ class PaxosNode(Knowledge):
                     ),
                 )
 
-    def _durably_chosen_through(self) -> int:
-        """The end of the prefix, but before a change of members that a crash here could forget."""
-        if self._outbox.is_durable(self._members_batch):
-            return self._log.chosen_through
-        return min(self._log.chosen_through, self._members.since - 1)
-
     def _on_heartbeat_reply(self, reply: HeartbeatReply) -> None:
         if self._leads(reply.ballot):
             self._heartbeats.on_reply(reply, self._now)
@@ -467,69 +438,3 @@ class PaxosNode(Knowledge):
 
     def _on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
         self._learner.on_snapshot_chunk(chunk, self._now)
-
-    def _on_rejoin(self, rejoin: Rejoin) -> None:
-        """A peer has no vote: it lost its disk, or joins."""
-        if self.role is not Role.LEADING:
-            return
-        wanted = self._admission.on_rejoin(rejoin, self._now)
-        if wanted is Wanted.FENCE:
-            self._prepare(Event.FENCING)
-        elif wanted is Wanted.PROMOTE:
-            membership = self._changes.promote(rejoin, self._now)
-            if membership is not None:
-                self._proposer.change(membership, self._now)
-
-    def _on_rejoined(self, answer: Rejoined) -> None:
-        if self.role is Role.LEARNING and self._admission.on_rejoined(answer):
-            self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
-            self._admit_if_ready()
-
-    def _admit_if_ready(self) -> None:
-        if self.role is Role.LEARNING and self._admission.admit():
-            self._turn(Event.ADMITTED)
-            self._election.stand_down(self._now)
-
-    # Changes of members and of the leader -------------------------------------------------------
-
-    def _adopt_change(self) -> bool:
-        """Put a change that is now chosen into force. Whether there was one."""
-        entry = self._log.newest_change(self._members.since)
-        if entry is None:
-            return False
-        if self.role is Role.LEADING:
-            self._announce()  # those who leave hear of it too
-        self._reconfigure(entry.batch.membership(), entry.slot)
-        return True
-
-    def _reconfigure(self, membership: Membership, since: int) -> None:
-        """``membership`` is in force above slot ``since``. A ballot that was begun with other
-        members ends: nothing above that slot may be proposed in it."""
-        self._members.adopt(membership, since)
-        self._members_batch = self._outbox.record_membership(since, membership)
-        self._adopt_own_vote()
-        if self.role in (Role.PREPARING, Role.LEADING):
-            if self._members.votes_here:
-                self._prepare(Event.RECONFIGURED)
-            else:
-                self._step_down(Event.REMOVED)
-
-    def _adopt_own_vote(self) -> None:
-        if self.role is Role.LEARNING and self._admission.joins():
-            self._turn(Event.PROMOTED)
-            self._election.stand_down(self._now)
-
-    def _hand_over(self, successor: int) -> None:
-        """Stop leading, have ``successor`` prepare at once, and hand it what waits for a slot."""
-        self._announce()
-        self._outbox.send(successor, TimeoutNow(self.config.node, self._proposer.ballot))
-        commands = self._proposer.take_pending()
-        for part in in_parts(commands, self.config.chunk_bytes):
-            self._outbox.send(successor, Forward(self.config.node, 0, part))
-        self._step_down(Event.HANDING_OVER)
-        self._election.heard_leader(successor, self._now)
-
-    def _on_timeout_now(self, request: TimeoutNow) -> None:
-        current = request.ballot >= self._acceptor.promised
-        if self.role is Role.FOLLOWING and current and self._members.votes_here:
-            self._prepare(Event.HANDED_OVER)

@@ -45,6 +45,7 @@ class Operator:
         self._rng = rng
         self._wanted: set[asyncio.Task[None]] = set()
         self._next_id = max(cluster.first_members) + 1
+        self._gone: list[int] = []
         self.restored = True
         """Whether the cluster is of its own size and nothing is under way."""
 
@@ -78,13 +79,20 @@ class Operator:
     async def _add(self, node: int) -> None:
         if len(self._cluster.nodes) >= MEMBERS_MAX:
             return
+        await self._try_a_used_id()
         self._cluster.install(node)
         if await self._until_done(_adding(node)):
             self._cluster.figures["nodes added"] += 1
 
+    async def _try_a_used_id(self) -> None:
+        """Somebody takes an old number, which must be refused."""
+        if self._gone and self._rng.random() < 0.3:
+            await self._ask(_adding(self._rng.choice(self._gone)))
+
     async def _remove(self, node: int) -> None:
         if await self._until_done(RemoveNode(node)):
             self._cluster.figures["nodes removed"] += 1
+            self._gone.append(node)
             self._cluster.retire(node)
 
     async def _replace(self, node: int) -> None:
