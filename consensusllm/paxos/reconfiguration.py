@@ -1,6 +1,6 @@
 """The part of `PaxosNode` that changes members and leader: who they are, and who may vote here.
 
-The rule is in `docs/PROTOCOL.md`: a change is in force once it is chosen, and a ballot ends with it.
+The rule is in `docs/PROTOCOL.md`: a change is in force once it is chosen, and a ballot ends so.
 """
 
 from __future__ import annotations

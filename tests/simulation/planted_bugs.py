@@ -349,18 +349,7 @@ def missed_slot_not_fetched(patch: Patch) -> None:
     patch.setattr(Learner, "on_known", lambda self, chosen_through, peer, now: None)
 
 
-@bug(2, MAJORITY, CHOSEN, ASSERTED, faults="membership,lose,slow disk")
-def proposals_beyond_a_change_in_the_same_ballot(patch: Patch) -> None:
-    propose = Proposer._propose
-
-    def going_on(self: Proposer, batches: Any, now: float) -> None:
-        propose(self, batches, now)
-        self.stopped = False
-
-    patch.setattr(Proposer, "_propose", going_on)
-
-
-@bug(2, ONE_CHANGE, MAJORITY, CHOSEN, ASSERTED, faults="membership,lose,slow link")
+@bug(1, ONE_CHANGE, faults="membership,lose,slow link")
 def two_changes_at_a_time(patch: Patch) -> None:
     def careless(self: Membership, node: int) -> None: ...
 
@@ -388,7 +377,7 @@ def change_in_force_before_it_is_chosen(patch: Patch) -> None:
     patch.setattr(Log, "newest_change", hasty)
 
 
-@bug(2, MAJORITY, CHOSEN, ASSERTED, faults="membership,lose,slow disk")
+@bug(1, MAJORITY, CHOSEN, ASSERTED, faults="membership,lose,slow disk")
 def votes_counted_in_the_first_configuration(patch: Patch) -> None:
     adopt = Configuration.adopt
 
@@ -401,7 +390,7 @@ def votes_counted_in_the_first_configuration(patch: Patch) -> None:
     patch.setattr(Configuration, "adopt", stubborn)
 
 
-@bug(2, USED_ID, ASSERTED, faults="membership")
+@bug(1, USED_ID, faults="membership")
 def removed_id_used_again(patch: Patch) -> None:
     without = Membership.without
 
