@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from pathlib import Path
 
 import pytest
-from real_cluster import RealCluster, eventually, free_ports
+from real_cluster import PATIENCE_S, RealCluster, eventually, free_ports
 from test_real_cluster import Counter
 
 from consensusllm.client import ChangeRefused, Client, Unavailable
@@ -102,3 +104,31 @@ async def test_a_node_that_nobody_started_is_waited_for(tmp_path: Path) -> None:
             await client.remove_node(3)
         await client.put("k", b"v")  # it costs the others nothing
         await client.remove_node(4)
+
+
+async def test_a_file_with_other_nodes_does_not_change_who_counts(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        await cluster.client().put("k", b"v")
+        await cluster.agreement()
+    document = json.loads(cluster.config_path.read_text())
+    document["data_dir"] = str(cluster.data_dir)
+    document["nodes"].append({"id": 4, "address": f"127.0.0.1:{free_ports(1)[0]}"})
+    edited = tmp_path / "edited.json"
+    edited.write_text(json.dumps(document))
+    node = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "consensusllm_cli.main", "node", "1", "--config", str(edited)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert node.stderr is not None
+    try:
+        while b"nodes are not the cluster's" not in (
+            line := await asyncio.wait_for(node.stderr.readline(), PATIENCE_S)
+        ):
+            assert line, "it ended without a word"
+        assert b"members=1,2,3" in line
+        assert b"configuration=1,2,3,4" in line
+    finally:
+        node.terminate()
+        await node.communicate()
