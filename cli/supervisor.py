@@ -231,7 +231,9 @@ class Cluster:
     async def _fix(self, node: int, prober: Prober) -> None:
         """Start the node again."""
         serves = await self._start(node, prober)
-        self._say(f"node {node} was started by fixNode{'' if serves else ', and is silent yet'}")
+        self._say(
+            f"node {node} was started by fixNode{'' if serves else ', and does not answer yet'}"
+        )
 
     async def _start(self, node: int, prober: Prober) -> bool:
         """Start the node's process and wait a while. Whether it serves."""

@@ -43,7 +43,7 @@ class Operator:
     def __init__(self, cluster: Cluster, rng: Random) -> None:
         self._cluster = cluster
         self._rng = rng
-        self._wanted: set[asyncio.Task[None]] = set()
+        self._wanted: dict[asyncio.Task[None], None] = {}  # in order
         self._next_id = max(cluster.first_members) + 1
         self._gone: list[int] = []
         self.restored = True
@@ -68,8 +68,8 @@ class Operator:
         if fault.kind != "transfer":
             self.restored = False
         task = cluster.loop.create_task(_patient(work[fault.kind](), fault.lasts_s + 5.0))
-        self._wanted.add(task)
-        task.add_done_callback(self._wanted.discard)
+        self._wanted[task] = None
+        task.add_done_callback(lambda done: self._wanted.pop(done, None))
         return True
 
     def _new_id(self) -> int:
