@@ -11,8 +11,8 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,21 @@ class InUse(DataDirError):
 
 @dataclass(frozen=True)
 class Record:
-    """The cluster that a directory belongs to; ``formed`` once all of its disks had been made."""
+    """The cluster that a directory belongs to; ``formed`` once all of its disks had been made.
+
+    ``nodes`` are those that it began with. ``joined`` are others by their address, and ``retired``
+    are ids whose processes are never started again.
+    """
 
     cluster_id: str
     nodes: tuple[int, ...]
     formed: bool
+    joined: Mapping[int, str] = field(default_factory=dict)
+    retired: tuple[int, ...] = ()
+
+    def running(self, nodes: Iterable[int]) -> tuple[int, ...]:
+        """The ids whose processes are to run, of ``nodes`` and those that joined."""
+        return tuple(sorted({*nodes, *self.joined} - set(self.retired)))
 
 
 class Formation:
@@ -76,10 +86,16 @@ class Formation:
         path = self.data_dir / RECORD
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            return Record(str(found["cluster_id"]), tuple(found["nodes"]), found["formed"] is True)
+            return Record(
+                str(found["cluster_id"]),
+                tuple(found["nodes"]),
+                found["formed"] is True,
+                {int(node): str(address) for node, address in found.get("joined", {}).items()},
+                tuple(found.get("retired", ())),
+            )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise DataDirError(f"{path} cannot be read: use another --data-dir") from None
 
     def form(self, config: Config) -> None:
@@ -94,14 +110,16 @@ class Formation:
                 f"{_listed(record.nodes)}, not {config.cluster_id!r} of nodes {_listed(ids)}: "
                 "start it as it was, or use another --data-dir"
             )
-        lost = [node for node in ids if not _has_disk(config.node_dir(node))]
         if record.formed:
-            if 2 * len(lost) >= len(ids):
+            members = record.running(ids)
+            lost = [node for node in members if not _has_disk(config.node_dir(node))]
+            if 2 * len(lost) >= len(members):
                 raise DataDirError(
                     f"{self.data_dir} has lost the data of nodes {_listed(lost)}, and the others "
                     "are no majority: bring it back from a copy, or use another --data-dir"
                 )
             return
+        lost = [node for node in ids if not _has_disk(config.node_dir(node))]
         if found is None and 0 < len(lost) < len(ids):
             raise DataDirError(
                 f"{self.data_dir} has data of some nodes but none of nodes {_listed(lost)}, and no "
@@ -112,6 +130,10 @@ class Formation:
         for node in lost:
             format_disk(config.node_dir(node), config.cluster_id, node, incarnation, voting=True)
         self.write(RECORD, asdict(replace(record, formed=True)))
+
+    def keep(self, record: Record) -> None:
+        """Remember what the cluster of this directory has become."""
+        self.write(RECORD, asdict(record))
 
     def write(self, name: str, document: dict[str, Any]) -> Path:
         """Replace a JSON file in the directory, durably and readable by its owner alone."""

@@ -30,21 +30,34 @@ _CONFIG = click.option(
     help="First start of a whole new cluster: make this node's data. Never for a node that has "
     "lost its data; without this it rejoins.",
 )
+@click.option(
+    "--join",
+    metavar="HOST:PORT",
+    default="",
+    help="The node is not in the configuration: it listens here, and becomes a member by addNode.",
+)
 @click.pass_context
-def node(context: click.Context, node_id: int, config_path: str, bootstrap: bool) -> None:
+def node(
+    context: click.Context, node_id: int, config_path: str, bootstrap: bool, join: str
+) -> None:
     """Run node ID until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
     from consensusllm.config import Config
 
     config = Config.load(config_path)
-    config.node(node_id)
+    if join and bootstrap:
+        raise click.UsageError("--join is for a cluster that runs, and --bootstrap for a new one")
+    if join:
+        config.joining(node_id, join)
+    else:
+        config.node(node_id)
     from consensusllm.logs import configure
 
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
     from consensusllm.server import run_node
 
-    run(run_node(config, node_id, bootstrap=bootstrap))
+    run(run_node(config, node_id, bootstrap=bootstrap, join=join))
 
 
 @click.command()

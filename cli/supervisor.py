@@ -13,17 +13,21 @@ import signal
 import sys
 import termios
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from consensusllm.config import Config
 from consensusllm.logs import configure
 
+from .formation import Record
 from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, node_name
 from .logtail import LogTail
 from .probe import Prober, leader_of
+
+if TYPE_CHECKING:
+    from consensusllm.orchestrator import Order
 
 READY_S = 30.0
 FIX_S = 10.0
@@ -39,11 +43,14 @@ class ClusterEnded(Exception):
 @dataclass(frozen=True)
 class Plan:
     """What to run: the checked configuration, the file that the children read, and where they
-    write. ``repl`` runs the REPL on this terminal."""
+    write. ``record`` says which nodes there are beside those of the configuration, and ``keep``
+    remembers it for the next run. ``repl`` runs the REPL on this terminal."""
 
     config: Config
     config_path: Path
     log_dir: Path
+    record: Record
+    keep: Callable[[Record], None]
     repl: bool = False
     verbose: bool = False
 
@@ -55,12 +62,16 @@ def command_line(plan: Plan, lifeline: int, *command: str) -> list[str]:
     return [*program, *verbose, *command, "--config", str(plan.config_path)]
 
 
-def child_arguments(plan: Plan) -> Arguments:
-    """The command lines of the orchestrator and of the nodes."""
+def child_arguments(plan: Plan, joined: Mapping[int, str]) -> Arguments:
+    """The command lines of the orchestrator and of the nodes; ``joined`` are the addresses of those
+    that the configuration does not list."""
 
     def arguments(name: str, lifeline: int) -> Sequence[str]:
-        what = [name] if name == ORCHESTRATOR else ["node", name.removeprefix("node-")]
-        return command_line(plan, lifeline, *what)
+        if name == ORCHESTRATOR:
+            return command_line(plan, lifeline, name)
+        node = name.removeprefix("node-")
+        join = ["--join", joined[int(node)]] if int(node) in joined else []
+        return command_line(plan, lifeline, "node", node, *join)
 
     return arguments
 
@@ -71,10 +82,12 @@ class Cluster:
     def __init__(self, plan: Plan, arguments: Arguments | None = None) -> None:
         self._plan = plan
         self._config = plan.config
-        self._ids = tuple(node.id for node in plan.config.nodes)
+        self._record = plan.record
+        self._joined = dict(plan.record.joined)
+        self._ids = list(plan.record.running(node.id for node in plan.config.nodes))
         self._direct = plan.config.network == "direct"
         self._launcher = Launcher(
-            arguments or child_arguments(plan), plan.log_dir, self._report_death
+            arguments or child_arguments(plan, self._joined), plan.log_dir, self._report_death
         )
         self._attached = asyncio.Event()
         self._signalled = asyncio.Event()
@@ -136,7 +149,7 @@ class Cluster:
 
     async def _leader(self, prober: Prober) -> int:
         """Wait until a node leads and the fault commands reach this launcher."""
-        addresses = [node.address for node in self._config.nodes]
+        addresses = [self._address(node) for node in self._ids]
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline:
             running = [node for node in self._ids if self._launcher.running(node_name(node))]
@@ -151,15 +164,20 @@ class Cluster:
         raise ClusterEnded(f"no leader within {READY_S:g} s: see the logs in {self._plan.log_dir}")
 
     async def _obey(self, prober: Prober) -> int:
-        """Kill and start nodes as the fault commands say."""
+        """Kill, start, install and retire nodes as the fault commands say."""
         from consensusllm.orchestrator import FaultsClient, serve_faults
 
         address = self._config.orchestrator.address
         secret = self._config.orchestrator.token
         token = secret.get_secret_value() if secret else None
 
-        async def obey(node: int, start: bool) -> None:
-            await (self._fix(node, prober) if start else self._fail(node))
+        async def obey(order: Order) -> None:
+            if order.join:
+                await self._install(order.node, order.join, prober)
+            elif order.retire:
+                await self._retire(order.node)
+            else:
+                await (self._fix(order.node, prober) if order.start else self._fail(order.node))
 
         async with contextlib.AsyncExitStack() as stack:
             if self._direct:
@@ -169,6 +187,40 @@ class Cluster:
             await client.processes(self._ids, obey, on_attached=self._attached.set)
         raise AssertionError("orders are obeyed until this is cancelled")
 
+    def _address(self, node: int) -> str:
+        return self._joined.get(node) or self._config.node(node).address
+
+    async def _install(self, node: int, address: str, prober: Prober) -> None:
+        """Start a new node, which waits to be added, and remember it."""
+        if self._joined.get(node) == address and self._launcher.running(node_name(node)):
+            return  # it was started before, and asked for again
+        if node in self._record.retired:
+            raise _refusal(f"node {node} was removed, and its number is never used again")
+        if node in self._ids:
+            raise _refusal(f"node {node} is there already: take another number")
+        self._joined[node] = address
+        self._ids.append(node)
+        try:
+            await self._start(node, prober)
+        except BaseException:
+            self._ids.remove(node)
+            del self._joined[node]
+            raise
+        self._remember(replace(self._record, joined=dict(self._joined)))
+        self._say(f"node {node} was started to join, at {address}")
+
+    async def _retire(self, node: int) -> None:
+        """End a node's process for good."""
+        self._remember(replace(self._record, retired=tuple(sorted({*self._record.retired, node}))))
+        self._ids.remove(node)
+        with contextlib.suppress(LauncherError):  # it may be down already
+            await self._launcher.kill(node_name(node))
+        self._say(f"node {node} is no member any more, and its process was ended")
+
+    def _remember(self, record: Record) -> None:
+        self._record = record
+        self._plan.keep(record)
+
     async def _fail(self, node: int) -> None:
         try:
             await self._launcher.kill(node_name(node))
@@ -177,7 +229,14 @@ class Cluster:
         self._say(f"node {node} was killed by failNode")
 
     async def _fix(self, node: int, prober: Prober) -> None:
-        """Start the node, and wait a while until it serves."""
+        """Start the node again."""
+        serves = await self._start(node, prober)
+        self._say(
+            f"node {node} was started by fixNode{'' if serves else ', and does not answer yet'}"
+        )
+
+    async def _start(self, node: int, prober: Prober) -> bool:
+        """Start the node's process and wait a while. Whether it serves."""
         name = node_name(node)
         try:
             await self._launcher.start(name)
@@ -185,13 +244,12 @@ class Cluster:
             raise _refusal(error) from None
         deadline = time.monotonic() + FIX_S
         while time.monotonic() < deadline:
-            if await prober.status(self._config.node(node).address, PROBE_S) is not None:
-                self._say(f"node {node} was started by fixNode")
-                return
+            if await prober.status(self._address(node), PROBE_S) is not None:
+                return True
             if not self._launcher.running(name):
                 raise _refusal(f"node {node} ended again: see {self._launcher.log_path(name)}")
             await asyncio.sleep(POLL_S)
-        self._say(f"node {node} was started by fixNode, and does not answer yet")
+        return False
 
     async def _until_signalled(self) -> int:
         await self._signalled.wait()

@@ -93,7 +93,10 @@ def up(
         logs.mkdir(parents=True, exist_ok=True)
         written = formation.write("running-config.json", document)
         verbose = bool(getattr(context.obj, "verbose", False))
-        return asyncio.run(Cluster(Plan(config, written, logs, repl, verbose)).run())
+        record = formation.formed()
+        assert record is not None, "it was formed above"
+        plan = Plan(config, written, logs, record, formation.keep, repl, verbose)
+        return asyncio.run(Cluster(plan).run())
     finally:
         formation.release()
 

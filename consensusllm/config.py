@@ -234,6 +234,21 @@ class Config(_Section):
             f"there is no node {node_id} in the configuration; it has {known}: correct the id"
         )
 
+    def joining(self, node_id: int, address: str) -> NodeConfig:
+        """Node ``node_id``, which is not listed here: it joins and listens at ``address``. Raises
+        ConfigError."""
+        if any(node.id == node_id for node in self.nodes):
+            raise ConfigError(f"node {node_id} is in the configuration: start it without --join")
+        owners = {node.address: f"node {node.id}" for node in self.nodes}
+        owners[self.orchestrator.address] = "the orchestrator"
+        try:
+            split_address(address)
+        except ValueError as error:
+            raise ConfigError(f"--join: {error}") from None
+        if owner := owners.get(address):
+            raise ConfigError(f"--join: {owner} has the address {address}: choose another")
+        return NodeConfig(id=node_id, address=address)
+
     def node_dir(self, node_id: int) -> Path:
         """Where node ``node_id`` keeps its data."""
         return self.data_dir / f"node-{node_id}"

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,7 @@ from consensusllm.council.live_text import LiveText
 from consensusllm.llm.port import Provider, ProviderError
 from consensusllm.llm.settings import Limits as ProviderLimits
 from consensusllm.llm.settings import ProviderSettings, Timeouts
-from consensusllm.paxos import PaxosConfig, Recovered
+from consensusllm.paxos import Membership, PaxosConfig, Recovered, Role
 from consensusllm.replica.local import LocalReplica
 from consensusllm.replica.opening import open_replica
 from consensusllm.replica.replica import Replica, ReplicaConfig
@@ -60,16 +61,19 @@ class NodeFailed(Exception):
     """The node had to stop: its disk failed, or the code did. One line."""
 
 
-async def run_node(config: Config, node_id: int, *, bootstrap: bool) -> None:
+async def run_node(config: Config, node_id: int, *, bootstrap: bool, join: str = "") -> None:
     """Serve as node ``node_id`` until SIGTERM or SIGINT, or until the disk fails.
 
     ``bootstrap`` makes the node's data at the first start of a new cluster. Without it a node that
-    has no data rejoins: it learns before it votes. Raises StorageError, CannotListen, NodeFailed.
+    has no data rejoins: it learns before it votes. ``join`` is the address of one that the
+    configuration does not list: it waits to be added. Raises StorageError, CannotListen,
+    NodeFailed, ConfigError.
     """
+    own = config.joining(node_id, join) if join else config.node(node_id)
     disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap)
     pauses.keep_short()
     try:
-        node = _Node(config, config.node(node_id), disk, recovered, machine)
+        node = _Node(config, own, disk, recovered, machine)
         await node.serve()
     finally:
         disk.close()
@@ -82,7 +86,9 @@ def open_node(config: Config, node_id: int, *, bootstrap: bool) -> tuple[Disk, R
     """The disk of node ``node_id`` and what it holds; see `replica.opening` for what is done where
     there is none, or a damaged one. Raises StorageError."""
     home = _Directory(config.node_dir(node_id), config.cluster_id, node_id)
-    return open_replica(home, Limits(), alone=len(config.nodes) == 1, bootstrap=bootstrap)
+    return open_replica(
+        home, Limits(), alone=[node.id for node in config.nodes] == [node_id], bootstrap=bootstrap
+    )
 
 
 class _Directory:
@@ -122,11 +128,13 @@ class _Node:
         self._stop = asyncio.Event()
         self._broken: BaseException | None = None
         self._addresses = {node.id: node.address for node in config.nodes}
+        self._configured = {own.id: own.address, **self._addresses}
         rng = random.Random(int.from_bytes(os.urandom(8), "big"))
         now = asyncio.get_running_loop().time()
         replica = Replica(_replica_config(config, own.id, now), recovered, machine, rng, now)
         self._transport = self._make_transport(rng)
         self._runtime = Runtime(replica, disk, self._transport, self._on_broken)
+        self._runtime.on_members = self._on_members
         self._models: list[client_pb2.ModelStatus] = []
         self._live = LiveText(
             own.id, lambda node, body: self._transport.send(node, STREAM_KIND, body)
@@ -157,6 +165,38 @@ class _Node:
             max_message_bytes=bound,
             rng=rng,
         )
+
+    def _on_members(self, membership: Membership) -> None:
+        """Speak to the members from now on. The configuration says where the first ones are, and
+        the change that added one, where that is."""
+        own = self._own.id
+        known = {
+            each.node: each.address or self._configured.get(each.node, "")
+            for each in membership.members
+        }
+        self._addresses.clear()
+        self._addresses.update((node, address) for node, address in known.items() if address)
+        self._transport.meet({n: a for n, a in self._addresses.items() if n != own})
+        since = self._runtime.replica.paxos.membership_slot
+        if own in membership.removed:
+            log.warning(
+                "this node was removed from the cluster for ever: end its process", node=own
+            )
+        elif since == 0 and self._runtime.replica.role is not Role.LEARNING:
+            self._compare_with_config(set(known))
+        elif since > 0:
+            log.info("members", voting=_listed(membership.voters), joining=membership.learner)
+
+    def _compare_with_config(self, members: set[int]) -> None:
+        """The members are those with which the data was made, whatever the file says by now."""
+        configured = {node.id for node in self._config.nodes}
+        if members != configured:
+            log.warning(
+                "the configuration's nodes are not the cluster's, which go on to count: "
+                "correct the file, or change the members with addNode and removeNode",
+                members=_listed(members),
+                configuration=_listed(configured),
+            )
 
     def _on_broken(self, error: BaseException) -> None:
         self._broken = error
@@ -271,6 +311,10 @@ def _import_providers() -> tuple[ModuleType, ModuleType]:
     from consensusllm.llm import auto, registry
 
     return auto, registry
+
+
+def _listed(nodes: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(nodes)))
 
 
 def _tell_if_failed(answering: asyncio.Task[None]) -> None:

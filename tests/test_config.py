@@ -249,3 +249,16 @@ def test_the_example_has_every_key_and_says_the_defaults() -> None:
             place = place[part]
         if not path.startswith("nodes"):
             assert value == keys_of(demo_config())[path], f"{EXAMPLE.name}: {path}"
+
+
+def test_a_node_that_joins_has_an_address_of_its_own() -> None:
+    config = demo_config()
+    assert config.joining(4, "127.0.0.1:5104").address == "127.0.0.1:5104"
+    for node, address, fault in (
+        (3, "127.0.0.1:5104", "node 3 is in the configuration: start it without --join"),
+        (4, "127.0.0.1:5102", "--join: node 2 has the address"),
+        (4, "127.0.0.1:5100", "--join: the orchestrator has the address"),
+        (4, "here", "--join: 'here' is not HOST:PORT"),
+    ):
+        with pytest.raises(ConfigError, match=fault):
+            config.joining(node, address)

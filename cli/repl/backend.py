@@ -15,6 +15,7 @@ from consensusllm.client import (
     ConsensusError,
     Conversation,
     ConversationSummary,
+    OnProgress,
     Status,
     TurnOpened,
     WatchEvent,
@@ -23,6 +24,7 @@ from consensusllm.config import ClusterAddresses
 from consensusllm.orchestrator.client import FaultList, FaultsClient, TraceEvent
 
 STATUS_TIMEOUT_S = 1.0
+_PORT_MAX = 65535
 
 
 class NoSuchNode(ConsensusError):
@@ -55,6 +57,13 @@ class Conversations(Protocol):
     ) -> None: ...
     async def put(self, key: str, value: bytes) -> None: ...
     async def get(self, key: str) -> bytes | None: ...
+    async def add_node(
+        self, node: int, address: str, *, on_progress: OnProgress | None = None
+    ) -> None: ...
+    async def remove_node(self, node: int, *, on_progress: OnProgress | None = None) -> None: ...
+    async def transfer_leader(
+        self, node: int, *, on_progress: OnProgress | None = None
+    ) -> None: ...
 
 
 class Faults(Protocol):
@@ -62,6 +71,8 @@ class Faults(Protocol):
 
     async def fail_node(self, node: int) -> str: ...
     async def fix_node(self, node: int) -> str: ...
+    async def install_node(self, node: int, address: str) -> str: ...
+    async def retire_node(self, node: int) -> str: ...
     async def fail_link(self, a: int, b: int, one_way: bool = False) -> str: ...
     async def fix_link(self, a: int, b: int, one_way: bool = False) -> str: ...
     async def partition(self, groups: Sequence[Sequence[int]]) -> str: ...
@@ -90,6 +101,9 @@ class Backend(Protocol):
 
     async def faults(self) -> Faults | None:
         """The orchestrator; None where none is known."""
+
+    def address_by_rule(self, node: int) -> str | None:
+        """``host:port`` on the orchestrator's host, its port plus ``node``; None: there is none."""
 
 
 class Cluster:
@@ -124,6 +138,7 @@ class Cluster:
                     found[status.node] = status
                     self._learn(status, address)
             wanted = [address for node, address in self._by_id.items() if node not in found]
+        self._forget_those_who_left(found)
         return {node: found.get(node) for node in sorted({*self._by_id, *found})}
 
     async def faults(self) -> Faults | None:
@@ -135,6 +150,12 @@ class Cluster:
                 FaultsClient(self._orchestrator, token)
             )
         return self._faults
+
+    def address_by_rule(self, node: int) -> str | None:
+        host, _, port = (self._orchestrator or "").rpartition(":")
+        if not host or int(port) + node > _PORT_MAX:
+            return None
+        return f"{host}:{int(port) + node}"
 
     async def pin(self, node: int) -> None:
         """Speak to ``node`` alone from now on. Raises NoSuchNode."""
@@ -154,6 +175,15 @@ class Cluster:
             return await self._asking.status(address, timeout_s=STATUS_TIMEOUT_S)
         except ConsensusError:
             return None
+
+    def _forget_those_who_left(self, found: Mapping[int, Status | None]) -> None:
+        """Who is silent and no member by the leader's word is no node of this cluster."""
+        leading = [one for one in found.values() if one is not None and one.role == "leading"]
+        if leading:
+            newest = max(leading, key=lambda one: (one.ballot_seq_num, one.ballot_pid))
+            members = {member.node for member in newest.members}
+            for node in [node for node in self._by_id if node not in members | found.keys()]:
+                del self._by_id[node]
 
     def _learn(self, status: Status, address: str) -> None:
         self._by_id[status.node] = address

@@ -38,6 +38,8 @@ async def status(session: Session) -> None:
         for text in working(one) if one is not None else ():
             session.output.line(f"node {node}: {text}")
     session.output.line(agreement(statuses))
+    for line in _joining(statuses):
+        session.output.line(line)
     _require_answer(statuses)
 
 
@@ -120,6 +122,18 @@ async def log(session: Session) -> None:
         rows,
     )
     _require_answer(statuses)
+
+
+def _joining(statuses: dict[int, Status | None]) -> list[str]:
+    """What the leader says of the nodes that learn before they vote."""
+    return [
+        f"node {member.node} joins: "
+        f"{max(0, one.chosen_through - member.chosen_through)} slots behind"
+        for one in statuses.values()
+        if one is not None and one.role == "leading"
+        for member in one.members
+        if not member.voting
+    ]
 
 
 def _require_answer(statuses: dict[int, Status | None]) -> None:

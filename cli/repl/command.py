@@ -53,6 +53,11 @@ def repl(
     context.exit(asyncio.run(_run(addresses, node, commands, script, verbose)))
 
 
+async def run_commands(addresses: ClusterAddresses, commands: tuple[str, ...]) -> int:
+    """Run ``commands`` as `-c` does; the worst outcome is the exit status."""
+    return await _run(addresses, None, commands, None, verbose=False)
+
+
 async def _run(
     addresses: ClusterAddresses,
     node: int | None,

@@ -19,13 +19,12 @@ _DELAY_MAX_MS = 3_600_000.0
 
 
 class Group(Enum):
-    """The headings of the help, in their order."""
+    """The headings of the help, in their order; those of the prompt itself need none."""
 
-    CONVERSATIONS = "Conversations"
-    KEYS = "Settings"
+    CONVERSATIONS = "Conversations and settings"
     CLUSTER = "The cluster"
     FAULTS = "Faults (through the orchestrator)"
-    SHELL = "This prompt"
+    SHELL = ""
 
 
 @dataclass(frozen=True, slots=True)

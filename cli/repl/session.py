@@ -72,6 +72,10 @@ class Session:
             )
         return faults
 
+    def address_by_rule(self, node: int) -> str | None:
+        """Where the demo's node of that number listens: the base port plus it; None: unknown."""
+        return self._backend.address_by_rule(node)
+
     async def statuses(self) -> dict[int, Status | None]:
         """What each node says of itself; None for one that does not answer. Learns the nodes."""
         statuses = await self._backend.statuses()

@@ -16,7 +16,8 @@ async def show_help(session: Session, command: str = "") -> None:
         return
     width = max(len(each.usage) for each in session.table.commands)
     for group in Group:
-        session.output.line((group.value, "bold"))
+        if group.value:
+            session.output.line((group.value, "bold"))
         for each in session.table.commands:
             if each.group is group:
                 session.output.line("  ", (each.usage.ljust(width), "cyan"), f"  {each.summary}")

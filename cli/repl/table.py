@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import asking, cluster, conversations, drills, faults, keys, shell, trace, transfer
+from . import asking, cluster, conversations, drills, faults, keys, members, shell, trace, transfer
 from .parser import Table
 
 COMMANDS = (
@@ -11,6 +11,7 @@ COMMANDS = (
     *transfer.COMMANDS,
     *keys.COMMANDS,
     *cluster.COMMANDS,
+    *members.COMMANDS,
     *trace.COMMANDS,
     *faults.COMMANDS,
     *drills.COMMANDS,

@@ -30,6 +30,7 @@ KINDS = (
     "snapshot_chunk",
     "rejoin",
     "rejoined",
+    "timeout_now",
     "forward",
     "forward_refused",
     "read_index",

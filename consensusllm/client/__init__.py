@@ -6,6 +6,7 @@ from __future__ import annotations
 from consensusllm.client.client import Client
 from consensusllm.client.errors import (
     AlreadyExists,
+    ChangeRefused,
     Conflict,
     ConsensusError,
     InvalidRequest,
@@ -17,6 +18,7 @@ from consensusllm.client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from consensusllm.client.members import ChangeProgress, OnProgress
 from consensusllm.client.status import MemberStatus, ModelStatus, Progress, Status
 from consensusllm.client.watch import CandidateDone, Delta, Takeover, TurnClosed, WatchEvent
 from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
@@ -26,6 +28,8 @@ __all__ = [
     "AlreadyExists",
     "Candidate",
     "CandidateDone",
+    "ChangeProgress",
+    "ChangeRefused",
     "Chosen",
     "Client",
     "Conflict",
@@ -39,6 +43,7 @@ __all__ = [
     "ModelStatus",
     "NotAnswered",
     "NotFound",
+    "OnProgress",
     "OutcomeUnknown",
     "Overloaded",
     "Progress",

@@ -24,6 +24,7 @@ from consensusllm.client.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from consensusllm.client.members import MemberCalls
 from consensusllm.client.nodes import Nodes
 from consensusllm.client.pipeline import Pipeline
 from consensusllm.client.session import Session
@@ -57,7 +58,7 @@ CANCELLED = "cancelled"
 _Expected = TypeVar("_Expected")
 
 
-class Client:
+class Client(MemberCalls):
     """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'

@@ -7,6 +7,7 @@
       Conflict          another choice, or another value, stands
       NotAnswered       the candidate or conversation is still being answered, or it failed
       TooLarge          over a bound of the replicated state
+      ChangeRefused     the members or the leader cannot be changed so
       Unauthenticated   the node does not accept the token
       Overloaded        refused before anything was done, until the deadline
       Unavailable       no node, or no majority of them, within the deadline; nothing was changed
@@ -58,6 +59,10 @@ class NotAnswered(ConsensusError):
 
 class TooLarge(ConsensusError):
     """The command is over a bound of the replicated state. Nothing was changed."""
+
+
+class ChangeRefused(ConsensusError):
+    """The members or the leader cannot be changed so. Nothing was changed by this call."""
 
 
 class Unauthenticated(ConsensusError):

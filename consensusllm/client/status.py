@@ -16,14 +16,15 @@ _REMEDY = "start the node or check its address"
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """A member of the cluster as the node sees it; ``queued_bytes`` wait here to be sent to it (to
-    the orchestrator, where there is one)."""
+    """A member of the cluster as the node sees it; one that is not ``voting`` still joins.
+    ``queued_bytes`` wait here to be sent to it (to the orchestrator, where there is one)."""
 
     node: int
     address: str
     live: bool
     chosen_through: int
     connected: bool
+    voting: bool = True
     queued_bytes: int = 0
 
 
@@ -113,6 +114,7 @@ def _from_proto(status: client_pb2.Status) -> Status:
             each.live,
             each.chosen_through,
             each.connected,
+            each.voting,
             each.queued_bytes,
         )
         for each in status.members

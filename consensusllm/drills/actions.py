@@ -63,6 +63,19 @@ class Actions:
         await self._start(number)
         return f"node {number} was started"
 
+    async def replace_node(self, node: NodeReference) -> str:
+        """Add a node of the next number, then remove ``node`` and end its process."""
+        number = await self._find(node)
+        new = await self._cluster.replace(number, PATIENCE_S)
+        for kept in (self._down, self._paused, self._cut):
+            kept.discard(number)
+        return f"node {new} took the place of node {number}"
+
+    async def transfer_leader(self, node: NodeReference) -> str:
+        number = await self._find(node)
+        await self._cluster.transfer(number, PATIENCE_S)
+        return f"node {number} leads"
+
     async def pause(self, node: NodeReference) -> str:
         number = await self._find(node)
         if not self._cluster.pause(number):

@@ -14,10 +14,10 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from consensusllm.client import Client, Status
+from consensusllm.client import Client, ConsensusError, Status
 from consensusllm.orchestrator.client import FaultsClient
 from consensusllm.storage.identity import DATABASE
 
@@ -27,6 +27,8 @@ from .scenario import Scenario
 READY_S = 60.0
 STOP_S = 20.0
 PORT_TRIES = 5
+REPLACED_MAX = 4
+"""Nodes that one drill may replace: their ports are kept free."""
 PORTS = range(10_000, 32_000)
 """Below those that the kernel takes for outgoing connections."""
 
@@ -43,6 +45,7 @@ class LocalCluster:
 
     def __init__(self, scenario: Scenario, directory: Path, program: Sequence[str]) -> None:
         self.nodes = tuple(range(1, scenario.nodes + 1))
+        self._replaced = 0
         self._scenario = scenario
         self._program = tuple(program)
         self._data_dir = directory / "data"
@@ -105,7 +108,7 @@ class LocalCluster:
         first = self._base_port == 0
         for attempt in range(PORT_TRIES):
             if first:
-                self._base_port = _free_ports(len(self.nodes) + 1)
+                self._base_port = _free_ports(len(self.nodes) + 1 + REPLACED_MAX)
                 document = self._scenario.document(self._base_port, self._data_dir)
                 self._config_path.write_text(json.dumps(document, indent=2), encoding="utf-8")
             try:
@@ -188,6 +191,38 @@ class LocalCluster:
             if time.monotonic() > deadline:
                 raise DrillError("processes outlived kill -9: look at them with ps")
             await asyncio.sleep(0.02)
+
+    async def replace(self, node: int, timeout_s: float) -> int:
+        """Add a node of the next number, then remove ``node`` and end its process; the new number.
+
+        Raises DrillError, FaultRefused.
+        """
+        if self._replaced == REPLACED_MAX:
+            raise DrillError(f"a drill replaces {REPLACED_MAX} nodes at most")
+        self._replaced += 1
+        new = self._scenario.nodes + self._replaced
+        await self.faults.install_node(new, self.address(new))
+        async with self._changing(timeout_s) as client:
+            await client.replace_node(node, new, self.address(new), timeout_s=timeout_s)
+        self.nodes = tuple(sorted({*self.nodes, new} - {node}))
+        observer, self._observer = self._observer, None
+        if observer is not None:
+            await observer.close()
+        await self.faults.retire_node(node)
+        return new
+
+    async def transfer(self, node: int, timeout_s: float) -> None:
+        """Have the leader hand over to ``node``. Raises DrillError."""
+        async with self._changing(timeout_s) as client:
+            await client.transfer_leader(node, timeout_s=timeout_s)
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, timeout_s: float) -> AsyncIterator[Client]:
+        try:
+            async with self.client(None, 0, timeout_s) as client:
+                yield client
+        except ConsensusError as error:
+            raise DrillError(str(error)) from None
 
     def pause(self, node: int) -> bool:
         """SIGSTOP the node's process; false where it does not run or is paused already."""

@@ -185,6 +185,8 @@ ACTIONS: dict[str, Action] = {
         Action("drop", "drop", f"{_LINKS} PERCENT", _percent),
         Action("duplicate", "duplicate", f"{_LINKS} PERCENT", _percent),
         Action("reorder", "reorder", f"{_LINKS} PERCENT", _percent),
+        Action("replaceNode", "replace_node", "NODE", _node),
+        Action("transferLeader", "transfer_leader", "NODE", _node),
         Action("pause", "pause", "NODE", _node),
         Action("resume", "resume", "NODE", _node),
         Action("killAll", "kill_all", "", _nothing),

@@ -97,12 +97,16 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         ],
     ) -> None:
         first = await receive(context)
-        if first is None or not first.nodes or set(first.nodes) - set(self._table.members):
-            members = ", ".join(map(str, self._table.members))
+        if first is None or not first.nodes or min(first.nodes) < 1:
             raise StreamRefused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"a launcher's first report names the nodes that it runs, of {members}",
+                "a launcher's first report names the nodes that it runs",
             )
+        try:
+            for node in first.nodes:
+                self._table.admit(node)
+        except BadFault as error:
+            raise StreamRefused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
         launcher = self._launchers.attach(first.nodes)
         log.info("launcher attached", nodes=sorted(launcher.nodes), peer=context.peer())
         try:
@@ -124,6 +128,10 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         if which == "fix_node":
             await self._start(fault.node)
             return f"node {fault.node} is started"
+        if which == "install_node":
+            return await self._install(fault.node, fault.address)
+        if which == "retire_node":
+            return await self._retire(fault.node)
         if which == "heal":
             return await self._heal()
         if self._relay is None:
@@ -166,6 +174,27 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             raise
         finally:
             self._faults_changed()
+
+    async def _install(self, node: int, address: str) -> str:
+        if not 1 <= node < 1 << 31:
+            raise BadFault(f"{node} is no number for a node: give one from 1 on")
+        if not address:
+            raise BadFault(f"node {node} needs an address to listen at, HOST:PORT")
+        was_known = node in self._table.members
+        self._table.admit(node)
+        try:
+            await self._launchers.order(node, start=True, join=address)
+        except ProcessRefused:
+            if not was_known:
+                self._table.dismiss(node)
+            raise
+        return f"node {node} is started at {address}"
+
+    async def _retire(self, node: int) -> str:
+        await self._launchers.order(node, start=False, retire=True)
+        self._table.dismiss(node)
+        self._faults_changed()
+        return f"node {node}'s process is ended"
 
     async def _heal(self) -> str:
         self._table.heal()

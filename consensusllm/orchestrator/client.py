@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,8 +22,20 @@ log = structlog.get_logger(__name__)
 
 Message = TypeVar("Message")
 
-ProcessHandler = Callable[[int, bool], Awaitable[None]]
-"""``handler(node, start)`` starts the node's process, or kills it; raises ``ProcessFailed``."""
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Start ``node``'s process, or kill it. ``join``: it is new, and listens at that address;
+    ``retire``: it is killed for good."""
+
+    node: int
+    start: bool
+    join: str = ""
+    retire: bool = False
+
+
+ProcessHandler = Callable[[Order], Awaitable[None]]
+"""Carries an order out; raises ``ProcessFailed``."""
 
 
 class FaultRefused(Exception):
@@ -88,6 +100,15 @@ class FaultsClient:
 
     async def fix_node(self, node: int) -> str:
         return await self._inject(fix_node=_checked(pb.FixNode, node=node))
+
+    async def install_node(self, node: int, address: str) -> str:
+        """A launcher starts a new node, which listens at ``address`` and waits to be added."""
+        install = _checked(pb.InstallNode, node=node, address=address)
+        return await self._inject(install_node=install)
+
+    async def retire_node(self, node: int) -> str:
+        """The launcher of a node that is no member any more ends its process for good."""
+        return await self._inject(retire_node=_checked(pb.RetireNode, node=node))
 
     async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
         return await self._inject(fail_link=_checked(pb.LinkFault, a=a, b=b, one_way=one_way))
@@ -158,20 +179,19 @@ class FaultsClient:
 
     async def processes(
         self,
-        nodes: Iterable[int],
+        nodes: Collection[int],
         handler: ProcessHandler,
         *,
         on_attached: Callable[[], None] = lambda: None,
     ) -> None:
-        """Carry out kill and start orders for ``nodes``, one after the other, until cancelled.
+        """Carry out orders for ``nodes`` of the moment, one after the other, until cancelled.
 
         ``on_attached`` is called each time that the orchestrator has accepted this launcher. The
         stream is opened again when it is lost. Raises ``FaultRefused`` when it is refused for good.
         """
-        mine = list(nodes)
         while True:
             try:
-                await self._hold_processes(mine, handler, on_attached)
+                await self._hold_processes(list(nodes), handler, on_attached)
             except grpc.aio.AioRpcError as error:
                 if error.code() in (
                     grpc.StatusCode.UNAUTHENTICATED,
@@ -196,7 +216,7 @@ class FaultsClient:
                     continue
                 error = ""
                 try:
-                    await handler(order.node, order.start)
+                    await handler(Order(order.node, order.start, order.join, order.retire))
                 except (ProcessFailed, OSError) as failure:
                     error = str(failure) or type(failure).__name__
                 await call.write(pb.ProcessReport(number=order.number, error=error))

@@ -57,6 +57,10 @@ class _Shape:
         return self.delay_ms == 0 and self.jitter_ms == 0 and not self.percent
 
 
+NODES_MAX = 64
+"""Nodes that are known at a time, those that were removed but not dismissed included."""
+
+
 class FaultTable:
     """The faults between ``members``, node ids without repetition. Dice are rolled with ``rng``.
 
@@ -72,6 +76,27 @@ class FaultTable:
         self._cuts: dict[str, frozenset[Directed]] = {}
         self._cut: frozenset[Directed] = frozenset()
         self._shapes: dict[Directed, _Shape] = {}  # by the pair, lower id first
+
+    def admit(self, node: int) -> None:
+        """A node is there that was not among the first: what there is to be done to it can be."""
+        if node not in self.members:
+            if len(self.members) >= NODES_MAX:
+                raise BadFault(f"{NODES_MAX} nodes are known already: start the orchestrator again")
+            self.members = tuple(sorted((*self.members, node)))
+
+    def dismiss(self, node: int) -> None:
+        """``node`` is gone for ever, and its faults with it."""
+        links = frozenset(
+            (a, b) for other in self.members for a, b in ((node, other), (other, node))
+        )
+        cuts: dict[str, frozenset[Directed]] = {}
+        for words, cut in self._cuts.items():
+            cuts.update(_named_apart(cut - links) if cut & links else {words: cut})
+        self._cuts = cuts
+        self._shapes = {pair: shape for pair, shape in self._shapes.items() if node not in pair}
+        self._down.discard(node)
+        self.members = tuple(member for member in self.members if member != node)
+        self._recompute()
 
     # Commands -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class Launcher:
     """One launcher's stream: the orders for it, and who waits for their reports."""
 
     def __init__(self, nodes: frozenset[int]) -> None:
-        self.nodes = nodes
+        self.nodes = set(nodes)
         self.orders: asyncio.Queue[orchestrator_pb2.ProcessOrder | None] = asyncio.Queue()
         self.waiting: dict[int, asyncio.Future[str]] = {}
 
@@ -57,9 +57,11 @@ class Launchers:
         for launcher in self._launchers:
             launcher.orders.put_nowait(None)
 
-    async def order(self, node: int, *, start: bool) -> None:
-        """Have ``node``'s process started or killed. Raises ``ProcessRefused``."""
-        launcher = next((one for one in self._launchers if node in one.nodes), None)
+    async def order(self, node: int, *, start: bool, join: str = "", retire: bool = False) -> None:
+        """Have ``node``'s process started or killed. With ``join``, an address, it is a new node's,
+        and any launcher's; with ``retire`` it is never started again. Raises ``ProcessRefused``."""
+        mine = (one for one in self._launchers if join or node in one.nodes)
+        launcher = next(mine, None)
         if launcher is None:
             raise ProcessRefused(
                 "no launcher runs these nodes: start the cluster with `consensusllm up`, or kill "
@@ -69,7 +71,9 @@ class Launchers:
         waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         launcher.waiting[number] = waiter
         launcher.orders.put_nowait(
-            orchestrator_pb2.ProcessOrder(number=number, start=start, node=node)
+            orchestrator_pb2.ProcessOrder(
+                number=number, start=start, node=node, join=join, retire=retire
+            )
         )
         try:
             error = await asyncio.wait_for(waiter, self._order_timeout_s)
@@ -81,3 +85,7 @@ class Launchers:
             del launcher.waiting[number]
         if error:
             raise ProcessRefused(error)
+        if join:
+            launcher.nodes.add(node)
+        elif retire:
+            launcher.nodes.discard(node)

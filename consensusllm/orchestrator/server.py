@@ -24,7 +24,7 @@ from ..transport import (
 )
 from ..wire.generated import orchestrator_pb2, orchestrator_pb2_grpc
 from .administration import FaultsServicer
-from .faults import FaultTable
+from .faults import BadFault, FaultTable
 from .launchers import Launchers
 from .relay import Attached, Forged, Relay, Summarise
 
@@ -83,12 +83,14 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServicer):
                 f"this orchestrator serves cluster {relay.cluster_id!r}: "
                 "correct the cluster id or the address",
             )
-        if hello.node not in relay.faults.members:
-            members = ", ".join(map(str, relay.faults.members))
+        if not 1 <= hello.node < 1 << 31:
             raise StreamRefused(
-                grpc.StatusCode.NOT_FOUND,
-                f"no node {hello.node} in cluster {relay.cluster_id!r}: the nodes are {members}",
+                grpc.StatusCode.INVALID_ARGUMENT, f"{hello.node} is no node: ids begin at 1"
             )
+        try:
+            relay.faults.admit(hello.node)  # members may join; the nodes know who is one
+        except BadFault as error:
+            raise StreamRefused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
         return hello
 
     async def _read(self, place: Attached, context: NodeContext) -> None:

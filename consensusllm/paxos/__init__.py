@@ -1,8 +1,10 @@
 """The consensus core: Multi-Paxos as a pure, synchronous object, without I/O or a clock."""
 
 from .ballot import BOTTOM, Ballot
-from .batch import Batch, MalformedBatch
+from .batch import Batch, MalformedBatch, in_parts
+from .changes import AddNode, Change, ChangeProgress, RemoveNode, TransferLeader
 from .config import PaxosConfig
+from .membership import ChangeRefused, Member, Membership, first_members
 from .node import PaxosNode
 from .proposer import Overloaded
 from .ready import Install, Persist, Ready, Recovered, SnapshotRead
@@ -11,11 +13,17 @@ from .roles import TRANSITIONS, Event, NotLeader, Role
 __all__ = [
     "BOTTOM",
     "TRANSITIONS",
+    "AddNode",
     "Ballot",
     "Batch",
+    "Change",
+    "ChangeProgress",
+    "ChangeRefused",
     "Event",
     "Install",
     "MalformedBatch",
+    "Member",
+    "Membership",
     "NotLeader",
     "Overloaded",
     "PaxosConfig",
@@ -23,6 +31,10 @@ __all__ = [
     "Persist",
     "Ready",
     "Recovered",
+    "RemoveNode",
     "Role",
     "SnapshotRead",
+    "TransferLeader",
+    "first_members",
+    "in_parts",
 ]

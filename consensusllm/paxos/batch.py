@@ -8,17 +8,21 @@ the packed bytes without looking inside. Layout, little-endian: kind (1 byte), t
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
+
+from .membership import MalformedMembership, Membership
 
 _HEAD = struct.Struct("<BQI")
 
 
 class BatchKind(IntEnum):
-    """What a slot holds. A no-op fills a hole left by an earlier leader (Paxos Made Simple, 3)."""
+    """What a slot holds. A no-op fills a hole left by an earlier leader (Paxos Made Simple, 3); a
+    change of members has the slot for itself, as one body: see `membership`."""
 
     NOOP = 0
     COMMANDS = 1
+    CHANGE = 2
 
 
 _KINDS = frozenset(BatchKind)
@@ -50,10 +54,17 @@ class Batch:
         return cls(_HEAD.pack(BatchKind.NOOP, time_ms, 0))
 
     @classmethod
+    def change(cls, time_ms: int, membership: Membership) -> Batch:
+        """The batch that makes ``membership`` the members from the next slot on."""
+        body = membership.encode()
+        head = _HEAD.pack(BatchKind.CHANGE, time_ms, 1)
+        return cls(b"".join((head, struct.pack("<I", len(body)), body)))
+
+    @classmethod
     def checked(cls, payload: bytes) -> Batch:
         """A batch from the wire or the disk; raises MalformedBatch where it could not be applied.
 
-        Only the frame is checked, not each command.
+        The frame is checked, and a change of members, but no command.
         """
         try:
             kind, _, count = _HEAD.unpack_from(payload)
@@ -62,7 +73,13 @@ class Batch:
             raise MalformedBatch(f"not a packed batch: {error}") from None
         if kind not in _KINDS or _HEAD.size + 4 * count + sum(lengths) != len(payload):
             raise MalformedBatch("not a packed batch: its lengths do not add up")
-        return cls(payload)
+        batch = cls(payload)
+        if kind == BatchKind.CHANGE:
+            try:
+                batch.membership()
+            except MalformedMembership as error:
+                raise MalformedBatch(f"not a packed batch: {error}") from None
+        return batch
 
     def unpack(self) -> tuple[int, tuple[bytes, ...]]:
         """``(time_ms, commands)`` of a batch that was packed or checked."""
@@ -81,6 +98,19 @@ class Batch:
         """Size as stored and sent, without the framing of the carrier."""
         return len(self.payload)
 
+    def membership(self) -> Membership:
+        """What a change is to; raises MalformedMembership for anything else."""
+        return Membership.decode(self.payload[_HEAD.size + 4 :])
+
+    @property
+    def commands(self) -> tuple[bytes, ...]:
+        """The commands to apply; a change of members is none."""
+        return () if self.is_change else self.unpack()[1]
+
+    @property
+    def is_change(self) -> bool:
+        return self.payload[:1] == b"\x02"
+
     @property
     def is_noop(self) -> bool:
         return self.payload[:1] == b"\x00"
@@ -93,3 +123,17 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"Batch({len(self.payload)} bytes)"
+
+
+def in_parts(commands: Sequence[bytes], size_bytes: int) -> Iterator[tuple[bytes, ...]]:
+    """``commands`` in order, in parts of about ``size_bytes``, at least one command in each."""
+    part: list[bytes] = []
+    size = 0
+    for command in commands:
+        if part and size + len(command) > size_bytes:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(command)
+        size += len(command)
+    if part:
+        yield tuple(part)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PaxosConfig:
-    """``node`` is one of ``members`` (1 to 9 of them, sorted, ids >= 1).
+    """``members`` (1 to 9 of them, sorted, ids >= 1) are those with which the cluster begins; later
+    the replicated membership counts. ``node`` need not be one of them: it may join.
 
     ``epoch_ms`` is the wall clock, in ms since the epoch, at ``now == 0``: the core is given a
     monotonic ``now`` and stamps its batches with the sum.
@@ -40,14 +41,10 @@ class PaxosConfig:
         assert 1 <= len(self.members) <= 9, "a cluster has 1 to 9 members"
         assert self.members == tuple(sorted(set(self.members))), "members are sorted and distinct"
         assert self.members[0] >= 1, "member ids start at 1"
-        assert self.node in self.members, "a node is a member of its own cluster"
+        assert self.node >= 1, "node ids start at 1"
         assert self.heartbeat_s < self.election_timeout_s, (
             "an election waits for several heartbeats"
         )
         assert 0.0 <= self.leader_lease_s <= self.election_timeout_s, "a lease ends before patience"
         assert 0.0 <= self.clock_drift < 1.0, "a clock goes forward"
         assert self.max_batch_bytes <= self.max_pending_bytes <= self.max_log_bytes
-
-    @property
-    def peers(self) -> tuple[int, ...]:
-        return tuple(member for member in self.members if member != self.node)

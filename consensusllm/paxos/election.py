@@ -15,9 +15,9 @@ from random import Random
 from .ballot import Ballot
 from .config import PaxosConfig
 from .lease import Grant
+from .membership import Configuration
 from .messages import PreVote, PreVoteReply
 from .outbox import Outbox
-from .quorum import is_quorum
 from .timing import Timing
 
 _STRETCH_MAX = 4
@@ -30,6 +30,7 @@ class Election:
     def __init__(
         self,
         config: PaxosConfig,
+        members: Configuration,
         promised: Ballot,
         outbox: Outbox,
         rng: Random,
@@ -37,11 +38,12 @@ class Election:
         grant: Grant,
     ) -> None:
         self._config = config
+        self._members = members
         self._grant = grant
         self._outbox = outbox
         self._rng = rng
         self._timing = timing
-        self._highest_seen = promised
+        self.highest_seen = promised
         self._heard: int | None = None  # who led last
         self._heard_at = 0.0
         self._tries = 0  # since a leader was heard
@@ -52,7 +54,7 @@ class Election:
         self.leader: int | None = None
         # Nobody leads yet. A cluster of one has nobody to wait for.
         self._deadline = timing.time
-        if config.peers:
+        if members.peers:
             self._wait_for_leader()
 
     def _wait_for_leader(self) -> None:
@@ -71,7 +73,7 @@ class Election:
 
     def saw(self, ballot: Ballot) -> None:
         """A ballot that somebody uses: one's own next one must be above it."""
-        self._highest_seen = max(self._highest_seen, ballot)
+        self.highest_seen = max(self.highest_seen, ballot)
 
     def heard_leader(self, leader: int) -> None:
         if leader == self._heard:
@@ -109,7 +111,7 @@ class Election:
 
     def next_ballot(self, promised: Ballot) -> Ballot:
         """A ballot of one's own above every one that was promised or seen."""
-        return max(self._highest_seen, promised).above(self._config.node)
+        return max(self.highest_seen, promised).above(self._config.node)
 
     def due(self) -> bool:
         return self._timing.time >= self._deadline
@@ -119,6 +121,9 @@ class Election:
         if not self.due() or self._grant.binds(self._config.node, now):
             return False
         self.leader = None
+        if not self._members.votes_here:
+            self._back_off()
+            return False
         self._tries += 1
         if self._gone and self._tries > _STRETCH_MAX:
             self._gone, self._tries = False, 1  # the others would have noticed a death by now
@@ -126,10 +131,10 @@ class Election:
         if ballot != self._candidate:
             self._candidate, self._asked_at = ballot, self._timing.time
         self._grants = {self._config.node}
-        for peer in self._config.peers:
+        for peer in self._members.peers:
             self._outbox.send(peer, PreVote(self._config.node, ballot))
         self._back_off()
-        return is_quorum(self._grants, self._config.members)
+        return self._members.is_quorum(self._grants)
 
     def on_pre_vote(self, request: PreVote, promised: Ballot, leading: bool, now: float) -> None:
         bound = leading or self.hears_leader() or self._grant.binds(request.sender, now)
@@ -144,7 +149,7 @@ class Election:
         if reply.ballot != self._candidate or not reply.granted:
             return False
         self._grants.add(reply.sender)
-        if not is_quorum(self._grants, self._config.members):
+        if not self._members.is_quorum(self._grants):
             return False
         self._timing.measured_round_trip(self._timing.time - self._asked_at)
         return True

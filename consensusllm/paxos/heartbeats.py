@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from .ballot import Ballot
 from .config import PaxosConfig
 from .lease import Lease
+from .membership import Configuration
 from .messages import Heartbeat, HeartbeatReply
 from .outbox import Outbox
 from .quorum import majority
@@ -25,8 +26,11 @@ _ROUNDS = 64
 
 
 class Heartbeats:
-    def __init__(self, config: PaxosConfig, outbox: Outbox, timing: Timing) -> None:
+    def __init__(
+        self, config: PaxosConfig, members: Configuration, outbox: Outbox, timing: Timing
+    ) -> None:
         self._config = config
+        self._members = members
         self._outbox = outbox
         self._timing = timing
         self.lease = Lease(config)
@@ -37,6 +41,7 @@ class Heartbeats:
         self._leased_round: dict[int, int] = {}
         self._heard_at: dict[int, float] = {}
         self._next_at = 0.0
+        self.started_at = 0.0
         self.chosen_through: dict[int, int] = {}
 
     def start(self, promised_by: Iterable[int], now: float) -> None:
@@ -48,6 +53,7 @@ class Heartbeats:
         self._heard_at = {peer: heard_at for peer in promised_by if peer != self._config.node}
         self._began.clear()
         self._next_at = now
+        self.started_at = now
         self.chosen_through = {}
 
     def begin_round(self, ballot: Ballot, next_slot: int, chosen_through: int, now: float) -> int:
@@ -63,7 +69,7 @@ class Heartbeats:
             self._timing.round_trip_ms,
             self.lease.asked_ms,
         )
-        for peer in self._config.peers:
+        for peer in self._members.peers:
             self._outbox.send(peer, heartbeat)
         self._next_at = now + self._config.heartbeat_s
         return self.round
@@ -72,9 +78,9 @@ class Heartbeats:
         return now >= self._next_at
 
     def on_reply(self, reply: HeartbeatReply) -> None:
-        if reply.round > self.round:
-            return  # of an earlier life of this node
         sender = reply.sender
+        if reply.round > self.round or sender not in self._members.voters:
+            return  # of an earlier life of this node; or of one that has no vote
         self._heard_at[sender] = self._timing.time
         self._replied_round[sender] = max(reply.round, self._replied_round.get(sender, 0))
         if reply.leased:
@@ -90,14 +96,15 @@ class Heartbeats:
 
     def heard(self, peer: int) -> None:
         """A vote arrived: the peer lives, though it confirms no round."""
-        self._heard_at[peer] = self._timing.time
+        if peer in self._members.voters:
+            self._heard_at[peer] = self._timing.time
 
     def confirmed_round(self) -> int:
         """The highest round that a quorum, oneself included, has answered or outlived."""
         return self._reached(self._replied_round)
 
     def _reached(self, rounds: Mapping[int, int]) -> int:
-        needed = majority(len(self._config.members)) - 1
+        needed = majority(len(self._members.voters)) - 1
         if needed == 0:
             return self.round
         latest = sorted(rounds.values(), reverse=True)
@@ -109,7 +116,7 @@ class Heartbeats:
 
     def lost_quorum(self) -> bool:
         heard = self._heard_within(self._timing.quorum_timeout_s)
-        return len(heard) < majority(len(self._config.members))
+        return len(heard) < majority(len(self._members.voters))
 
     def _heard_within(self, seconds: float) -> tuple[int, ...]:
         since = self._timing.time - seconds

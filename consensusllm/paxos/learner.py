@@ -15,6 +15,7 @@ from .acceptor import Acceptor
 from .ballot import Ballot
 from .config import PaxosConfig
 from .log import Log
+from .membership import Configuration
 from .messages import CatchUp, CatchUpReply, Compacted, SnapshotChunk, SnapshotRequest
 from .outbox import Outbox
 from .ready import Install, SnapshotRead
@@ -48,6 +49,7 @@ class Learner:
     def __init__(
         self,
         config: PaxosConfig,
+        members: Configuration,
         log: Log,
         acceptor: Acceptor,
         outbox: Outbox,
@@ -55,6 +57,7 @@ class Learner:
         timing: Timing,
     ) -> None:
         self._config = config
+        self._members = members
         self._timing = timing
         self._log = log
         self._acceptor = acceptor
@@ -180,12 +183,12 @@ class Learner:
         if slot > self._log.chosen_through:
             self._log.replace_by_snapshot(slot)
         if self.missing:
-            self._ask(self._rng.choice(self._config.peers), now)
+            self._ask(self._rng.choice(self._members.peers), now)
 
     def rejected(self, now: float) -> None:
         """What was staged did not verify: begin again with whichever peer answers."""
         self._transfer = None
-        self._ask(self._rng.choice(self._config.peers), now)
+        self._ask(self._rng.choice(self._members.peers), now)
 
     def deadline(self) -> float | None:
         return self._fetch_at
@@ -203,7 +206,7 @@ class Learner:
         if self._transfer is not None:
             self._transfer.silences += 1
         if self._fetch.asked_at + self._timing.resend_s <= now:
-            peer = self._rng.choice(self._config.peers)  # it does not answer: try another
+            peer = self._rng.choice(self._members.peers or (peer,))  # no answer: try another
         self._ask(peer, now)
 
     def _drop_overtaken(self) -> None:

@@ -33,7 +33,7 @@ class Grant:
     def __init__(self, config: PaxosConfig, now: float) -> None:
         self._longest_s = config.leader_lease_s
         self._holder: int | None = None
-        self.until = now + self._longest_s if config.peers else now
+        self.until = now + self._longest_s
 
     def give(self, holder: int, lease_ms: int, now: float) -> bool:
         """Grant ``holder``, whose heartbeat arrives ``now``, what it asks for; or not."""

@@ -24,6 +24,7 @@ class Log:
         self.chosen_through = chosen_through
         self.last_slot = compacted_through
         self.size_bytes = 0
+        self._changes: dict[int, Entry] = {}  # of members: a few at most
         for entry in entries:
             self.put(entry)
 
@@ -44,6 +45,21 @@ class Log:
         self.size_bytes += entry.batch.size_bytes + ENTRY_OVERHEAD_BYTES
         if slot > self.last_slot:
             self.last_slot = slot
+        if entry.batch.is_change:
+            self._changes[slot] = entry
+        elif self._changes:
+            self._changes.pop(slot, None)
+
+    def newest_change(self, since: int) -> Entry | None:
+        """The last change of members above slot ``since`` that is chosen."""
+        for slot in sorted(self._changes, reverse=True):
+            if since < slot <= self.chosen_through:
+                return self._changes[slot]
+        return None
+
+    def _forget_changes(self) -> None:
+        for slot in [slot for slot in self._changes if slot <= self.compacted_through]:
+            del self._changes[slot]
 
     def choose_through(self, slot: int) -> None:
         """Everything up to ``slot`` is chosen; the caller has filled every slot below."""
@@ -86,6 +102,7 @@ class Log:
             entry = self._entries.pop(slot)
             self.size_bytes -= entry.batch.size_bytes + ENTRY_OVERHEAD_BYTES
         self.compacted_through = max(self.compacted_through, through)
+        self._forget_changes()
 
     def replace_by_snapshot(self, slot: int) -> None:
         """A snapshot of ``slot``, above what was chosen here, stands for everything up to it."""
@@ -95,3 +112,4 @@ class Log:
         self.compacted_through = slot
         self.chosen_through = slot
         self.last_slot = max(self.last_slot, slot)
+        self._forget_changes()

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from .ballot import Ballot
 from .batch import Batch
+from .membership import Membership
 
 Incarnations: TypeAlias = tuple[tuple[int, int], ...]
 """Sorted ``(member, incarnation)`` pairs: the lowest incarnation whose votes still count."""
@@ -230,21 +231,35 @@ class Rejoin:
     phase 1 runs without the sender and carries the fence; every promise quorum of a later ballot
     meets that one in a member other than the sender, and so hears of the fence. (Paxos Made Live,
     5.1, made explicit.)
+
+    A node that joins says the same, and how far its prefix goes: that is when it may vote.
     """
 
     sender: int
     incarnation: int
+    chosen_through: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rejoined:
     """You may vote again at ``ballot`` or above once you have learned every slot below
-    ``ballot.op_num``. ``incarnation`` repeats the one that the ballot admits."""
+    ``ballot.op_num``. ``incarnation`` repeats the one that the ballot admits; ``membership`` is the
+    leader's, in force where the log that was learned names none."""
 
     sender: int
     ballot: Ballot
     incarnation: int
     incarnations: Incarnations
+    membership: Membership
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """The leader of ``ballot`` has stopped leading: the receiver is to prepare at once, without a
+    pre-vote (Raft thesis, 3.10)."""
+
+    sender: int
+    ballot: Ballot
 
 
 # Requests of clients that reached a follower -----------------------------------------------------
@@ -305,6 +320,7 @@ Message: TypeAlias = (
     | SnapshotChunk
     | Rejoin
     | Rejoined
+    | TimeoutNow
     | Forward
     | ForwardRefused
     | ReadIndex

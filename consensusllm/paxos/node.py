@@ -12,13 +12,16 @@ from random import Random
 from typing import Any
 
 from .acceptor import Acceptor
-from .ballot import BOTTOM, Ballot
-from .batch import Batch
+from .admission import Admission
+from .ballot import Ballot
+from .changes import Changes
 from .config import PaxosConfig
+from .delivery import Delivery
 from .election import Election
 from .heartbeats import Heartbeats
 from .learner import Learner
 from .log import Log
+from .membership import Configuration, Membership, first_members
 from .messages import (
     Accept,
     Accepted,
@@ -38,19 +41,21 @@ from .messages import (
     Rejoined,
     SnapshotChunk,
     SnapshotRequest,
+    TimeoutNow,
 )
 from .outbox import Outbox
 from .proposer import Proposer
 from .reads import Reads
 from .ready import Ready, Recovered
+from .reconfiguration import Reconfiguration
 from .roles import TRANSITIONS, Event, NotLeader, Role
 from .timing import Timing
 
-_DELIVER_BYTES = 1 << 20
-"""Chosen batches that one Ready hands out: a bound, so that applying them cannot hold the owner."""
+_QUESTIONS = (PreVote, CatchUp, SnapshotRequest)
+"""What a node may ask that has missed its removal."""
 
 
-class PaxosNode:
+class PaxosNode(Reconfiguration):
     """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
 
     def __init__(
@@ -60,20 +65,38 @@ class PaxosNode:
         self._now = now
         self._outbox = Outbox(config.node)
         self._timing = timing = Timing(config, now)
+        membership = recovered.membership or first_members(config.members)
+        self._members = Configuration(config.node, membership, recovered.membership_slot)
+        self._members_batch = 0
+        if recovered.membership is None and recovered.voting:
+            self._outbox.record_membership(0, membership)
         self._log = Log(recovered.entries, recovered.chosen_through, recovered.compacted_through)
-        self._acceptor = Acceptor(config, recovered, self._log, self._outbox, now)
-        self._proposer = Proposer(config, self._log, self._acceptor, self._outbox, timing)
-        self._learner = Learner(config, self._log, self._acceptor, self._outbox, rng, timing)
+        if recovered.snapshot_slot > recovered.chosen_through:
+            self._log.replace_by_snapshot(recovered.snapshot_slot)
+            self._outbox.record_compaction(recovered.snapshot_slot)
+        members, log, outbox = self._members, self._log, self._outbox
+        self._acceptor = acceptor = Acceptor(config, recovered, log, outbox, now)
+        self._proposer = Proposer(config, members, log, acceptor, outbox, timing)
+        self._learner = Learner(config, members, log, acceptor, outbox, rng, timing)
         self._election = Election(
-            config, recovered.promised, self._outbox, rng, timing, self._acceptor.grant
+            config, members, recovered.promised, outbox, rng, timing, acceptor.grant
         )
-        self._heartbeats = Heartbeats(config, self._outbox, timing)
+        self._heartbeats = Heartbeats(config, members, outbox, timing)
         self._reads = Reads(self._heartbeats)
-        self._delivered = recovered.snapshot_slot
-        self._applied = recovered.snapshot_slot
+        self._delivery = Delivery(self._log, recovered.snapshot_slot)
         self._live: tuple[int, ...] = ()
-        self._rejoin_at = now
-        self._admission: Rejoined | None = None
+        self._admission = Admission(
+            config,
+            self._members,
+            self._log,
+            self._acceptor,
+            self._proposer,
+            self._outbox,
+            now,
+        )
+        self._changes = Changes(
+            config, self._members, self._log, self._proposer, self._heartbeats, self._admission
+        )
         self.role = Role.FOLLOWING if recovered.voting else Role.LEARNING
         self.elections = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -94,15 +117,28 @@ class PaxosNode:
             SnapshotChunk: self._on_snapshot_chunk,
             Rejoin: self._on_rejoin,
             Rejoined: self._on_rejoined,
+            TimeoutNow: self._on_timeout_now,
         }
+        self._adopt_own_vote()
 
     # In -------------------------------------------------------------------------------------
 
     def receive(self, message: Message, now: float) -> None:
         """Handle one message of a peer. Repeated, late and foreign ones are harmless."""
         self._advance(now)
-        if message.sender in self.config.peers:
+        if self._hears(message):
             self._handlers[type(message)](message)
+            self._adopt_change()
+
+    def _hears(self, message: Message) -> bool:
+        """Strangers are not answered. But who has no vote yet may not know the members, and who was
+        removed may not know that, and asks."""
+        sender = message.sender
+        return (
+            sender in self._members.peers
+            or (self.role is Role.LEARNING and sender != self.config.node)
+            or (sender in self._members.membership.removed and isinstance(message, _QUESTIONS))
+        )
 
     def peer_gone(self, peer: int, now: float) -> None:
         """The connection of ``peer`` has ended, and everything that it sent on it was received: it
@@ -115,10 +151,11 @@ class PaxosNode:
         ``awaited``: a peer waits for it, so the peers are told at once that it is chosen.
 
         Without an error the outcome is still open until the command comes back in
-        ``Ready.chosen``: when leadership is lost it is unknown, never failed.
+        ``Ready.chosen``: when leadership is lost it is unknown, never failed. What comes while a
+        ballot is prepared waits for it.
         """
         self._advance(now)
-        if self.role is not Role.LEADING:
+        if not self.admits:
             raise NotLeader(self.leader)
         self._proposer.enqueue(command, awaited=awaited)
 
@@ -147,10 +184,8 @@ class PaxosNode:
         elif self.role is Role.FOLLOWING:
             if self._election.tick(self._acceptor.promised, now):
                 self._prepare(Event.PRE_VOTE_WON)
-        elif now >= self._rejoin_at:
-            self._rejoin_at = now + self.config.election_timeout_s
-            for peer in self.config.peers:
-                self._outbox.send(peer, Rejoin(self.config.node, self._acceptor.incarnation))
+        else:
+            self._admission.tick(now)
 
     def persisted(self, batch: int) -> None:
         """Every ``Ready.persist`` up to number ``batch`` is durable."""
@@ -158,26 +193,28 @@ class PaxosNode:
 
     def applied(self, slot: int) -> None:
         """The owner has applied everything up to ``slot``."""
-        assert self._applied <= slot <= self._delivered
-        self._applied = slot
+        self._delivery.apply(slot)
 
     def compact(self, snapshot_slot: int) -> None:
         """A snapshot of ``snapshot_slot`` is durable here: the log behind it may go, but for a tail
         that spares slightly late peers the snapshot."""
-        assert snapshot_slot <= self._applied, "a snapshot holds what was applied"
+        assert snapshot_slot <= self._delivery.applied, "a snapshot holds what was applied"
         if snapshot_slot > self._log.compacted_through:
             through = self._log.retained_from(snapshot_slot, self.config.log_retain_bytes)
             if through > self._log.compacted_through:
                 self._log.compact(through)
                 self._outbox.record_compaction(through)
 
-    def snapshot_installed(self, slot: int) -> None:
+    def snapshot_installed(
+        self, slot: int, membership: Membership | None = None, since: int = 0
+    ) -> None:
         """The owner replaced state and stored snapshot by a peer's of ``slot`` and made that
-        durable, with the log up to ``slot`` dropped."""
+        durable, with the log up to ``slot`` dropped; it holds ``membership``, of slot ``since``."""
         self._learner.installed(slot, self._now)
         self._proposer.drop_chosen()
-        self._delivered = max(self._delivered, slot)
-        self._applied = max(self._applied, slot)
+        self._delivery.replaced(slot)
+        if membership is not None and since > self._members.since:
+            self._reconfigure(membership, since)
         self._admit_if_ready()
 
     def snapshot_rejected(self) -> None:
@@ -196,7 +233,7 @@ class PaxosNode:
         elif self.role is Role.FOLLOWING:
             deadlines.append(self._election.deadline())
         else:
-            deadlines.append(self._rejoin_at)
+            deadlines.append(self._admission.deadline())
         # A learner's fetch and the role's own timer; a role always has one.
         return min(deadline for deadline in deadlines if deadline is not None)
 
@@ -205,6 +242,7 @@ class PaxosNode:
         while own := self._outbox.take_own_messages():
             for message in own:
                 self._handlers[type(message)](message)
+                self._adopt_change()
         if self.role is Role.LEADING:
             self._proposer.flush(self._now)
             self._reads.confirm()
@@ -223,7 +261,7 @@ class PaxosNode:
             batch=batch,
             persist=persist,
             send=tuple(send),
-            chosen=self._deliver(),
+            chosen=self._delivery.take(),
             reads=tuple(reads),
             failed_reads=tuple(failed),
             role=self.role,
@@ -234,76 +272,7 @@ class PaxosNode:
 
     def has_ready(self) -> bool:
         """Whether `take_ready` would have more: a Ready may be cut to a bounded size."""
-        return self._delivered < self._log.chosen_through or self._outbox.waiting()
-
-    def _deliver(self) -> tuple[tuple[int, Batch], ...]:
-        chosen = []
-        size = 0
-        while self._delivered < self._log.chosen_through and size < _DELIVER_BYTES:
-            entry = self._log.get(self._delivered + 1)
-            assert entry is not None, "the chosen prefix has no hole"
-            chosen.append((entry.slot, entry.batch))
-            self._delivered += 1
-            size += entry.batch.size_bytes
-        return tuple(chosen)
-
-    # What the node knows ----------------------------------------------------------------------
-
-    @property
-    def leader(self) -> int | None:
-        return self.config.node if self.role is Role.LEADING else self._election.leader
-
-    @property
-    def ballot(self) -> Ballot:
-        """The highest ballot that this node has promised."""
-        return self._acceptor.promised
-
-    @property
-    def incarnation(self) -> int:
-        return self._acceptor.incarnation
-
-    @property
-    def chosen_through(self) -> int:
-        return self._log.chosen_through
-
-    @property
-    def known_through(self) -> int:
-        """The highest slot that is known to be chosen anywhere: ahead while catching up."""
-        return self._learner.known_through
-
-    @property
-    def receiving(self) -> tuple[int, int]:
-        """See Learner.receiving."""
-        return self._learner.receiving
-
-    @property
-    def log_first_slot(self) -> int:
-        return self._log.compacted_through + 1
-
-    @property
-    def log_size_bytes(self) -> int:
-        return self._log.size_bytes
-
-    @property
-    def pending(self) -> int:
-        """Commands queued at this leader for a slot."""
-        return self._proposer.pending
-
-    @property
-    def installing(self) -> bool:
-        """Whether a peer's snapshot is on its way here."""
-        return self._learner.installing
-
-    @property
-    def live(self) -> tuple[int, ...]:
-        """Members that the leader hears, as far as this node knows; () while there is no leader."""
-        if self.role is Role.LEADING:
-            return self._heartbeats.live()
-        return self._live if self.leader is not None else ()
-
-    def progress(self) -> dict[int, int]:
-        """At the leader: how far each peer said that its prefix is chosen."""
-        return dict(self._heartbeats.chosen_through) if self.role is Role.LEADING else {}
+        return self._delivery.waiting() or self._outbox.waiting()
 
     # Roles ----------------------------------------------------------------------------------
 
@@ -354,7 +323,7 @@ class PaxosNode:
 
     def _announce(self) -> None:
         commit = Commit(self.config.node, self._proposer.ballot, self._log.chosen_through)
-        for peer in self.config.peers:
+        for peer in self._members.peers:
             self._outbox.send(peer, commit)
         self._proposer.announced()
 
@@ -364,7 +333,12 @@ class PaxosNode:
     # Elections and leaders ----------------------------------------------------------------------
 
     def _on_pre_vote(self, request: PreVote) -> None:
-        if self._acceptor.voting:
+        if request.sender in self._members.membership.removed:
+            # It has missed its removal: refused, it asks for what it missed.
+            promised = self._acceptor.promised
+            reply = PreVoteReply(self.config.node, request.ballot, False, promised)
+            self._outbox.send(request.sender, reply)
+        elif self._acceptor.voting:
             leading = self.role is Role.LEADING
             self._election.on_pre_vote(request, self._acceptor.promised, leading, self._now)
 
@@ -399,7 +373,7 @@ class PaxosNode:
             if self._acceptor.voting:  # a lost disk may have promised more: it confirms nobody
                 node, sender, ballot = self.config.node, heartbeat.sender, heartbeat.ballot
                 leased = self._acceptor.grant.give(ballot.pid, heartbeat.lease_ms, self._now)
-                through = self._log.chosen_through
+                through = self._durably_chosen_through()
                 reply = HeartbeatReply(node, ballot, heartbeat.round, through, leased)
                 self._outbox.send(sender, reply)
 
@@ -424,9 +398,11 @@ class PaxosNode:
     def _on_promise(self, promise: Promise) -> None:
         if self.role is not Role.PREPARING or promise.ballot != self._proposer.ballot:
             return
-        if self._proposer.on_promise(promise):
+        promised_by_quorum = self._proposer.on_promise(promise)
+        if not self._adopt_change() and promised_by_quorum:
             self._turn(Event.PROMISED_BY_QUORUM)
             self._election.won()
+            self._admission.reports.clear()
             self._heartbeats.start(self._proposer.promised_by(), self._now)
             self._proposer.lead(self._now)
             self._begin_round()
@@ -472,41 +448,3 @@ class PaxosNode:
 
     def _on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
         self._learner.on_snapshot_chunk(chunk, self._now)
-
-    def _on_rejoin(self, rejoin: Rejoin) -> None:
-        """A peer lost its disk. Fence its old life in a ballot of its own; when that ballot has
-        committed, tell the peer from where on it may vote."""
-        if self.role is not Role.LEADING:
-            return
-        node, fence, sender = self.config.node, self._acceptor.fence, rejoin.sender
-        # A clock that was set back may have given the new life the number of an older one.
-        taken = max(fence.lowest(sender) - 1, self._proposer.life_seen(sender))
-        if rejoin.incarnation <= taken:
-            self._outbox.send(sender, Rejoined(node, BOTTOM, taken, fence.pairs()))
-        elif not self._proposer.fenced(sender, rejoin.incarnation):
-            self._acceptor.learn_fence(((sender, rejoin.incarnation),))
-            self._prepare(Event.FENCING)
-        elif self._log.chosen_through >= self._proposer.first_own_slot:
-            ballot = self._proposer.ballot.at(self._log.chosen_through + 1)
-            self._outbox.send(sender, Rejoined(node, ballot, rejoin.incarnation, fence.pairs()))
-
-    def _on_rejoined(self, answer: Rejoined) -> None:
-        if self.role is not Role.LEARNING:
-            return
-        if answer.ballot == BOTTOM:
-            if answer.incarnation >= self._acceptor.incarnation:
-                self._acceptor.renew_life(answer.incarnation + 1)
-        elif answer.incarnation == self._acceptor.incarnation and (
-            self._admission is None or answer.ballot > self._admission.ballot
-        ):
-            self._admission = answer
-            self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
-            self._admit_if_ready()
-
-    def _admit_if_ready(self) -> None:
-        admission = self._admission
-        if admission is not None and self._log.chosen_through >= admission.ballot.op_num - 1:
-            self._acceptor.admit(admission.ballot.at(0), admission.incarnations)
-            self._admission = None
-            self._turn(Event.ADMITTED)
-            self._election.stand_down()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 from .ballot import Ballot
+from .membership import Membership
 from .messages import Entry, Incarnations, Message
 from .ready import Persist
 
@@ -33,6 +34,7 @@ class Outbox:
         self._compact_through: int | None = None
         self._incarnation: int | None = None
         self._voting: bool | None = None
+        self._membership: tuple[int, Membership] | None = None
 
     # Messages -------------------------------------------------------------------------------
 
@@ -71,12 +73,22 @@ class Outbox:
     def record_life(self, incarnation: int, voting: bool) -> None:
         self._incarnation, self._voting = incarnation, voting
 
+    def record_membership(self, slot: int, membership: Membership) -> int:
+        """The number of the batch that will make it durable, and that ``slot`` is chosen. The first
+        membership (of slot 0) rides along with whatever is recorded first."""
+        self._membership = (slot, membership)
+        return self._issued + 1
+
+    def is_durable(self, batch: int) -> bool:
+        return batch <= self._durable
+
     def _has_changes(self) -> bool:
         return bool(
             self._entries
             or self._promised is not None
             or self._compact_through is not None
             or self._incarnation is not None
+            or (self._membership is not None and self._membership[0] > 0)
         )
 
     # Draining -------------------------------------------------------------------------------
@@ -95,6 +107,7 @@ class Outbox:
             compact_through=self._compact_through,
             incarnation=self._incarnation,
             voting=self._voting,
+            membership=self._membership,
         )
         self._clear_changes()
         if self._gated:

@@ -15,6 +15,7 @@ from .ballot import BOTTOM, Ballot
 from .batch import Batch
 from .config import PaxosConfig
 from .log import Log
+from .membership import Configuration, Membership
 from .messages import Accept, Accepted, Entry, Prepare, Promise
 from .outbox import Outbox
 from .quorum import is_quorum
@@ -36,9 +37,18 @@ class _Proposal:
 
 class Proposer:
     def __init__(
-        self, config: PaxosConfig, log: Log, acceptor: Acceptor, outbox: Outbox, timing: Timing
+        self,
+        config: PaxosConfig,
+        members: Configuration,
+        log: Log,
+        acceptor: Acceptor,
+        outbox: Outbox,
+        timing: Timing,
     ) -> None:
         self._config = config
+        self._members = members
+        self._voters: tuple[int, ...] = ()  # in whom this ballot counts its votes
+        self._peers: tuple[int, ...] = ()  # the others of them
         self._timing = timing
         self._log = log
         self._acceptor = acceptor
@@ -59,6 +69,8 @@ class Proposer:
         self._proposed_at = 0.0
         self.next_slot = 0
         self.first_own_slot = 0
+        self.stopped = False
+        """A change of members is among this ballot's proposals: nothing may follow it."""
         self._announced_through = 0
         self._awaited_through = 0
         self._announce_at: float | None = None
@@ -69,13 +81,15 @@ class Proposer:
         """Open ``ballot`` for every slot that is not known chosen here. Its own promise comes
         first, so that the ballot can never be used again after a restart."""
         assert ballot > self._acceptor.promised
-        self._forget()
+        self._forget_ballot()
+        self._voters = self._members.voters
+        self._peers = tuple(voter for voter in self._voters if voter != self._config.node)
         self.ballot = ballot.at(self._log.chosen_through + 1)
         self._fence = dict(self._acceptor.fence.pairs())
         first = self.ballot.op_num
-        self._next_chunk = dict.fromkeys(self._config.members, first)
+        self._next_chunk = dict.fromkeys(self._voters, first)
         self._acceptor.on_prepare(self._prepare_from(first), now)
-        for peer in self._config.peers:
+        for peer in self._peers:
             self._outbox.send_durable(peer, self._prepare_from(first))
         self._prepare_at = now + self._timing.resend_s
 
@@ -105,7 +119,7 @@ class Proposer:
         self._next_chunk[sender] = promise.next_slot
         if promise.next_slot is not None:
             self._outbox.send(sender, self._prepare_from(promise.next_slot))
-        return is_quorum(self.promised_by(), self._config.members)
+        return is_quorum(self.promised_by(), self._voters)
 
     def _honour_fence(self, promise: Promise) -> None:
         """A promiser may know of a life that has ended: what that life promised counts no more."""
@@ -143,18 +157,23 @@ class Proposer:
 
     def lead(self, now: float) -> None:
         """Phase 1 is complete: finish what was open, fill the holes, and mark the ballot with a
-        no-op of its own, which read barriers wait for."""
+        no-op of its own, which read barriers wait for. Where a change of members is found, that is
+        the ballot's last proposal, and the no-op is the next ballot's."""
         self._prepare_at = None
         self._drop_recovered()
         first = self._log.chosen_through + 1
         last = max(self._recovered, default=first - 1)
-        batches = [
-            self._recovered[slot].batch if slot in self._recovered else self._noop(now)
-            for slot in range(first, last + 1)
-        ]
-        batches.append(self._noop(now))
+        batches = []
+        for slot in range(first, last + 1):
+            batches.append(
+                self._recovered[slot].batch if slot in self._recovered else self._noop(now)
+            )
+            if batches[-1].is_change:
+                break  # what was found beyond it is for the next ballot to recover
+        else:
+            batches.append(self._noop(now))
         self.next_slot = first
-        self.first_own_slot = last + 1
+        self.first_own_slot = first + len(batches) - (not batches[-1].is_change)
         self._recovered = {}
         self._next_chunk = {}
         self._announced_through = 0
@@ -192,13 +211,17 @@ class Proposer:
         if not self._pending or (self._may_fill() and now < self._proposed_at + self._linger_s):
             return
         batches: list[Batch] = []
-        while self._pending and len(self._window) + len(batches) < self._config.pipeline_slots:
+        while self._pending and self._has_slot(len(batches)):
             batches.append(Batch.pack(self._time_ms(now), self._take_commands()))
         if batches:
             self._propose(batches, now)
             if self._pending_awaited:
                 self._awaited_through = self.next_slot - 1
                 self._pending_awaited = bool(self._pending)
+
+    def _has_slot(self, more: int = 0) -> bool:
+        """Whether another slot may be opened, besides ``more``."""
+        return not self.stopped and len(self._window) + more < self._config.pipeline_slots
 
     def _may_fill(self) -> bool:
         """Whether a slot is open, and what is queued would not fill another one."""
@@ -207,6 +230,17 @@ class Proposer:
             and len(self._pending) < self._config.max_batch_commands
             and self._pending_bytes < self._config.max_batch_bytes
         )
+
+    def change(self, membership: Membership, now: float) -> None:
+        """Propose ``membership`` in the next slot, and nothing after it in this ballot."""
+        assert not self.stopped, "one change at a time"
+        self._propose([Batch.change(self._time_ms(now), membership)], now)
+
+    def take_pending(self) -> list[bytes]:
+        """The commands that wait for a slot; they wait no more."""
+        pending, self._pending, self._pending_bytes = list(self._pending), deque(), 0
+        self._pending_awaited = False
+        return pending
 
     def _take_commands(self) -> list[bytes]:
         commands: list[bytes] = []
@@ -225,12 +259,13 @@ class Proposer:
             self._window[self.next_slot] = _Proposal(batch, now)
             self.next_slot += 1
         self._proposed_at = now
+        self.stopped = batches[-1].is_change
         first = self.next_slot - len(batches)
         self.announced()
         for accept in self._accepts(first, batches):
             accepted = self._acceptor.on_accept(accept)
             assert accepted, "a leader whose acceptor has promised higher has stepped down"
-            for peer in self._config.peers:
+            for peer in self._peers:
                 self._outbox.send(peer, accept)
 
     def _accepts(self, first: int, batches: list[Batch]) -> list[Accept]:
@@ -262,7 +297,7 @@ class Proposer:
                 proposal.voters.add(accepted.sender)
         through = self._log.chosen_through
         while (head := self._window.get(through + 1)) is not None and is_quorum(
-            head.voters, self._config.members
+            head.voters, self._voters
         ):
             del self._window[through + 1]
             through += 1
@@ -298,7 +333,7 @@ class Proposer:
         if self._prepare_at is not None:
             return self._prepare_at
         deadlines = [proposal.sent_at + self._timing.resend_s for proposal in self._window.values()]
-        if self._pending and len(self._window) < self._config.pipeline_slots:
+        if self._pending and self._has_slot():
             deadlines.append(self._proposed_at + self._linger_s)
         if self._announce_at is not None:
             deadlines.append(self._announce_at)
@@ -308,7 +343,7 @@ class Proposer:
         """Send again what has not been answered."""
         if self._prepare_at is not None:
             if now >= self._prepare_at:
-                for peer in self._config.peers:
+                for peer in self._peers:
                     chunk = self._next_chunk.get(peer)
                     if chunk is not None:
                         self._outbox.send_durable(peer, self._prepare_from(chunk))
@@ -319,20 +354,19 @@ class Proposer:
                 continue
             proposal.sent_at = now
             accept = self._accept(slot, [proposal.batch])
-            for peer in self._config.peers:
+            for peer in self._peers:
                 if peer not in proposal.voters:
                     self._outbox.send(peer, accept)
 
     def stop(self) -> None:
         """Lead no more. What was proposed may still be chosen: its outcome is unknown here."""
-        self._forget()
+        self._forget_ballot()
+        self.take_pending()
 
-    def _forget(self) -> None:
+    def _forget_ballot(self) -> None:
         self._next_chunk = {}
         self._recovered = {}
         self._prepare_at = None
         self._window = {}
-        self._pending = deque()
-        self._pending_bytes = 0
-        self._pending_awaited = False
         self._announce_at = None
+        self.stopped = False

@@ -8,8 +8,10 @@ with the loss of a disk.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from .messages import Incarnations
+if TYPE_CHECKING:
+    from .messages import Incarnations
 
 
 def majority(member_count: int) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .ballot import BOTTOM, Ballot
 from .batch import Batch
+from .membership import Membership
 from .messages import Entry, Incarnations, Message
 from .roles import Role
 
@@ -18,6 +19,7 @@ class Recovered:
     ``voting`` is False for a replica that lost its disk and must not vote under its old identity.
     ``snapshot_slot`` is 0 where there is none; ``entries`` are in slot order, all above
     ``compacted_through``; ``chosen_through`` may lag behind what was really chosen, never lead.
+    ``membership`` is the one that ``membership_slot`` chose (0: the first; None: the config's).
     """
 
     incarnation: int
@@ -28,6 +30,8 @@ class Recovered:
     chosen_through: int = 0
     compacted_through: int = 0
     snapshot_slot: int = 0
+    membership: Membership | None = None
+    membership_slot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class Persist:
     """One batch of changes to the acceptor's durable state, all or nothing.
 
     ``None`` and ``()`` mean unchanged. An entry replaces what its slot held. ``compact_through``
-    drops every entry up to that slot; a durable snapshot must cover them.
+    drops every entry up to that slot; a durable snapshot must cover them. ``membership`` is that
+    of the slots above the one that it names, which is chosen.
     """
 
     promised: Ballot | None = None
@@ -45,6 +50,7 @@ class Persist:
     compact_through: int | None = None
     incarnation: int | None = None
     voting: bool | None = None
+    membership: tuple[int, Membership] | None = None
 
 
 @dataclass(frozen=True, slots=True)

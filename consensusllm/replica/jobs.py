@@ -15,6 +15,8 @@ from consensusllm.paxos.messages import Compacted, SnapshotChunk
 from consensusllm.paxos.ready import Install, Persist, SnapshotRead
 from consensusllm.storage.port import Damaged, Disk, SnapshotInfo
 
+from .members import from_extra
+
 READ_BYTES = 256 << 10
 
 
@@ -71,6 +73,7 @@ class StageSnapshot:
             return
         try:
             self.machine = restore(snapshot_chunks(disk, install.slot), self._limits)
+            from_extra(self.machine.extra)
         except MalformedSnapshot as error:
             # Its digest is right, so a peer wrote it so: no repetition helps.
             raise Damaged(f"the snapshot of slot {install.slot} cannot be read: {error}") from None

@@ -6,6 +6,7 @@ may have voted with what is lost (Paxos Made Live, 5.1). A cluster of one has no
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -15,6 +16,7 @@ from consensusllm.paxos.ready import Recovered
 from consensusllm.storage.port import Damaged, Disk, NotFormatted, StorageError
 
 from .jobs import snapshot_chunks
+from .members import from_extra
 
 log = structlog.get_logger()
 
@@ -85,6 +87,10 @@ def _load(disk: Disk, limits: Limits) -> tuple[Recovered, Machine]:
     if recovered.snapshot_slot == 0:
         return recovered, Machine(limits)
     try:
-        return recovered, restore(snapshot_chunks(disk, recovered.snapshot_slot), limits)
+        machine = restore(snapshot_chunks(disk, recovered.snapshot_slot), limits)
+        membership, since = from_extra(machine.extra)
     except MalformedSnapshot as error:
         raise Damaged(f"the snapshot of slot {recovered.snapshot_slot}: {error}") from None
+    if recovered.membership is None or since > recovered.membership_slot:
+        recovered = replace(recovered, membership=membership, membership_slot=since)
+    return recovered, machine

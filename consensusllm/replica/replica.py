@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -26,6 +26,8 @@ from consensusllm.conversations.commands import (
 from consensusllm.paxos import (
     Ballot,
     Batch,
+    Change,
+    ChangeProgress,
     NotLeader,
     Overloaded,
     PaxosConfig,
@@ -34,6 +36,7 @@ from consensusllm.paxos import (
     Ready,
     Recovered,
     Role,
+    in_parts,
 )
 from consensusllm.paxos.messages import (
     Compacted,
@@ -48,6 +51,7 @@ from consensusllm.wire.commands import decode_command
 from consensusllm.wire.errors import MalformedMessage
 
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
+from .members import from_extra, to_extra
 from .outcomes import Failure
 from .progress import Progress, progress
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
@@ -97,6 +101,9 @@ class Replica:
         self.snapshot_slot = recovered.snapshot_slot
         self.on_applied: Callable[[], None] = lambda: None
         self._paxos = PaxosNode(config.paxos, recovered, rng, now)
+        self.members = self._paxos.membership
+        """The members as of the applied state, which slot ``members_since`` chose."""
+        self.members_since = self._paxos.membership_slot
         self._now = now
         self._requests = Requests(config.paxos.max_pending_commands, config.paxos.max_pending_bytes)
         self._messages: list[tuple[int, Message]] = []
@@ -163,6 +170,11 @@ class Replica:
             self._requests.reads[self._gathering.token] = self._gathering
         self._gathering.deadline = max(self._gathering.deadline, deadline)
         self._gathering.resolve.append(resolve)
+
+    def change(self, change: Change, now: float) -> ChangeProgress:
+        """See PaxosNode.change. Raises NotLeader, ChangeRefused."""
+        self._now = now
+        return self._paxos.change(change, now)
 
     def tick(self, now: float) -> None:
         self._now = now
@@ -296,7 +308,7 @@ class Replica:
     def _flush_forwards(self) -> None:
         forwards, self._forwards = self._forwards, {}
         for leader, commands in forwards.items():
-            for part in _parts(commands, self.config.paxos.chunk_bytes):
+            for part in in_parts(commands, self.config.paxos.chunk_bytes):
                 number = next(self._numbers)
                 self._messages.append((leader, Forward(self.node, number, part)))
                 decoded = [self._requests.decoded(command) for command in part]
@@ -308,7 +320,7 @@ class Replica:
 
     def _on_forward(self, forward: Forward) -> None:
         """Propose all of it or nothing."""
-        if self._paxos.role is not Role.LEADING:
+        if not self._paxos.admits:
             self._refuse_forward(forward, self._paxos.leader, overloaded=False)
         elif not self._paxos.has_room(forward.commands):
             self._refuse_forward(forward, self.node, overloaded=True)
@@ -418,6 +430,10 @@ class Replica:
 
     def _apply(self, slot: int, batch: Batch) -> None:
         time_ms, packed = batch.unpack()
+        if batch.is_change:
+            packed = ()
+            if slot > self.members_since:
+                self.members, self.members_since = batch.membership(), slot
         awaited = len(self._requests) > 0
         commands = [*map(self._decode if awaited else _decode, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
@@ -438,7 +454,8 @@ class Replica:
             self._bytes_since_snapshot >= self.config.snapshot_every_bytes
             or slots >= self.config.snapshot_every_slots
         )
-        if due and self._taking is None and not self._paxos.installing:
+        members_known = self.machine.applied_slot >= self.members_since
+        if due and members_known and self._taking is None and not self._paxos.installing:
             self.take_snapshot()
 
     def take_snapshot(self) -> None:
@@ -446,7 +463,7 @@ class Replica:
         assert self._taking is None
         self._bytes_since_snapshot = 0
         slot = self.machine.applied_slot
-        members = {"members": list(self.config.paxos.members)}
+        members = to_extra(self.members, self.members_since)
         encoding = Encoding(self.machine.freeze(members))
         self._taking = TakeSnapshot(slot, encoding, self._snapshot_step)
 
@@ -478,7 +495,10 @@ class Replica:
             self.machine = stage.machine
             self._bytes_since_snapshot = 0
         self.snapshot_slot = slot
-        self._paxos.snapshot_installed(slot)
+        membership, since = from_extra(stage.machine.extra)
+        if since > self.members_since:
+            self.members, self.members_since = membership, since
+        self._paxos.snapshot_installed(slot, membership, since)
         self._serve_reads()
         self.on_applied()
 
@@ -488,17 +508,3 @@ def _decode(command: bytes) -> SessionCommand | None:
         return decode_command(command)
     except MalformedMessage:
         return None
-
-
-def _parts(commands: list[bytes], size_bytes: int) -> Iterator[tuple[bytes, ...]]:
-    """``commands`` in order, in parts of about ``size_bytes``, at least one command in each."""
-    part: list[bytes] = []
-    size = 0
-    for command in commands:
-        if part and size + len(command) > size_bytes:
-            yield tuple(part)
-            part, size = [], 0
-        part.append(command)
-        size += len(command)
-    if part:
-        yield tuple(part)

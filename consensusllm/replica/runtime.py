@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from consensusllm.conversations.commands import Reply, SessionCommand
-from consensusllm.paxos import Role
+from consensusllm.paxos import Change, ChangeProgress, Membership, NotLeader, Role
 from consensusllm.paxos.messages import Message
 from consensusllm.storage.port import Disk
 from consensusllm.transport.port import GONE, Envelope, Transport
@@ -72,6 +72,9 @@ class Runtime:
         self._tasks: list[asyncio.Task[None]] = []
         self._malformed = 0
         self._told: tuple[Role, int | None] | None = None
+        self.on_members: Callable[[Membership], None] = lambda membership: None
+        """Called with the members in force, at the start and after every change of them."""
+        self._met: Membership | None = None
 
     def clock(self) -> float:
         """The clock of every ``now`` and ``deadline`` here: the loop's, in seconds, monotonic."""
@@ -116,6 +119,13 @@ class Runtime:
         now = self.clock()
         self._guarded(lambda: self.replica.read(now + timeout_s, resolve, now))
         self._schedule()
+
+    def change(self, change: Change) -> ChangeProgress:
+        """See Replica.change. Raises NotLeader, ChangeRefused."""
+        if self._closed:
+            raise NotLeader(None)
+        self._schedule()
+        return self.replica.change(change, self.clock())
 
     # The pump -------------------------------------------------------------------------------
 
@@ -167,6 +177,9 @@ class Runtime:
             self._next_job()
         self._arm_timer()
         self._tell_role()
+        if self.replica.paxos.membership is not self._met:
+            self._met = self.replica.paxos.membership
+            self.on_members(self._met)
         if self.replica.unfinished:
             self._schedule()
 

@@ -184,7 +184,7 @@ class Requests:
         """Complete a query with its plan: one candidate for each node that is alive."""
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
         replica = self._runtime.replica
-        nodes = replica.paxos.live or replica.config.paxos.members
+        nodes = replica.paxos.live or replica.paxos.membership.voters
         plan = tuple(PlannedCandidate(node, node) for node in nodes)
         deadline_ms = ask.deadline_ms or self._default_deadline_ms
         operation: Operation

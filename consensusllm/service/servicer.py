@@ -15,6 +15,7 @@ from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
 
+from .changes import step
 from .pipeline import PipelineStream, Requests, TooManyAtOnce
 from .status import Facts, status
 from .watch import NoSuchTurn, watch
@@ -68,6 +69,10 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
                 await asyncio.gather(task, return_exceptions=True)
         finally:
             self._streams.discard(task)
+
+    async def Change(self, request: pb.ChangeRequest, context: Any) -> pb.ChangeReply:
+        await self._check(context)
+        return step(self._runtime, request, self._facts.addresses)
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchEvent]:
         await self._check(context)

@@ -29,6 +29,8 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
     paxos, machine = replica.paxos, replica.machine
     counts = machine.counts()
     live, connected, progress = paxos.live, runtime.transport.connected(), paxos.progress()
+    membership = paxos.membership
+    removed = facts.node in membership.removed
     progress[facts.node] = paxos.chosen_through
     members = [
         pb.MemberStatus(
@@ -37,6 +39,7 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
             live=node in live or node == facts.node,
             chosen_through=progress.get(node, 0),
             connected=node in connected or node == facts.node,
+            voting=node in membership.voters,
             queued_bytes=0 if node == facts.node else runtime.transport.queued_bytes(node),
         )
         for node, address in sorted(facts.addresses.items())
@@ -46,7 +49,7 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
         cluster_id=facts.cluster_id,
         node=facts.node,
         incarnation=paxos.incarnation,
-        role=paxos.role.value,
+        role="removed" if removed else paxos.role.value,
         leader=paxos.leader or 0,
         ballot_seq_num=ballot.seq_num,
         ballot_pid=ballot.pid,

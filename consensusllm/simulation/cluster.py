@@ -25,11 +25,12 @@ from consensusllm.paxos.messages import (
 from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
-from .faults import LEADER, Fault
+from .faults import FAMILIES, LEADER, Fault
 from .invariants import Invariants
 from .models import Mood
 from .network import CLIENTS, Network
 from .node import Life, Node
+from .operator import Operator
 from .trace import Trace
 from .virtual_loop import VirtualLoop
 
@@ -54,15 +55,16 @@ DRIFT_MAX = 0.5
 
 
 class Cluster:
-    """``members`` are the node ids, from 1. Small logs and chunks, so that snapshots, compaction
-    and transfers in pieces happen all the time."""
+    """``first_members`` are the node ids at first, from 1, and ``nodes`` those of the moment,
+    whether or not they are members yet, or still. Small logs and chunks, so that snapshots,
+    compaction and transfers in pieces happen all the time."""
 
     def __init__(self, loop: VirtualLoop, seed: str, nodes: int, trace: Trace) -> None:
         self.loop = loop
         self.trace = trace
         self.figures: Counter[str] = Counter()
-        self.members = tuple(range(1, nodes + 1))
-        self.invariants = Invariants(self.members, LIMITS)
+        self.first_members = tuple(range(1, nodes + 1))
+        self.invariants = Invariants(self.first_members, LIMITS)
         self.network = Network(loop, Random(f"{seed}/network"), self.figures)
         self.network.weather.delay_s = Random(f"{seed}/distance").choice(DELAYS_S)
         if Random(f"{seed}/wide area").random() < 1 / 8:
@@ -78,16 +80,42 @@ class Cluster:
         self._pipeline_slots = rng.choice((1, 8, 8))
         self._lease_s = Random(f"{seed}/leader lease").choice((0.0, 0.35))
         self._linger_s = Random(f"{seed}/linger").choice((0.0, 0.005))
-        self.nodes = {n: Node(self, n, Random(f"{seed}/node {n}")) for n in self.members}
+        self._seed = seed
+        self.nodes: dict[int, Node] = {}
+        for node in self.first_members:
+            self._new_node(node)
+        self.operator = Operator(self, Random(f"{seed}/operator"))
         self._undo: dict[Callable[[], None], None] = {}
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off
         self.echo: Callable[[int, Life, Message], None] | None = None
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Who may be asked, and may come to harm."""
+        return tuple(self.nodes)
+
+    def _new_node(self, node: int) -> None:
+        self.nodes[node] = Node(self, node, Random(f"{self._seed}/node {node}"))
+
+    def install(self, node: int) -> None:
+        """A new machine, which is no member yet."""
+        self._new_node(node)
+        self.nodes[node].start()
+        self.trace.add(node, "installed")
+
+    def retire(self, node: int) -> None:
+        """The machine is taken away for ever."""
+        gone = self.nodes.pop(node, None)
+        if gone is not None:
+            gone.retired = True
+            gone.crash()
+            self.trace.add(node, "retired")
 
     def replica_config(self, node: Node) -> ReplicaConfig:
         return ReplicaConfig(
             paxos=PaxosConfig(
                 node=node.number,
-                members=self.members,
+                members=self.first_members,
                 epoch_ms=node.clock.epoch_ms(),
                 leader_lease_s=self._lease_s,
                 clock_drift=DRIFT_MAX,
@@ -106,10 +134,10 @@ class Cluster:
         )
 
     def life(self, node: int) -> Life | None:
-        return self.nodes[node].life
+        return self.nodes[node].life if node in self.nodes else None
 
     def deliver(self, dst: int, message: Message) -> None:
-        life = self.nodes[dst].life
+        life = self.life(dst)
         if life is not None:
             self.trace.add(dst, f"<- {message.sender}", message)
             life.receive(message)
@@ -117,7 +145,7 @@ class Cluster:
                 self.echo(dst, life, message)
 
     def deliver_live(self, envelope: Envelope) -> None:
-        life = self.nodes[envelope.dst].life
+        life = self.life(envelope.dst)
         if life is not None:
             life.receive_live(envelope)
 
@@ -139,12 +167,23 @@ class Cluster:
 
     def leader(self) -> int | None:
         """Who leads in the highest ballot."""
+        life = self.leading()
+        return life.replica.node if life is not None else None
+
+    def leading(self) -> Life | None:
+        """The process that leads in the highest ballot."""
         lives = [node.life for node in self.nodes.values() if node.life is not None]
-        leading = [life.replica for life in lives if life.replica.role is Role.LEADING]
-        return max(leading, key=lambda each: each.ballot).node if leading else None
+        leading = [life for life in lives if life.replica.role is Role.LEADING]
+        return max(leading, key=lambda each: each.replica.ballot) if leading else None
+
+    def voters(self) -> tuple[int, ...]:
+        """The members that vote, by the newest change that was applied anywhere."""
+        return self.invariants.voters
 
     def unsettled(self) -> str:
         """What is still to come before the cluster is whole and quiet; "" where it is so."""
+        if not self.operator.restored:
+            return f"the members are {self.voters()}"
         lives = {number: node.life for number, node in self.nodes.items()}
         for number, life in lives.items():
             if life is None:
@@ -173,16 +212,24 @@ class Cluster:
 
     # Harm ---------------------------------------------------------------------------------------
 
+    def harmed(self) -> set[int]:
+        """Whose data is lost, or who is cut off. One that never had a vote has none to lose."""
+        lost = {n for n, each in self.nodes.items() if each.disk.has_voted and not each.disk.intact}
+        return lost | self._lasting.keys()
+
     def may_damage(self, node: int) -> bool:
-        """Whether a majority would still have data and links: what the protocol asks for."""
-        harmed = {number for number, each in self.nodes.items() if not each.disk.intact}
-        harmed.update(self._lasting)
-        return len(harmed | {node}) <= (len(self.members) - 1) // 2
+        """Whether a majority would still have data and links: what the protocol asks for; also of
+        one member less, where the members may be changing."""
+        size = len(self.voters()) - (not self.operator.restored)
+        return len(self.harmed() | {node}) <= (size - 1) // 2
 
     def inflict(self, fault: Fault) -> None:
         number = fault.node
         if number == LEADER:
             number = self.leader() or self.members[0]
+        if number and number not in self.nodes and fault.kind not in FAMILIES["membership"]:
+            self.trace.add(0, "spared", fault)
+            return
         done = _INFLICT[fault.kind](self, fault, number)
         if done is False:
             self.trace.add(0, "spared", fault)
@@ -450,6 +497,10 @@ def _mood(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
     return inflict
 
 
+def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    return None if cluster.operator.begin(fault) else False
+
+
 _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "lose": _weather("loss", 0.6),
     "duplicate": _weather("duplicate", 0.6),
@@ -478,4 +529,5 @@ _INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "linger": _linger,
     "slow models": _mood("slowness", 30.0),
     "failing models": _mood("failing", 0.9),
+    **dict.fromkeys(FAMILIES["membership"], _operate),
 }

@@ -126,6 +126,11 @@ class SimulatedDisk:
         )
 
     @property
+    def has_voted(self) -> bool:
+        """Whether it ever was the disk of a member that votes."""
+        return self._invariants.may_vote(self._node)
+
+    @property
     def intact(self) -> bool:
         """Whether a node that starts from this may vote at once."""
         state = self.platter.hard_state

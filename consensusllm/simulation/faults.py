@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "loss": ("rot", "lost disk"),
     "clock": ("jump", "drift", "linger"),
     "model": ("slow models", "failing models"),
+    "membership": ("add node", "remove node", "replace node", "transfer"),
 }
 """What can be asked for by name, and the kinds of fault that each family has."""
 

@@ -27,9 +27,9 @@ from consensusllm.conversations.commands import (
     SessionCommand,
 )
 from consensusllm.conversations.records import Candidate, TurnId
-from consensusllm.paxos import BOTTOM, Ballot, Batch, Persist
+from consensusllm.paxos import BOTTOM, Ballot, Batch, Membership, Persist, first_members
 from consensusllm.paxos.messages import Accept, Accepted, Entry, Message, Nack, Prepare, Promise
-from consensusllm.paxos.quorum import majority
+from consensusllm.paxos.quorum import is_quorum
 from consensusllm.replica.replica import Replica
 from consensusllm.storage import MemoryPlatter
 from consensusllm.wire.commands import decode_command
@@ -117,7 +117,9 @@ class ReferenceKeys:
 
 class Invariants:
     def __init__(self, members: Sequence[int], limits: Limits) -> None:
-        self._majority = majority(len(members))
+        self._configurations = [(0, first_members(tuple(members)))]  # (slot that chose it, it)
+        self._may_vote = set(members)
+        self._left: set[int] = set()
         self._limits = limits
         self._floor = 0  # everything up to here is settled and forgotten
         self.frontier = 0
@@ -211,13 +213,55 @@ class Invariants:
                 "one value a ballot", f"two values at {entry.ballot} in slot {entry.slot}"
             )
         vote.nodes.add(node)
-        if len(vote.nodes) >= self._majority:
-            chosen = self._majority_value.setdefault(entry.slot, entry.batch)
-            if chosen != entry.batch:
-                raise Violation(
-                    "one chosen value a slot",
-                    f"majorities hold two values in slot {entry.slot}, the later at {entry.ballot}",
-                )
+        if entry.slot <= self.frontier + 1:
+            self._judge(entry.slot)
+
+    def _judge(self, slot: int) -> None:
+        """Whether a value is chosen in ``slot``, by the members of that slot: they are known when
+        every slot below is."""
+        voters = self._members_of(slot).voters
+        for (seq_num, pid), vote in self._votes.get(slot, {}).items():
+            if is_quorum(vote.nodes, voters):
+                chosen = self._majority_value.setdefault(slot, vote.batch)
+                if chosen != vote.batch:
+                    raise Violation(
+                        "one chosen value a slot",
+                        f"majorities hold two values in slot {slot}, one at <{seq_num},{pid}>",
+                    )
+
+    # Members ----------------------------------------------------------------------------------
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        """The members that vote, by the newest change that was applied."""
+        return self._configurations[-1][1].voters
+
+    def may_vote(self, node: int) -> bool:
+        """Whether a change that was applied ever made it a member that votes."""
+        return node in self._may_vote
+
+    def _members_of(self, slot: int) -> Membership:
+        return next(held for since, held in reversed(self._configurations) if since < slot)
+
+    def _change_members(self, slot: int, after: Membership) -> None:
+        before = self._configurations[-1][1]
+        steps = {*before.members} ^ {*after.members}
+        if len({each.node for each in steps}) != 1:
+            raise Violation("one change at a time", f"slot {slot}: {before}, then {after}")
+        ids = {each.node for each in after.members}
+        if ids & self._left:
+            raise Violation("an id is never used again", f"slot {slot}: {sorted(ids & self._left)}")
+        self._left |= {each.node for each in before.members} - ids
+        self._may_vote |= set(after.voters)
+        self._configurations.append((slot, after))
+
+    def has_members(self, node: int, slot: int, members: Membership, since: int) -> None:
+        """What ``node`` takes for the members after it has applied ``slot``."""
+        expected = self._members_of(slot + 1)
+        if since <= slot and members != expected:
+            raise Violation(
+                "applied prefixes agree", f"after slot {slot} node {node} has {members}: {expected}"
+            )
 
     # Messages ---------------------------------------------------------------------------------
 
@@ -257,6 +301,8 @@ class Invariants:
                     raise Violation("one value a ballot", f"two proposals at {ballot} in {slot}")
 
     def _check_voter(self, node: int, platter: MemoryPlatter, message: Message) -> None:
+        if node not in self._may_vote:
+            raise Violation("no vote before it is a member", f"node {node} sends {message}")
         if platter.hard_state is not None and not platter.hard_state.voting:
             raise Violation(
                 "no vote after a lost disk", f"node {node} has not caught up and sends {message}"
@@ -292,8 +338,11 @@ class Invariants:
             )
         self.frontier = slot
         self._log[slot] = batch
+        if batch.is_change:
+            self._change_members(slot, batch.membership())
+        self._judge(slot + 1)
         keys: dict[str, None] = {}
-        for packed in batch.unpack()[1]:
+        for packed in batch.commands:
             command = decode_command(packed)
             if self._reference.takes_effect(command):
                 self._effective[command.session, command.sequence] = slot

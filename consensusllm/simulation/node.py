@@ -18,7 +18,7 @@ from consensusllm.conversations.commands import Reply, SessionCommand
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND, LiveText
 from consensusllm.council.port import Delta
-from consensusllm.paxos import Batch, Role
+from consensusllm.paxos import Batch, Change, Role
 from consensusllm.paxos.messages import Message
 from consensusllm.replica.jobs import Job
 from consensusllm.replica.local import LocalReplica
@@ -32,6 +32,7 @@ from consensusllm.wire.peer import decode_message, encode_message, kind_of
 from .disk import Crash, SimulatedDisk
 from .invariants import Violation
 from .models import SimulatedModel
+from .operator import Answer, answered
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -91,10 +92,11 @@ class Node:
         self.lives = 0
         self.life: Life | None = None
         self.paused = False
+        self.retired = False
 
     def start(self) -> None:
         """Begin a life, if none is under way. One that does not get far is tried again."""
-        if self.life is not None:
+        if self.life is not None or self.retired:
             return
         self.lives += 1
         self.cluster.figures["starts"] += 1
@@ -146,6 +148,7 @@ class _Watched(Replica):
     def _apply(self, slot: int, batch: Batch) -> None:
         super()._apply(slot, batch)
         self._invariants.applied(self.node, slot, batch, self.machine)
+        self._invariants.has_members(self.node, slot, self.members, self.members_since)
 
     def take_snapshot(self) -> None:
         self._invariants.hashed(self.node, self.machine)
@@ -180,7 +183,10 @@ class Life:
         self._clock = node.clock
         config = cluster.replica_config(node)
         self._disk, recovered, machine = open_replica(
-            node.disk, config.limits, alone=len(cluster.members) == 1, bootstrap=self.number == 1
+            node.disk,
+            config.limits,
+            alone=cluster.voters() == (node.number,),
+            bootstrap=self.number == 1 and node.number in cluster.first_members,
         )
         cluster.invariants.loaded(node.number, node.disk.platter)
         self._watch(machine)
@@ -257,6 +263,14 @@ class Life:
         def enter() -> None:
             now = self._clock.now()
             self.replica.read(now + timeout_s, self._alive(resolve), now)
+
+        self._enter(enter)
+
+    def change(self, change: Change, answer: Callable[[Answer], None]) -> None:
+        """Take a step towards ``change`` if this node leads, and say how far it is."""
+
+        def enter() -> None:
+            answer(answered(lambda: self.replica.change(change, self._clock.now())))
 
         self._enter(enter)
 

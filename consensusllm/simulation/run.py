@@ -134,6 +134,8 @@ async def _calm(cluster: Cluster, workload: Workload) -> None:
     not keep the clients waiting; then it comes back too."""
     cluster.heal()
     workload.stopping = True
+    restoring = cluster.loop.create_task(cluster.operator.restore())
+    restoring.add_done_callback(_reraise)
     await _until_none(cluster, lambda: workload.waiting())
     cluster.reconnect()
     await _until_none(cluster, lambda: workload.waiting() or cluster.unsettled())

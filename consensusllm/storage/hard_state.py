@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from consensusllm.paxos.ballot import BOTTOM, Ballot
+from consensusllm.paxos.membership import Membership
 from consensusllm.paxos.messages import Entry, Incarnations
 from consensusllm.paxos.ready import Persist, Recovered
 
@@ -26,6 +27,8 @@ class HardState:
     incarnations: Incarnations = ()
     chosen_through: int = 0
     compacted_through: int = 0
+    membership: Membership | None = None
+    membership_slot: int = 0
 
 
 def merge(state: HardState, changes: Sequence[Persist]) -> tuple[HardState, dict[int, Entry]]:
@@ -40,6 +43,7 @@ def merge(state: HardState, changes: Sequence[Persist]) -> tuple[HardState, dict
     compacted_through = state.compacted_through
     incarnation = state.incarnation
     voting = state.voting
+    membership, membership_slot = state.membership, state.membership_slot
     entries: dict[int, Entry] = {}
     for change in changes:
         if change.promised is not None:
@@ -56,6 +60,8 @@ def merge(state: HardState, changes: Sequence[Persist]) -> tuple[HardState, dict
             incarnation = change.incarnation
         if change.voting is not None:
             voting = change.voting
+        if change.membership is not None and change.membership[0] >= membership_slot:
+            membership_slot, membership = change.membership
         for entry in change.entries:
             assert entry.slot >= 1, "slots are numbered from 1"
             entries[entry.slot] = entry
@@ -63,7 +69,14 @@ def merge(state: HardState, changes: Sequence[Persist]) -> tuple[HardState, dict
     # What is compacted was chosen, whether or not the caller says so in the same breath.
     chosen_through = max(chosen_through, compacted_through)
     merged = HardState(
-        incarnation, voting, promised, incarnations, chosen_through, compacted_through
+        incarnation,
+        voting,
+        promised,
+        incarnations,
+        chosen_through,
+        compacted_through,
+        membership,
+        membership_slot,
     )
     return merged, kept
 
@@ -103,4 +116,6 @@ def recover(
         chosen_through=state.chosen_through,
         compacted_through=state.compacted_through,
         snapshot_slot=snapshot_slot,
+        membership=state.membership,
+        membership_slot=state.membership_slot,
     )

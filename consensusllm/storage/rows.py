@@ -15,11 +15,12 @@ from typing import Any
 from zlib import crc32
 
 from consensusllm.paxos.ballot import Ballot
+from consensusllm.paxos.membership import Membership
 
 from .hard_state import HardState
 from .port import Damaged
 
-FORMAT = 1
+FORMAT = 2
 """The version of the tables below; another one is refused."""
 
 SCHEMA = (
@@ -27,7 +28,7 @@ SCHEMA = (
     "CREATE TABLE head (incarnation INTEGER, voting INTEGER, promised_seq_num INTEGER,"
     " promised_pid INTEGER, chosen_through INTEGER, compacted_through INTEGER,"
     " entry_count INTEGER, entry_sum INTEGER, generations INTEGER, published INTEGER,"
-    " staged INTEGER, crc INTEGER, incarnations BLOB)",
+    " staged INTEGER, crc INTEGER, lists BLOB)",
     # The crc stands before the payload: adding crcs up then never reads a payload's pages.
     "CREATE TABLE log (slot INTEGER PRIMARY KEY, seq_num INTEGER, pid INTEGER, crc INTEGER,"
     " payload BLOB)",
@@ -101,13 +102,16 @@ class Head:
             self.generations,
             self.published,
             self.staged,
-            data=b"".join(_PAIR.pack(*pair) for pair in state.incarnations),
+            data=_pack_lists(state),
         )
 
     @classmethod
     def decode(cls, row: Row) -> Head:
         """The head of a row that was verified."""
-        incarnation, voting, seq_num, pid, chosen, compacted, *counters, _, pairs = row
+        incarnation, voting, seq_num, pid, chosen, compacted, *counters, _, lists = row
+        membership_slot, pairs_size = _PAIR.unpack_from(lists)
+        pairs = lists[_PAIR.size : _PAIR.size + pairs_size]
+        membership = lists[_PAIR.size + pairs_size :]
         state = HardState(
             incarnation=incarnation,
             voting=bool(voting),
@@ -115,8 +119,17 @@ class Head:
             incarnations=tuple((member, life) for member, life in _PAIR.iter_unpack(pairs)),
             chosen_through=chosen,
             compacted_through=compacted,
+            membership=Membership.decode(membership) if membership else None,
+            membership_slot=membership_slot,
         )
         return cls(state, *counters)
+
+
+def _pack_lists(state: HardState) -> bytes:
+    """The slot of the membership and the size of the incarnations, then those, then the former."""
+    pairs = b"".join(_PAIR.pack(*pair) for pair in state.incarnations)
+    membership = state.membership.encode() if state.membership is not None else b""
+    return b"".join((_PAIR.pack(state.membership_slot, len(pairs)), pairs, membership))
 
 
 def add_crcs(total: int, difference: int) -> int:

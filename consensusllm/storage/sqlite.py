@@ -366,7 +366,7 @@ class SqliteDisk:
         self._database.execute(
             "UPDATE head SET (incarnation, voting, promised_seq_num, promised_pid, chosen_through,"
             " compacted_through, entry_count, entry_sum, generations, published, staged, crc,"
-            " incarnations) = (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            " lists) = (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             head.encode(),
         )
         return head

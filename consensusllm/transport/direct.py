@@ -23,16 +23,18 @@ from .outbox import QueueLimits
 from .port import GONE, Envelope, Receiver
 from .streams import MAX_MESSAGE_BYTES, StreamRefused, race, receive
 
+LEAVING_S = 2.0
+"""How long a stream to one who is no peer any more is kept: what was sent before is on its way."""
+
 log = structlog.get_logger(__name__)
 
 
 class PeerServicer(peer_pb2_grpc.PeerServicer):
     """Takes the streams that peers open to this node. Add it to the node's server."""
 
-    def __init__(self, cluster_id: str, node: int, peers: frozenset[int]) -> None:
+    def __init__(self, cluster_id: str, node: int) -> None:
         self._cluster_id = cluster_id
         self._node = node
-        self._peers = peers
         self._receiver: Receiver | None = None
         self._streams: Counter[int] = Counter()  # that have carried something, by who sent it
         self._closing = asyncio.Event()
@@ -77,7 +79,7 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
         try:
             while (message := await receive(context)) is not None:
                 for envelope in message.envelopes:
-                    refusal = refuse(envelope, self._cluster_id, self._node, self._peers)
+                    refusal = refuse(envelope, self._cluster_id, self._node)
                     if refusal:
                         raise StreamRefused(
                             grpc.StatusCode.FAILED_PRECONDITION, f"envelope refused: {refusal}"
@@ -96,7 +98,7 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
 class DirectTransport:
     """Moves envelopes between ``node`` and its peers over a stream of its own to each.
 
-    ``addresses`` gives ``host:port`` of every member's server, this node's included. Add
+    ``addresses`` gives ``host:port`` of every peer's server; this node's may be among them. Add
     ``servicer`` to this node's server (``peer_pb2_grpc.add_PeerServicer_to_server``).
     """
 
@@ -110,39 +112,67 @@ class DirectTransport:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         rng: random.Random | None = None,
     ) -> None:
-        assert node in addresses, f"node {node} is not among the members"
         self._cluster_id = cluster_id
         self._node = node
-        self._links = {
-            peer: Link(
-                addresses[peer],
-                open_stream=_link,
-                first=None,
-                wrap=self._wrap,
-                on_message=_ignore,
-                limits=limits,
-                max_message_bytes=max_message_bytes,
-                rng=rng or random.Random(),
-            )
-            for peer in sorted(addresses)
-            if peer != node
-        }
-        self.servicer = PeerServicer(cluster_id, node, frozenset(self._links))
+        self._limits = limits
+        self._max_message_bytes = max_message_bytes
+        self._rng = rng or random.Random()
+        self._started = False
+        self._links: dict[int, Link] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._dropped_before = 0  # by links that are gone, and for want of one
+        self.servicer = PeerServicer(cluster_id, node)
+        self.meet(addresses)
 
     @property
     def dropped(self) -> int:
         """Envelopes that were given to ``send`` and not sent."""
-        return sum(link.dropped for link in self._links.values())
+        return self._dropped_before + sum(link.dropped for link in self._links.values())
 
     async def start(self, receiver: Receiver) -> None:
         """Begin to connect and to deliver; returns without waiting for any peer."""
         self.servicer.deliver_to(receiver)
+        self._started = True
         for link in self._links.values():
             link.start()
 
     def send(self, dst: int, kind: str, body: bytes) -> None:
-        """Queue one envelope for ``dst``, another member; dropped while its stream is down."""
-        self._links[dst].put(Envelope(self._node, dst, kind, body))
+        """Queue one envelope for ``dst``; dropped while its stream is down, or where there is none
+        to one that is no peer here yet, or no more."""
+        link = self._links.get(dst)
+        if link is None:
+            self._dropped_before += 1
+        else:
+            link.put(Envelope(self._node, dst, kind, body))
+
+    def meet(self, addresses: Mapping[int, str]) -> None:
+        """Dial those who are new, or have moved, and let go of those who are no peers any more,
+        once they have had a while to hear so."""
+        for peer, link in list(self._links.items()):
+            if addresses.get(peer) != link.address:
+                del self._links[peer]
+                self._dropped_before += link.dropped
+                if self._started:
+                    task = asyncio.create_task(_let_go(link))
+                    self._leaving.add(task)
+                    task.add_done_callback(self._leaving.discard)
+        for peer in sorted(addresses):
+            if peer != self._node and peer not in self._links:
+                link = self._links[peer] = self._make_link(addresses[peer])
+                if self._started:
+                    link.start()
+
+    def _make_link(self, address: str) -> Link:
+        return Link(
+            address,
+            open_stream=_link,
+            first=None,
+            wrap=self._wrap,
+            on_message=_ignore,
+            limits=self._limits,
+            max_message_bytes=self._max_message_bytes,
+            rng=self._rng,
+        )
 
     def connected(self) -> frozenset[int]:
         """Peers to which our own stream is up."""
@@ -155,6 +185,9 @@ class DirectTransport:
     async def close(self) -> None:
         """End the streams in both directions and drop what waits."""
         self.servicer.close()
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         await asyncio.gather(*(link.close() for link in self._links.values()))
 
     def _wrap(self, batch: list[Envelope]) -> peer_pb2.Envelopes:
@@ -170,6 +203,13 @@ def _link(
     call: grpc.aio.StreamStreamCall[peer_pb2.Envelopes, peer_pb2.LinkAck]
     call = stub.Link(wait_for_ready=True)
     return call
+
+
+async def _let_go(link: Link) -> None:
+    try:
+        await asyncio.sleep(LEAVING_S)
+    finally:
+        await link.close()
 
 
 def _ignore(message: peer_pb2.LinkAck) -> None:

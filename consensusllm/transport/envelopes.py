@@ -36,14 +36,16 @@ def unpack(envelope: peer_pb2.Envelope) -> Envelope:
     return Envelope(envelope.src, envelope.dst, envelope.kind, envelope.body)
 
 
-def refuse(envelope: peer_pb2.Envelope, cluster_id: str, node: int, peers: frozenset[int]) -> str:
-    """Why ``node`` must not take ``envelope``, in one line; empty when it may."""
+def refuse(envelope: peer_pb2.Envelope, cluster_id: str, node: int) -> str:
+    """Why ``node`` must not take ``envelope``, in one line; empty when it may.
+
+    Who is a member, and whose word counts, is for consensus to know: that changes."""
     if envelope.cluster_id != cluster_id:
         return f"it is of cluster {envelope.cluster_id!r:.80}, this is cluster {cluster_id!r}"
     if envelope.dst != node:
         return f"it is for node {envelope.dst}, this is node {node}"
-    if envelope.src not in peers:
-        return f"node {envelope.src} is not a peer of node {node} in this cluster"
+    if envelope.src in (0, node):
+        return f"it names node {envelope.src} as its sender"
     expected = checksum(cluster_id, envelope.src, node, envelope.kind, envelope.body)
     if envelope.checksum != expected:
         return f"it does not match its checksum: it was damaged on its way from node {envelope.src}"

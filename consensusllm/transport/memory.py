@@ -7,7 +7,7 @@ is in the order of sending, never inside ``send``, and the same in every run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .port import Envelope, Receiver
 
@@ -68,6 +68,10 @@ class MemoryTransport:
         assert dst in self._network.members - {self._node}, f"{dst} is not a peer"
         if self._receiver is not None:
             self._network.carry(Envelope(self._node, dst, kind, body))
+
+    def meet(self, addresses: Mapping[int, str]) -> None:
+        """The hub knows who is there."""
+        self._network.members |= frozenset(addresses)
 
     def connected(self) -> frozenset[int]:
         """The other members whose end is open."""

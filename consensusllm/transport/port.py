@@ -7,7 +7,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 GONE = "gone"
@@ -37,6 +37,10 @@ class Transport(Protocol):
 
     def send(self, dst: int, kind: str, body: bytes) -> None:
         """Queue one envelope. Everything queued within a turn of the loop travels together."""
+        ...
+
+    def meet(self, addresses: Mapping[int, str]) -> None:
+        """The peers from now on, with ``host:port`` of each; those who are gone are let go."""
         ...
 
     def connected(self) -> frozenset[int]:

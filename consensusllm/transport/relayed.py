@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import grpc.aio
 import structlog
@@ -65,8 +65,11 @@ class RelayedTransport:
 
     def send(self, dst: int, kind: str, body: bytes) -> None:
         """Queue one envelope for ``dst``, another member; dropped while there is no stream."""
-        assert dst in self._peers, f"{dst} is not a peer of {self._node}"
         self._link.put(Envelope(self._node, dst, kind, body))
+
+    def meet(self, addresses: Mapping[int, str]) -> None:
+        """The peers from now on; the orchestrator knows where they are."""
+        self._peers = frozenset(addresses) - {self._node}
 
     def connected(self) -> frozenset[int]:
         """All peers while the orchestrator holds our stream: it does not say who else is there."""
@@ -88,7 +91,7 @@ class RelayedTransport:
     def _take_in(self, message: orchestrator_pb2.ToNode) -> None:
         assert self._receiver is not None
         for envelope in message.envelopes.envelopes:
-            refusal = refuse(envelope, self._cluster_id, self._node, self._peers)
+            refusal = refuse(envelope, self._cluster_id, self._node)
             if not refusal:
                 self._receiver(unpack(envelope))
             elif not self._refused_a_message:

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from consensusllm.paxos import messages as m
 from consensusllm.paxos.ballot import Ballot
 from consensusllm.paxos.batch import Batch, MalformedBatch
+from consensusllm.paxos.membership import MalformedMembership, Membership
 
 from .commands import decode_command
 from .errors import MalformedMessage
@@ -70,6 +71,13 @@ def _batch(payload: bytes) -> Batch:
     try:
         return Batch.checked(payload)
     except MalformedBatch as error:
+        raise MalformedMessage(str(error)) from None
+
+
+def _membership(data: bytes) -> Membership:
+    try:
+        return Membership.decode(data)
+    except MalformedMembership as error:
         raise MalformedMessage(str(error)) from None
 
 
@@ -171,15 +179,20 @@ _ENCODERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
             data=x.data,
         ),
     ),
-    m.Rejoin: ("rejoin", lambda x: pb.Rejoin(incarnation=x.incarnation)),
+    m.Rejoin: (
+        "rejoin",
+        lambda x: pb.Rejoin(incarnation=x.incarnation, chosen_through=x.chosen_through),
+    ),
     m.Rejoined: (
         "rejoined",
         lambda x: pb.Rejoined(
             ballot=_ballot_to(x.ballot),
             incarnation=x.incarnation,
             incarnations=_incarnations_to(x.incarnations),
+            membership=x.membership.encode(),
         ),
     ),
+    m.TimeoutNow: ("timeout_now", lambda x: pb.TimeoutNow(ballot=_ballot_to(x.ballot))),
     m.Forward: ("forward", lambda x: pb.Forward(number=x.number, commands=x.commands)),
     m.ForwardRefused: (
         "forward_refused",
@@ -236,10 +249,15 @@ _DECODERS: dict[str, Callable[[int, Any], m.Message]] = {
     "snapshot_chunk": lambda s, x: m.SnapshotChunk(
         s, _slot(x.slot), _number(x.offset), _number(x.size_bytes), x.digest, x.data
     ),
-    "rejoin": lambda s, x: m.Rejoin(s, _number(x.incarnation)),
+    "rejoin": lambda s, x: m.Rejoin(s, _number(x.incarnation), _number(x.chosen_through)),
     "rejoined": lambda s, x: m.Rejoined(
-        s, _ballot_from(x.ballot), _number(x.incarnation), _incarnations_from(x.incarnations)
+        s,
+        _ballot_from(x.ballot),
+        _number(x.incarnation),
+        _incarnations_from(x.incarnations),
+        _membership(x.membership),
     ),
+    "timeout_now": lambda s, x: m.TimeoutNow(s, _ballot_from(x.ballot)),
     "forward": lambda s, x: m.Forward(s, _number(x.number), tuple(x.commands)),
     "forward_refused": lambda s, x: m.ForwardRefused(
         s, _number(x.number), x.leader if x.HasField("leader") else None, x.overloaded
@@ -294,7 +312,7 @@ def summarise(kind: str, body: bytes) -> str:
             parts.append(f"{name}={value}")
         elif name in ("entries", "batches", "commands", "data"):
             parts.append(f"{name}={len(value)}")
-        elif name not in ("sender", "digest", "incarnations") and value is not None:
+        elif name not in ("sender", "digest", "incarnations", "membership") and value is not None:
             parts.append(f"{name}={value}")
     return " ".join(parts)
 
@@ -305,7 +323,7 @@ def _conversations(message: m.Message) -> list[str]:
     if isinstance(message, m.Forward):
         commands = message.commands
     elif isinstance(message, m.Accept):
-        commands = tuple(command for batch in message.batches for command in batch.unpack()[1])
+        commands = tuple(command for batch in message.batches for command in batch.commands)
     found: dict[str, None] = {}
     for command in commands[:_SUMMARISED_COMMANDS]:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from consensusllm.config import Config
+from consensusllm_cli.formation import Record
 from consensusllm_cli.launcher import ORCHESTRATOR, node_name
 from consensusllm_cli.main import explain
 from consensusllm_cli.supervisor import Cluster, Plan, command_line
@@ -19,7 +20,7 @@ from consensusllm_cli.supervisor import Cluster, Plan, command_line
 def main(config_path: str, pids: str) -> int:
     config = Config.load(config_path)
     config.data_dir.mkdir(exist_ok=True)
-    plan = Plan(config, Path(config_path), config.data_dir)
+    plan = Plan(config, Path(config_path), config.data_dir, Record("demo", (1, 2, 3), True), print)
 
     def arguments(name: str, lifeline: int) -> Sequence[str]:
         if name == ORCHESTRATOR:

@@ -16,6 +16,8 @@ from consensusllm.client import (
     AlreadyExists,
     Candidate,
     CandidateDone,
+    ChangeProgress,
+    ChangeRefused,
     Chosen,
     Conflict,
     Conversation,
@@ -25,6 +27,7 @@ from consensusllm.client import (
     ModelStatus,
     NotAnswered,
     NotFound,
+    OnProgress,
     Progress,
     Status,
     Takeover,
@@ -62,7 +65,7 @@ def status(node: int, **fields: Any) -> Status:
         "log_first_slot": 1,
         "log_bytes": 4096,
         "members": tuple(
-            MemberStatus(other, ADDRESSES[other], True, 57, other != node) for other in NODES
+            MemberStatus(other, ADDRESSES[other], True, 57, other != node, True) for other in NODES
         ),
         "models": (ModelStatus(node, "builtin", "extract", "offline"),),
         "conversations": 1,
@@ -100,6 +103,12 @@ class FakeFaults:
 
     async def fix_node(self, node: int) -> str:
         return await self._told("fix_node", node)
+
+    async def install_node(self, node: int, address: str) -> str:
+        return await self._told("install_node", node, address)
+
+    async def retire_node(self, node: int) -> str:
+        return await self._told("retire_node", node)
 
     async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
         return await self._told("fail_link", a, b, one_way)
@@ -149,6 +158,7 @@ class FakeCluster:
         self.by_node: dict[int, Status | None] = {node: status(node) for node in NODES}
         self.fake_faults: FakeFaults | None = FakeFaults()
         self.majority = True
+        self.refusal = ""
         self.watching = asyncio.Event()
 
     @property
@@ -279,6 +289,28 @@ class FakeCluster:
     async def get(self, key: str) -> bytes | None:
         self._read("get", False, key)
         return self.values.get(key)
+
+    async def add_node(
+        self, node: int, address: str, *, on_progress: OnProgress | None = None
+    ) -> None:
+        await self._change("add_node", node, address, on_progress=on_progress)
+
+    async def remove_node(self, node: int, *, on_progress: OnProgress | None = None) -> None:
+        await self._change("remove_node", node, on_progress=on_progress)
+
+    async def transfer_leader(self, node: int, *, on_progress: OnProgress | None = None) -> None:
+        await self._change("transfer_leader", node, on_progress=on_progress)
+
+    async def _change(self, *call: Any, on_progress: OnProgress | None) -> None:
+        self._write(*call)
+        if self.refusal:
+            raise ChangeRefused(self.refusal)
+        if on_progress is not None:
+            for behind in (90, 40):
+                on_progress(ChangeProgress(f"node 4 to catch up: {behind} slots behind", behind))
+
+    def address_by_rule(self, node: int) -> str | None:
+        return f"127.0.0.1:{5100 + node}"
 
     def _write(self, *call: Any) -> None:
         self._read(call[0], False, *call[1:])

@@ -6,6 +6,7 @@ import json
 import shutil
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,20 @@ def test_what_is_written_is_for_its_owner_alone(formation: Formation) -> None:
     path = formation.write("config.json", {"a": 1})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_who_joined_and_who_is_gone_is_kept(formation: Formation, config: Config) -> None:
+    formation.form(config)
+    record = formation.formed()
+    assert record is not None
+    assert record.running([1, 2, 3]) == (1, 2, 3)
+    formation.keep(replace(record, joined={4: "127.0.0.1:5104"}, retired=(1,)))
+    kept = formation.formed()
+    assert kept is not None
+    assert kept.running([1, 2, 3]) == (2, 3, 4)
+    assert kept.joined == {4: "127.0.0.1:5104"}
+    shutil.rmtree(config.node_dir(1))
+    formation.form(config)  # whose data nobody needs
+    shutil.rmtree(config.node_dir(2))
+    with pytest.raises(DataDirError, match="has lost the data of nodes 2, 4"):
+        formation.form(config)

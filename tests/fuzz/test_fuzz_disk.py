@@ -20,10 +20,12 @@ from real_cluster import RealCluster, eventually
 
 from consensusllm.conversations import Limits, Machine, encode
 from consensusllm.conversations.commands import OpenSession, Put, SessionCommand
+from consensusllm.paxos import first_members
 from consensusllm.paxos.ballot import Ballot
 from consensusllm.paxos.batch import Batch
 from consensusllm.paxos.messages import Entry
 from consensusllm.paxos.ready import Persist, Recovered
+from consensusllm.replica.members import to_extra
 from consensusllm.replica.opening import open_replica
 from consensusllm.storage import (
     Disk,
@@ -80,7 +82,7 @@ def publish(disk: Disk, slot: int, compact: bool) -> None:
     for number in range(1, slot + 1):
         machine.apply(number, number, [command(number)])
     digest, size = blake2b(digest_size=32), 0
-    for chunk in encode(machine.freeze()):
+    for chunk in encode(machine.freeze(to_extra(first_members((1,)), 0))):
         disk.stage_snapshot(slot, size, chunk)
         digest.update(chunk)
         size += len(chunk)

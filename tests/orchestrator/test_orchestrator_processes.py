@@ -12,6 +12,7 @@ from consensusllm.orchestrator import (
     FaultRefused,
     FaultsClient,
     Launchers,
+    Order,
     ProcessFailed,
     serve_faults,
 )
@@ -23,6 +24,7 @@ class FakeLauncher:
 
     def __init__(self, client: FaultsClient, nodes: tuple[int, ...]) -> None:
         self.orders: list[tuple[int, bool]] = []
+        self.last: Order | None = None
         self.trouble: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -31,8 +33,9 @@ class FakeLauncher:
             client.processes(nodes, self.handle, on_attached=self.attached.set)
         )
 
-    async def handle(self, node: int, start: bool) -> None:
-        self.orders.append((node, start))
+    async def handle(self, order: Order) -> None:
+        self.orders.append((order.node, order.start))
+        self.last = order
         await self.gate.wait()
         if self.trouble is not None:
             raise self.trouble
@@ -124,13 +127,46 @@ async def test_each_node_is_killed_by_the_launcher_that_runs_it(cluster, launch)
     assert (first.orders, second.orders) == ([(1, False)], [(3, False)])
 
 
-async def test_a_launcher_that_names_no_known_node_is_refused(cluster) -> None:
-    async def never(node: int, start: bool) -> None:
+async def test_a_launcher_that_names_no_node_is_refused(cluster) -> None:
+    async def never(order: object) -> None:
         raise AssertionError
 
-    for nodes in ([], [1, 9]):
-        with pytest.raises(FaultRefused, match="names the nodes that it runs, of 1, 2, 3"):
+    for nodes in ([], [1, 0]):
+        with pytest.raises(FaultRefused, match="names the nodes that it runs"):
             await cluster.client.processes(nodes, never)
+
+
+async def test_a_new_node_is_started_by_any_launcher_and_is_its_own_from_then_on(
+    cluster, launch
+) -> None:
+    launcher = await launch(cluster.client, (1, 2, 3))
+    said = await cluster.client.install_node(4, "127.0.0.1:5104")
+    assert said == "node 4 is started at 127.0.0.1:5104"
+    assert launcher.last == Order(4, True, join="127.0.0.1:5104")
+    await cluster.client.fail_link(1, 4)
+    await cluster.client.fail_node(4)
+    assert launcher.last == Order(4, False)
+
+
+async def test_a_node_that_is_retired_is_ended_and_known_no_more(cluster, launch) -> None:
+    launcher = await launch(cluster.client, (1, 2, 3))
+    await cluster.client.partition([[1, 2], [3]])
+    await cluster.client.retire_node(3)
+    assert launcher.last == Order(3, False, retire=True)
+    for refused in (cluster.client.fix_node(3), cluster.client.fail_link(1, 3)):
+        with pytest.raises(FaultRefused, match="no node 3: the nodes are 1, 2"):
+            await refused
+    assert (await cluster.client.faults()).faults == []
+
+
+async def test_a_new_node_needs_a_launcher_and_an_address(cluster, launch) -> None:
+    with pytest.raises(FaultRefused, match="no launcher runs these nodes"):
+        await cluster.client.install_node(4, "127.0.0.1:5104")
+    await launch(cluster.client, (1, 2, 3))
+    with pytest.raises(FaultRefused, match="needs an address to listen at"):
+        await cluster.client.install_node(4, "")
+    with pytest.raises(FaultRefused, match="no node 4"):
+        await cluster.client.fail_node(4)
 
 
 async def test_an_order_that_is_never_answered_times_out() -> None:

@@ -48,6 +48,8 @@ class Disk:
             compacted_through=compacted,
             incarnation=change.incarnation or old.incarnation,
             voting=old.voting if change.voting is None else change.voting,
+            membership=change.membership[1] if change.membership else old.membership,
+            membership_slot=change.membership[0] if change.membership else old.membership_slot,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_paxos_rules import A, B, Driver, only, promise_of, settled_leader
+from test_paxos_rules import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
 from consensusllm.paxos import Ballot, Overloaded, Recovered, Role
 from consensusllm.paxos.messages import (
@@ -33,7 +33,7 @@ def test_a_fence_that_was_heard_of_during_phase_one_is_not_carried_by_that_ballo
     candidate.sync()
     for peer in (2, 3):
         candidate.vote(peer, ballot, 1)
-    sent = candidate.receive(Rejoin(5, 2)) + candidate.sync()
+    sent = candidate.receive(Rejoin(5, 2, 0)) + candidate.sync()
     assert only(Rejoined, sent) == []
     prepares = only(Prepare, sent)
     assert prepares[0].ballot > ballot
@@ -123,7 +123,7 @@ def test_a_new_life_with_the_number_of_an_old_one_is_given_another() -> None:
     leader, ballot = settled_leader()
     leader.receive(promise_of(3, ballot.at(1), incarnation=7))
     leader.vote(3, ballot, 1)
-    sent = leader.receive(Rejoin(3, 1))  # its clock was set back
+    sent = leader.receive(Rejoin(3, 1, 0))  # its clock was set back
     answers = only(Rejoined, sent)
     assert [answer.incarnation >= 1 for answer in answers] == [True]
     assert leader.core.role is Role.LEADING
@@ -131,7 +131,7 @@ def test_a_new_life_with_the_number_of_an_old_one_is_given_another() -> None:
 
 def test_the_first_admission_of_a_ballot_is_kept() -> None:
     node = Driver(node=3, recovered=Recovered(incarnation=2, voting=False))
-    node.receive(Rejoined(1, Ballot(9, 1, 2), 2, ((3, 2),)))
-    node.receive(Rejoined(1, Ballot(9, 1, 50), 2, ((3, 2),)))  # the leader has gone on
+    node.receive(Rejoined(1, Ballot(9, 1, 2), 2, ((3, 2),), MEMBERS))
+    node.receive(Rejoined(1, Ballot(9, 1, 50), 2, ((3, 2),), MEMBERS))  # the leader has gone on
     node.receive(CatchUpReply(1, (Entry(1, Ballot(9, 1, 1), B),), 49))
     assert node.core.role is Role.FOLLOWING

@@ -21,6 +21,7 @@ from consensusllm.paxos import (
     Persist,
     Recovered,
     Role,
+    first_members,
 )
 from consensusllm.paxos.messages import (
     Accept,
@@ -45,6 +46,7 @@ from consensusllm.paxos.messages import (
 )
 
 A, B = Batch.pack(1, [b"a"]), Batch.pack(2, [b"b"])
+MEMBERS = first_members((1, 2, 3))
 
 
 class Driver:
@@ -635,7 +637,7 @@ def test_rule_12_old_messages_of_every_kind_change_nothing() -> None:
         CatchUpReply(2, (), 0),
         Compacted(2, 0),
         SnapshotChunk(2, 1, 0, 10, b"", b"x"),
-        Rejoined(2, ballot, 1, ()),
+        Rejoined(2, ballot, 1, (), MEMBERS),
     ):
         leader.receive(message)
     assert (leader.core.role, leader.core.ballot, leader.core.chosen_through) == state
@@ -661,7 +663,7 @@ def test_rule_14_a_node_that_lost_its_disk_neither_promises_nor_votes_nor_stands
 
 def test_rule_14_the_leader_fences_the_lost_life_in_a_new_ballot() -> None:
     leader, old = settled_leader()
-    leader.receive(Rejoin(3, 2))
+    leader.receive(Rejoin(3, 2, 0))
     assert leader.core.role is Role.PREPARING
     prepares = only(Prepare, leader.sync())
     assert prepares[0].ballot > old
@@ -670,7 +672,7 @@ def test_rule_14_the_leader_fences_the_lost_life_in_a_new_ballot() -> None:
 
 def test_rule_14_a_promise_of_the_lost_life_does_not_count() -> None:
     leader, _ = settled_leader()
-    leader.receive(Rejoin(3, 2))
+    leader.receive(Rejoin(3, 2, 0))
     ballot = only(Prepare, leader.sync())[0].ballot
     leader.receive(promise_of(3, ballot, incarnation=1))
     assert leader.core.role is Role.PREPARING
@@ -690,7 +692,7 @@ def test_rule_14_a_promise_that_was_counted_before_the_fence_was_known_is_droppe
 
 def test_rule_14_a_vote_of_the_lost_life_does_not_count() -> None:
     leader, _ = settled_leader()
-    leader.receive(Rejoin(3, 2))
+    leader.receive(Rejoin(3, 2, 0))
     ballot = only(Prepare, leader.sync())[0].ballot
     leader.receive(promise_of(2, ballot))
     leader.sync()
@@ -703,7 +705,7 @@ def test_rule_14_a_vote_of_the_lost_life_does_not_count() -> None:
 
 def test_rule_14_it_votes_again_only_when_it_has_learned_all_that_it_could_have_voted_on() -> None:
     node = learner()
-    node.receive(Rejoined(1, Ballot(9, 1, 3), 2, ((3, 2),)))
+    node.receive(Rejoined(1, Ballot(9, 1, 3), 2, ((3, 2),), MEMBERS))
     node.receive(CatchUpReply(1, (Entry(1, Ballot(9, 1, 1), A),), 1))
     assert node.core.role is Role.LEARNING
     node.receive(CatchUpReply(1, (Entry(2, Ballot(9, 1, 2), B),), 2))
@@ -716,13 +718,13 @@ def test_rule_14_it_votes_again_only_when_it_has_learned_all_that_it_could_have_
 
 def test_rule_14_an_answer_for_another_life_does_not_admit() -> None:
     node = learner()
-    node.receive(Rejoined(1, Ballot(9, 1, 1), 1, ((3, 1),)))
+    node.receive(Rejoined(1, Ballot(9, 1, 1), 1, ((3, 1),), MEMBERS))
     assert node.core.role is Role.LEARNING
 
 
 def test_rule_14_a_life_below_the_fence_takes_a_higher_number() -> None:
     node = learner()
-    node.receive(Rejoined(1, BOTTOM, 7, ((3, 7),)))
+    node.receive(Rejoined(1, BOTTOM, 7, ((3, 7),), MEMBERS))
     node.sync()
     sent = node.pass_time(1.0)
     assert {rejoin.incarnation for rejoin in only(Rejoin, sent)} == {8}

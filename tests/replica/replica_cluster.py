@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from consensusllm.conversations.commands import (
 from consensusllm.paxos import PaxosConfig, Role
 from consensusllm.paxos.messages import Message
 from consensusllm.replica.jobs import snapshot_chunks
+from consensusllm.replica.members import from_extra
 from consensusllm.replica.outcomes import Failure
 from consensusllm.replica.replica import Replica, ReplicaConfig
 from consensusllm.storage import MemoryDisk, MemoryPlatter
@@ -50,6 +52,9 @@ class ReplicaCluster:
         machine = Machine(Limits())
         if recovered.snapshot_slot:
             machine = restore(snapshot_chunks(disk, recovered.snapshot_slot), Limits())
+            membership, since = from_extra(machine.extra)
+            if since > recovered.membership_slot:
+                recovered = replace(recovered, membership=membership, membership_slot=since)
         config = ReplicaConfig(
             PaxosConfig(node=node, members=self.ids, **self.paxos), **self.settings
         )
@@ -57,6 +62,12 @@ class ReplicaCluster:
         self.replicas[node] = Replica(
             config, recovered, machine, Random(next(self.seeds)), self.now
         )
+
+    def install(self, node: int) -> None:
+        """A new machine, which is to join."""
+        self.platters[node] = MemoryPlatter(f"node {node}")
+        self.platters[node].format(incarnation=node, voting=False)
+        self.start(node)
 
     def crash(self, node: int) -> None:
         del self.replicas[node]
@@ -118,12 +129,19 @@ class ReplicaCluster:
     ) -> list[Reply | Failure]:
         """Submit at ``node``; the list gets the outcome when there is one."""
         outcomes: list[Reply | Failure] = []
-        decoded = SessionCommand(session, sequence, 1, operation)
+        command, decoded = self.packed(operation, sequence, session)
         self.replicas[node].submit(
-            encode_command(decoded), decoded, self.now + timeout_s, outcomes.append, self.now
+            command, decoded, self.now + timeout_s, outcomes.append, self.now
         )
         self.settle()
         return outcomes
+
+    @staticmethod
+    def packed(
+        operation: Operation, sequence: int, session: bytes = SESSION
+    ) -> tuple[bytes, SessionCommand]:
+        decoded = SessionCommand(session, sequence, 1, operation)
+        return encode_command(decoded), decoded
 
     def open_session(self, session: bytes = SESSION) -> None:
         self.submit(self.leader(), OpenSession(), session=session)

@@ -25,8 +25,9 @@ from consensusllm.conversations.commands import (
     Reply,
     SessionCommand,
 )
-from consensusllm.paxos import Ballot, Batch, Persist
+from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Entry
+from consensusllm.replica.members import to_extra
 from consensusllm.server import open_node
 from consensusllm.storage import format_disk, open_disk
 from consensusllm.storage.port import Damaged
@@ -158,7 +159,7 @@ def test_rule_15_a_snapshot_holds_the_membership() -> None:
     assert info is not None
     restored = restore([disk.read_snapshot(info.slot, 0, info.size_bytes)], Limits())
     assert restored.applied_slot == info.slot
-    assert restored.extra == {"members": [1, 2, 3]}
+    assert restored.extra == to_extra(first_members((1, 2, 3)), 0)
 
 
 # 17. Determinism --------------------------------------------------------------------------------

@@ -19,10 +19,14 @@ from consensusllm.council.duties import Duties
 from consensusllm.paxos import BOTTOM, quorum
 from consensusllm.paxos import proposer as proposer_module
 from consensusllm.paxos.acceptor import Acceptor
+from consensusllm.paxos.admission import Admission
+from consensusllm.paxos.changes import Changes
 from consensusllm.paxos.election import Election
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.learner import Learner
 from consensusllm.paxos.lease import Lease
+from consensusllm.paxos.log import Log
+from consensusllm.paxos.membership import Configuration, Membership
 from consensusllm.paxos.messages import Accepted, Nack, Promise, Rejoined
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.outbox import Outbox
@@ -78,6 +82,9 @@ ONCE = "each command is applied once"
 LOST_DISK = "no vote after a lost disk"
 PROGRESS = "progress after the faults"
 BOUNDED = "everything is bounded"
+ONE_CHANGE = "one change at a time"
+USED_ID = "an id is never used again"
+NO_MEMBER = "no vote before it is a member"
 
 
 def _unsynced(patch: Patch, early: Callable[[int, Any], bool]) -> None:
@@ -414,7 +421,7 @@ def rejoined_before_the_fence(patch: Patch) -> None:
     def hasty(self: PaxosNode, rejoin: Any) -> None:
         if self.role.value == "leading":
             ballot = self._proposer.ballot.at(1)
-            answer = Rejoined(self.config.node, ballot, rejoin.incarnation, ())
+            answer = Rejoined(self.config.node, ballot, rejoin.incarnation, (), self.membership)
             self._outbox.send(rejoin.sender, answer)
 
     patch.setattr(PaxosNode, "_on_rejoin", hasty)
@@ -504,3 +511,65 @@ def timer_left_in_the_past(patch: Patch) -> None:
             self._fetch, self._fetch_at = fetch, at
 
     patch.setattr(Learner, "tick", forgetful)
+
+
+@bug(1, ONE_CHANGE, faults="membership,lose,slow link")
+def two_changes_at_a_time(patch: Patch) -> None:
+    def careless(self: Membership, node: int) -> None: ...
+
+    patch.setattr(Membership, "_no_other_is_joining", careless)
+    patch.setattr(Changes, "may_propose", property(lambda self: not self._proposer.stopped))
+    without = Membership.without
+
+    def both(self: Membership, node: int) -> Membership:
+        others = [each.node for each in self.members if each.voting and each.node != node]
+        after = without(self, node)
+        return without(after, others[0]) if len(others) > 1 else after
+
+    patch.setattr(Membership, "without", both)
+
+
+@bug(1, MAJORITY, CHOSEN, ASSERTED, AGREE, PROGRESS, faults="membership,depose,lose,crash")
+def change_in_force_before_it_is_chosen(patch: Patch) -> None:
+    def hasty(self: Log, since: int) -> Any:
+        return max(
+            (entry for slot, entry in self._changes.items() if slot > since),
+            key=lambda entry: entry.slot,
+            default=None,
+        )
+
+    patch.setattr(Log, "newest_change", hasty)
+
+
+@bug(1, MAJORITY, CHOSEN, ASSERTED, faults="membership,lose,slow disk")
+def votes_counted_in_the_first_configuration(patch: Patch) -> None:
+    adopt = Configuration.adopt
+
+    def stubborn(self: Configuration, membership: Membership, since: int) -> None:
+        first = getattr(self, "voters", None)
+        adopt(self, membership, since)
+        if first is not None and self.node in first:
+            self.voters = first
+
+    patch.setattr(Configuration, "adopt", stubborn)
+
+
+@bug(1, USED_ID, faults="membership")
+def removed_id_used_again(patch: Patch) -> None:
+    without = Membership.without
+
+    def forgetful(self: Membership, node: int) -> Membership:
+        return replace(without(self, node), removed=())
+
+    patch.setattr(Membership, "without", forgetful)
+
+
+@bug(1, NO_MEMBER, PROGRESS, faults="membership")
+def learner_that_votes(patch: Patch) -> None:
+    def eager(self: Admission) -> bool:
+        if self._members.membership.member(self._config.node) is None:
+            return False
+        self._acceptor.admit(BOTTOM, ())
+        return True
+
+    patch.setattr(Admission, "joins", eager)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from consensusllm.conversations import Limits
-from consensusllm.paxos import Ballot, Batch, Persist
+from consensusllm.conversations import Limits, Machine
+from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Accepted, Entry, Prepare, Promise
 from consensusllm.simulation.faults import (
     Fault,
@@ -223,3 +223,50 @@ def test_an_empty_disk_that_votes_is_seen() -> None:
     invariants.formatted(1, False)
     with pytest.raises(Violation, match="no vote after a lost disk"):
         invariants.formatted(1, True)
+
+
+# Members ----------------------------------------------------------------------------------------
+
+THREE = first_members((1, 2, 3))
+
+
+def chosen(invariants: Invariants, *batches: Batch, nodes: tuple[int, ...] = (1, 2, 3)) -> None:
+    """``batches`` are on the disks of ``nodes``, in the next slots, and applied."""
+    machine = Machine(Limits())
+    for batch in batches:
+        slot = invariants.frontier + 1
+        for node in nodes:
+            if node not in invariants._held:
+                invariants.formatted(node, False)
+            platter = MemoryPlatter()
+            persist = Persist(entries=(Entry(slot, BALLOT.at(slot), batch),))
+            invariants.written(node, platter, [persist])
+        invariants.applied(nodes[0], slot, batch, machine)
+
+
+def test_a_value_is_chosen_by_the_members_of_its_slot() -> None:
+    invariants, _ = watched()
+    grown = THREE.adding(4, "h:4").promoting(4, 7)
+    chosen(invariants, Batch.change(0, THREE.adding(4, "h:4")), Batch.change(0, grown))
+    with pytest.raises(Violation, match="chosen is durable on a majority"):
+        chosen(invariants, Batch.noop(0), nodes=(1, 2))
+    assert invariants.voters == (1, 2, 3, 4)
+
+
+def test_two_changes_in_one_are_seen() -> None:
+    invariants, _ = watched()
+    with pytest.raises(Violation, match="one change at a time"):
+        chosen(invariants, Batch.change(0, THREE.without(1).without(2)))
+
+
+def test_an_id_that_comes_back_is_seen() -> None:
+    invariants, _ = watched()
+    chosen(invariants, Batch.change(0, THREE.without(3)))
+    with pytest.raises(Violation, match="an id is never used again"):
+        chosen(invariants, Batch.change(0, THREE))
+
+
+def test_a_vote_of_one_who_is_no_member_is_seen() -> None:
+    invariants, platter = watched()
+    with pytest.raises(Violation, match="no vote before it is a member"):
+        invariants.sent(4, 1, Accepted(4, BALLOT.at(1), 1, 0, 1), platter)

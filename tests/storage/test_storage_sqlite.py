@@ -114,7 +114,7 @@ def columns() -> list[str]:
         *("identity.format", "identity.node_id", "identity.crc", "identity.cluster_id"),
         *("head.incarnation", "head.voting", "head.promised_seq_num", "head.promised_pid"),
         *("head.chosen_through", "head.compacted_through", "head.entry_count", "head.entry_sum"),
-        *("head.generations", "head.published", "head.staged", "head.crc", "head.incarnations"),
+        *("head.generations", "head.published", "head.staged", "head.crc", "head.lists"),
         *("log.slot", "log.seq_num", "log.pid", "log.crc", "log.payload"),
         *("snapshot.slot", "snapshot.size_bytes", "snapshot.crc", "snapshot.digest"),
         *("chunk.generation", "chunk.offset", "chunk.crc", "chunk.data"),
@@ -130,7 +130,7 @@ def change_by_sql(data: Path, statement: str) -> None:
 @pytest.mark.parametrize("column", columns())
 def test_a_changed_column_is_damage(full: tuple[SqliteBench, Recovered], column: str) -> None:
     table, name = column.split(".")
-    blob = name in ("cluster_id", "incarnations", "payload", "digest", "data")
+    blob = name in ("cluster_id", "lists", "payload", "digest", "data")
     changed = f"CAST({name} || 'x' AS BLOB)" if blob else f"{name} + 1000"
     rows = f"(SELECT max(rowid) FROM {table})"
     change_by_sql(full[0].data, f"UPDATE {table} SET {name} = {changed} WHERE rowid = {rows}")

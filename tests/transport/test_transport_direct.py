@@ -147,8 +147,8 @@ async def test_past_the_queue_bound_messages_are_dropped_and_counted(pair) -> No
     ("envelope", "why"),
     [
         (peer_pb2.Envelope(cluster_id="d", src=2, dst=1), "it is of cluster 'd'"),
-        (peer_pb2.Envelope(cluster_id="c", src=9, dst=1), "node 9 is not a peer of node 1"),
-        (peer_pb2.Envelope(cluster_id="c", src=1, dst=1), "node 1 is not a peer of node 1"),
+        (peer_pb2.Envelope(cluster_id="c", src=0, dst=1), "names node 0 as its sender"),
+        (peer_pb2.Envelope(cluster_id="c", src=1, dst=1), "names node 1 as its sender"),
         (peer_pb2.Envelope(cluster_id="c", src=2, dst=3), "it is for node 3, this is node 1"),
         (peer_pb2.Envelope(cluster_id="c", src=2, dst=1, checksum=7), "damaged on its way from"),
     ],

@@ -114,7 +114,7 @@ async def test_everything_sent_within_a_turn_of_the_loop_travels_in_one_message(
 async def test_foreign_envelopes_are_refused_and_the_rest_delivered(orchestrator, node) -> None:
     _, inbox = node
     message = pb.ToNode()
-    for cluster_id, src, dst in (("d", 2, 1), ("c", 9, 1), ("c", 1, 1), ("c", 2, 3), ("c", 2, 1)):
+    for cluster_id, src, dst in (("d", 2, 1), ("c", 0, 1), ("c", 1, 1), ("c", 2, 3), ("c", 2, 1)):
         message.envelopes.envelopes.append(sealed(cluster_id, src, dst))
     orchestrator.replies.put_nowait(message.SerializeToString())
     await until(lambda: inbox, "the good one")

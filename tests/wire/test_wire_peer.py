@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensusllm.conversations.commands import Choose, SessionCommand
-from consensusllm.paxos import Ballot, Batch
+from consensusllm.paxos import Ballot, Batch, Member, Membership, first_members
 from consensusllm.paxos import messages as m
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.errors import MalformedMessage
@@ -24,9 +24,15 @@ ballots = st.builds(Ballot, numbers, small, numbers)
 batches = st.one_of(
     st.builds(Batch.noop, st.integers(0, 2**40)),
     st.builds(Batch.pack, st.integers(0, 2**40), st.lists(st.binary(max_size=20), max_size=4)),
+    st.builds(Batch.change, st.integers(0, 2**40), st.just(first_members((1, 2, 3)))),
 )
 entries = st.lists(st.builds(m.Entry, numbers, ballots, batches), max_size=3).map(tuple)
 lives = st.dictionaries(small, numbers, max_size=3).map(lambda d: tuple(sorted(d.items())))
+memberships = st.sets(st.integers(1, 99), min_size=1, max_size=4).map(
+    lambda ids: Membership(
+        tuple(Member(node, f"h:{node}", node == min(ids), node) for node in sorted(ids)), (100,)
+    )
+)
 
 FIELDS: dict[str, Any] = {
     "ballot": ballots,
@@ -39,6 +45,7 @@ FIELDS: dict[str, Any] = {
     "batches": st.lists(batches, max_size=3).map(tuple),
     "commands": st.lists(st.binary(max_size=20), max_size=3).map(tuple),
     "incarnations": lives,
+    "membership": memberships,
     "next_slot": st.none() | numbers,
     "slot": numbers,
     "leader": st.none() | small,

@@ -7,6 +7,58 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class AddNode(_message.Message):
+    __slots__ = ("node", "address")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    address: str
+    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
+
+class RemoveNode(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    def __init__(self, node: _Optional[int] = ...) -> None: ...
+
+class TransferLeader(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    def __init__(self, node: _Optional[int] = ...) -> None: ...
+
+class ChangeRequest(_message.Message):
+    __slots__ = ("add", "remove", "transfer")
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    add: AddNode
+    remove: RemoveNode
+    transfer: TransferLeader
+    def __init__(self, add: _Optional[_Union[AddNode, _Mapping]] = ..., remove: _Optional[_Union[RemoveNode, _Mapping]] = ..., transfer: _Optional[_Union[TransferLeader, _Mapping]] = ...) -> None: ...
+
+class ChangeReply(_message.Message):
+    __slots__ = ("outcome", "message", "leader_address", "behind")
+    class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NOT_LEADER: _ClassVar[ChangeReply.Outcome]
+        UNDER_WAY: _ClassVar[ChangeReply.Outcome]
+        DONE: _ClassVar[ChangeReply.Outcome]
+        REFUSED: _ClassVar[ChangeReply.Outcome]
+    NOT_LEADER: ChangeReply.Outcome
+    UNDER_WAY: ChangeReply.Outcome
+    DONE: ChangeReply.Outcome
+    REFUSED: ChangeReply.Outcome
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    outcome: ChangeReply.Outcome
+    message: str
+    leader_address: str
+    behind: int
+    def __init__(self, outcome: _Optional[_Union[ChangeReply.Outcome, str]] = ..., message: _Optional[str] = ..., leader_address: _Optional[str] = ..., behind: _Optional[int] = ...) -> None: ...
+
 class Requests(_message.Message):
     __slots__ = ("requests",)
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
@@ -396,20 +448,22 @@ class Progress(_message.Message):
     def __init__(self, known_slot: _Optional[int] = ..., records_encoded: _Optional[int] = ..., records: _Optional[int] = ..., bytes_received: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class MemberStatus(_message.Message):
-    __slots__ = ("node", "address", "live", "chosen_through", "connected", "queued_bytes")
+    __slots__ = ("node", "address", "live", "chosen_through", "connected", "voting", "queued_bytes")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    VOTING_FIELD_NUMBER: _ClassVar[int]
     QUEUED_BYTES_FIELD_NUMBER: _ClassVar[int]
     node: int
     address: str
     live: bool
     chosen_through: int
     connected: bool
+    voting: bool
     queued_bytes: int
-    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ..., live: _Optional[bool] = ..., chosen_through: _Optional[int] = ..., connected: _Optional[bool] = ..., queued_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ..., live: _Optional[bool] = ..., chosen_through: _Optional[int] = ..., connected: _Optional[bool] = ..., voting: _Optional[bool] = ..., queued_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("node", "provider", "model", "note")

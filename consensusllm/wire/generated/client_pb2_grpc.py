@@ -49,6 +49,11 @@ class ClientStub:
                 request_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.StatusRequest.SerializeToString,
                 response_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.Status.FromString,
                 _registered_method=True)
+        self.Change = channel.unary_unary(
+                '/consensusllm.client.v1.Client/Change',
+                request_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeRequest.SerializeToString,
+                response_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeReply.FromString,
+                _registered_method=True)
 
 
 class ClientServicer:
@@ -75,6 +80,14 @@ class ClientServicer:
         context.set_details('Method not implemented!')
         raise RuntimeError('Method not implemented!')
 
+    def Change(self, request, context):
+        """One step towards a change of members or of the leader, at the leader. It says what the change
+        waits for, and is to be repeated until it is done; repeating does no harm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
+
 
 def add_ClientServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +105,11 @@ def add_ClientServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.StatusRequest.FromString,
                     response_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.Status.SerializeToString,
+            ),
+            'Change': grpc.unary_unary_rpc_method_handler(
+                    servicer.Change,
+                    request_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeRequest.FromString,
+                    response_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +193,33 @@ class Client:
             '/consensusllm.client.v1.Client/GetStatus',
             consensusllm_dot_wire_dot_generated_dot_client__pb2.StatusRequest.SerializeToString,
             consensusllm_dot_wire_dot_generated_dot_client__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Change(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consensusllm.client.v1.Client/Change',
+            consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeRequest.SerializeToString,
+            consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from consensusllm.wire.generated import peer_pb2 as consensusllm_dot_wire_dot_generated_dot_peer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.consensusllm/wire/generated/orchestrator.proto\x12\x1c\x63onsensusllm.orchestrator.v1\x1a&consensusllm/wire/generated/peer.proto\":\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"\x81\x01\n\x08\x46romNode\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32#.consensusllm.orchestrator.v1.HelloH\x00\x12\x34\n\tenvelopes\x18\x02 \x01(\x0b\x32\x1f.consensusllm.peer.v1.EnvelopesH\x00\x42\t\n\x07message\"<\n\x06ToNode\x12\x32\n\tenvelopes\x18\x01 \x01(\x0b\x32\x1f.consensusllm.peer.v1.Envelopes\"\x99\x05\n\x0c\x46\x61ultRequest\x12;\n\tfail_node\x18\x01 \x01(\x0b\x32&.consensusllm.orchestrator.v1.FailNodeH\x00\x12\x39\n\x08\x66ix_node\x18\x02 \x01(\x0b\x32%.consensusllm.orchestrator.v1.FixNodeH\x00\x12<\n\tfail_link\x18\x03 \x01(\x0b\x32\'.consensusllm.orchestrator.v1.LinkFaultH\x00\x12;\n\x08\x66ix_link\x18\x04 \x01(\x0b\x32\'.consensusllm.orchestrator.v1.LinkFaultH\x00\x12<\n\tpartition\x18\x05 \x01(\x0b\x32\'.consensusllm.orchestrator.v1.PartitionH\x00\x12\x32\n\x04heal\x18\x06 \x01(\x0b\x32\".consensusllm.orchestrator.v1.HealH\x00\x12\x34\n\x05\x64\x65lay\x18\x07 \x01(\x0b\x32#.consensusllm.orchestrator.v1.DelayH\x00\x12\x35\n\x04\x64rop\x18\x08 \x01(\x0b\x32%.consensusllm.orchestrator.v1.PercentH\x00\x12:\n\tduplicate\x18\t \x01(\x0b\x32%.consensusllm.orchestrator.v1.PercentH\x00\x12\x38\n\x07reorder\x18\n \x01(\x0b\x32%.consensusllm.orchestrator.v1.PercentH\x00\x12\x38\n\x07isolate\x18\x0b \x01(\x0b\x32%.consensusllm.orchestrator.v1.IsolateH\x00\x42\x07\n\x05\x66\x61ult\"\x18\n\x08\x46\x61ilNode\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x17\n\x07\x46ixNode\x12\x0c\n\x04node\x18\x01 \x01(\r\"2\n\tLinkFault\x12\t\n\x01\x61\x18\x01 \x01(\r\x12\t\n\x01\x62\x18\x02 \x01(\r\x12\x0f\n\x07one_way\x18\x03 \x01(\x08\"\x16\n\x05Group\x12\r\n\x05nodes\x18\x01 \x03(\r\"@\n\tPartition\x12\x33\n\x06groups\x18\x01 \x03(\x0b\x32#.consensusllm.orchestrator.v1.Group\"\x06\n\x04Heal\"B\n\x05\x44\x65lay\x12\t\n\x01\x61\x18\x01 \x01(\r\x12\t\n\x01\x62\x18\x02 \x01(\r\x12\x10\n\x08\x64\x65lay_ms\x18\x03 \x01(\x01\x12\x11\n\tjitter_ms\x18\x04 \x01(\x01\"0\n\x07Percent\x12\t\n\x01\x61\x18\x01 \x01(\r\x12\t\n\x01\x62\x18\x02 \x01(\r\x12\x0f\n\x07percent\x18\x03 \x01(\x01\"\x17\n\x07Isolate\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x1d\n\nFaultReply\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x13\n\x11ListFaultsRequest\"A\n\x0fListFaultsReply\x12\x0e\n\x06\x66\x61ults\x18\x01 \x03(\t\x12\x10\n\x08\x61ttached\x18\x02 \x03(\r\x12\x0c\n\x04\x64own\x18\x03 \x03(\r\"\x1d\n\x0cTraceRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\"\x8e\x01\n\nTraceEvent\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12\x0b\n\x03src\x18\x02 \x01(\r\x12\x0b\n\x03\x64st\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\r\x12\x0c\n\x04\x66\x61te\x18\x06 \x01(\t\x12\x14\n\x0c\x62ody_summary\x18\x07 \x01(\t\x12\x0f\n\x07skipped\x18\x08 \x01(\x04\";\n\x0cProcessOrder\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x08\x12\x0c\n\x04node\x18\x03 \x01(\r\"=\n\rProcessReport\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\r\n\x05nodes\x18\x03 \x03(\r2j\n\x0cOrchestrator\x12Z\n\x06\x41ttach\x12&.consensusllm.orchestrator.v1.FromNode\x1a$.consensusllm.orchestrator.v1.ToNode(\x01\x30\x01\x32\x9b\x03\n\x06\x46\x61ults\x12^\n\x06Inject\x12*.consensusllm.orchestrator.v1.FaultRequest\x1a(.consensusllm.orchestrator.v1.FaultReply\x12\x66\n\x04List\x12/.consensusllm.orchestrator.v1.ListFaultsRequest\x1a-.consensusllm.orchestrator.v1.ListFaultsReply\x12_\n\x05Trace\x12*.consensusllm.orchestrator.v1.TraceRequest\x1a(.consensusllm.orchestrator.v1.TraceEvent0\x01\x12h\n\tProcesses\x12+.consensusllm.orchestrator.v1.ProcessReport\x1a*.consensusllm.orchestrator.v1.ProcessOrder(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.consensusllm/wire/generated/orchestrator.proto\x12\x1c\x63onsensusllm.orchestrator.v1\x1a&consensusllm/wire/generated/peer.proto\":\n\x05Hello\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"\x81\x01\n\x08\x46romNode\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32#.consensusllm.orchestrator.v1.HelloH\x00\x12\x34\n\tenvelopes\x18\x02 \x01(\x0b\x32\x1f.consensusllm.peer.v1.EnvelopesH\x00\x42\t\n\x07message\"<\n\x06ToNode\x12\x32\n\tenvelopes\x18\x01 \x01(\x0b\x32\x1f.consensusllm.peer.v1.Envelopes\"\x9d\x06\n\x0c\x46\x61ultRequest\x12;\n\tfail_node\x18\x01 \x01(\x0b\x32&.consensusllm.orchestrator.v1.FailNodeH\x00\x12\x39\n\x08\x66ix_node\x18\x02 \x01(\x0b\x32%.consensusllm.orchestrator.v1.FixNodeH\x00\x12<\n\tfail_link\x18\x03 \x01(\x0b\x32\'.consensusllm.orchestrator.v1.LinkFaultH\x00\x12;\n\x08\x66ix_link\x18\x04 \x01(\x0b\x32\'.consensusllm.orchestrator.v1.LinkFaultH\x00\x12<\n\tpartition\x18\x05 \x01(\x0b\x32\'.consensusllm.orchestrator.v1.PartitionH\x00\x12\x32\n\x04heal\x18\x06 \x01(\x0b\x32\".consensusllm.orchestrator.v1.HealH\x00\x12\x34\n\x05\x64\x65lay\x18\x07 \x01(\x0b\x32#.consensusllm.orchestrator.v1.DelayH\x00\x12\x35\n\x04\x64rop\x18\x08 \x01(\x0b\x32%.consensusllm.orchestrator.v1.PercentH\x00\x12:\n\tduplicate\x18\t \x01(\x0b\x32%.consensusllm.orchestrator.v1.PercentH\x00\x12\x38\n\x07reorder\x18\n \x01(\x0b\x32%.consensusllm.orchestrator.v1.PercentH\x00\x12\x38\n\x07isolate\x18\x0b \x01(\x0b\x32%.consensusllm.orchestrator.v1.IsolateH\x00\x12\x41\n\x0cinstall_node\x18\x0c \x01(\x0b\x32).consensusllm.orchestrator.v1.InstallNodeH\x00\x12?\n\x0bretire_node\x18\r \x01(\x0b\x32(.consensusllm.orchestrator.v1.RetireNodeH\x00\x42\x07\n\x05\x66\x61ult\"\x18\n\x08\x46\x61ilNode\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x17\n\x07\x46ixNode\x12\x0c\n\x04node\x18\x01 \x01(\r\"2\n\tLinkFault\x12\t\n\x01\x61\x18\x01 \x01(\r\x12\t\n\x01\x62\x18\x02 \x01(\r\x12\x0f\n\x07one_way\x18\x03 \x01(\x08\"\x16\n\x05Group\x12\r\n\x05nodes\x18\x01 \x03(\r\"@\n\tPartition\x12\x33\n\x06groups\x18\x01 \x03(\x0b\x32#.consensusllm.orchestrator.v1.Group\"\x06\n\x04Heal\"B\n\x05\x44\x65lay\x12\t\n\x01\x61\x18\x01 \x01(\r\x12\t\n\x01\x62\x18\x02 \x01(\r\x12\x10\n\x08\x64\x65lay_ms\x18\x03 \x01(\x01\x12\x11\n\tjitter_ms\x18\x04 \x01(\x01\"0\n\x07Percent\x12\t\n\x01\x61\x18\x01 \x01(\r\x12\t\n\x01\x62\x18\x02 \x01(\r\x12\x0f\n\x07percent\x18\x03 \x01(\x01\"\x17\n\x07Isolate\x12\x0c\n\x04node\x18\x01 \x01(\r\",\n\x0bInstallNode\x12\x0c\n\x04node\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"\x1a\n\nRetireNode\x12\x0c\n\x04node\x18\x01 \x01(\r\"\x1d\n\nFaultReply\x12\x0f\n\x07message\x18\x01 \x01(\t\"\x13\n\x11ListFaultsRequest\"A\n\x0fListFaultsReply\x12\x0e\n\x06\x66\x61ults\x18\x01 \x03(\t\x12\x10\n\x08\x61ttached\x18\x02 \x03(\r\x12\x0c\n\x04\x64own\x18\x03 \x03(\r\"\x1d\n\x0cTraceRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\"\x8e\x01\n\nTraceEvent\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12\x0b\n\x03src\x18\x02 \x01(\r\x12\x0b\n\x03\x64st\x18\x03 \x01(\r\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x12\n\nsize_bytes\x18\x05 \x01(\r\x12\x0c\n\x04\x66\x61te\x18\x06 \x01(\t\x12\x14\n\x0c\x62ody_summary\x18\x07 \x01(\t\x12\x0f\n\x07skipped\x18\x08 \x01(\x04\"Y\n\x0cProcessOrder\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x08\x12\x0c\n\x04node\x18\x03 \x01(\r\x12\x0c\n\x04join\x18\x04 \x01(\t\x12\x0e\n\x06retire\x18\x05 \x01(\x08\"=\n\rProcessReport\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12\r\n\x05nodes\x18\x03 \x03(\r2j\n\x0cOrchestrator\x12Z\n\x06\x41ttach\x12&.consensusllm.orchestrator.v1.FromNode\x1a$.consensusllm.orchestrator.v1.ToNode(\x01\x30\x01\x32\x9b\x03\n\x06\x46\x61ults\x12^\n\x06Inject\x12*.consensusllm.orchestrator.v1.FaultRequest\x1a(.consensusllm.orchestrator.v1.FaultReply\x12\x66\n\x04List\x12/.consensusllm.orchestrator.v1.ListFaultsRequest\x1a-.consensusllm.orchestrator.v1.ListFaultsReply\x12_\n\x05Trace\x12*.consensusllm.orchestrator.v1.TraceRequest\x1a(.consensusllm.orchestrator.v1.TraceEvent0\x01\x12h\n\tProcesses\x12+.consensusllm.orchestrator.v1.ProcessReport\x1a*.consensusllm.orchestrator.v1.ProcessOrder(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,41 +39,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TONODE']._serialized_start=312
   _globals['_TONODE']._serialized_end=372
   _globals['_FAULTREQUEST']._serialized_start=375
-  _globals['_FAULTREQUEST']._serialized_end=1040
-  _globals['_FAILNODE']._serialized_start=1042
-  _globals['_FAILNODE']._serialized_end=1066
-  _globals['_FIXNODE']._serialized_start=1068
-  _globals['_FIXNODE']._serialized_end=1091
-  _globals['_LINKFAULT']._serialized_start=1093
-  _globals['_LINKFAULT']._serialized_end=1143
-  _globals['_GROUP']._serialized_start=1145
-  _globals['_GROUP']._serialized_end=1167
-  _globals['_PARTITION']._serialized_start=1169
-  _globals['_PARTITION']._serialized_end=1233
-  _globals['_HEAL']._serialized_start=1235
-  _globals['_HEAL']._serialized_end=1241
-  _globals['_DELAY']._serialized_start=1243
-  _globals['_DELAY']._serialized_end=1309
-  _globals['_PERCENT']._serialized_start=1311
-  _globals['_PERCENT']._serialized_end=1359
-  _globals['_ISOLATE']._serialized_start=1361
-  _globals['_ISOLATE']._serialized_end=1384
-  _globals['_FAULTREPLY']._serialized_start=1386
-  _globals['_FAULTREPLY']._serialized_end=1415
-  _globals['_LISTFAULTSREQUEST']._serialized_start=1417
-  _globals['_LISTFAULTSREQUEST']._serialized_end=1436
-  _globals['_LISTFAULTSREPLY']._serialized_start=1438
-  _globals['_LISTFAULTSREPLY']._serialized_end=1503
-  _globals['_TRACEREQUEST']._serialized_start=1505
-  _globals['_TRACEREQUEST']._serialized_end=1534
-  _globals['_TRACEEVENT']._serialized_start=1537
-  _globals['_TRACEEVENT']._serialized_end=1679
-  _globals['_PROCESSORDER']._serialized_start=1681
-  _globals['_PROCESSORDER']._serialized_end=1740
-  _globals['_PROCESSREPORT']._serialized_start=1742
-  _globals['_PROCESSREPORT']._serialized_end=1803
-  _globals['_ORCHESTRATOR']._serialized_start=1805
-  _globals['_ORCHESTRATOR']._serialized_end=1911
-  _globals['_FAULTS']._serialized_start=1914
-  _globals['_FAULTS']._serialized_end=2325
+  _globals['_FAULTREQUEST']._serialized_end=1172
+  _globals['_FAILNODE']._serialized_start=1174
+  _globals['_FAILNODE']._serialized_end=1198
+  _globals['_FIXNODE']._serialized_start=1200
+  _globals['_FIXNODE']._serialized_end=1223
+  _globals['_LINKFAULT']._serialized_start=1225
+  _globals['_LINKFAULT']._serialized_end=1275
+  _globals['_GROUP']._serialized_start=1277
+  _globals['_GROUP']._serialized_end=1299
+  _globals['_PARTITION']._serialized_start=1301
+  _globals['_PARTITION']._serialized_end=1365
+  _globals['_HEAL']._serialized_start=1367
+  _globals['_HEAL']._serialized_end=1373
+  _globals['_DELAY']._serialized_start=1375
+  _globals['_DELAY']._serialized_end=1441
+  _globals['_PERCENT']._serialized_start=1443
+  _globals['_PERCENT']._serialized_end=1491
+  _globals['_ISOLATE']._serialized_start=1493
+  _globals['_ISOLATE']._serialized_end=1516
+  _globals['_INSTALLNODE']._serialized_start=1518
+  _globals['_INSTALLNODE']._serialized_end=1562
+  _globals['_RETIRENODE']._serialized_start=1564
+  _globals['_RETIRENODE']._serialized_end=1590
+  _globals['_FAULTREPLY']._serialized_start=1592
+  _globals['_FAULTREPLY']._serialized_end=1621
+  _globals['_LISTFAULTSREQUEST']._serialized_start=1623
+  _globals['_LISTFAULTSREQUEST']._serialized_end=1642
+  _globals['_LISTFAULTSREPLY']._serialized_start=1644
+  _globals['_LISTFAULTSREPLY']._serialized_end=1709
+  _globals['_TRACEREQUEST']._serialized_start=1711
+  _globals['_TRACEREQUEST']._serialized_end=1740
+  _globals['_TRACEEVENT']._serialized_start=1743
+  _globals['_TRACEEVENT']._serialized_end=1885
+  _globals['_PROCESSORDER']._serialized_start=1887
+  _globals['_PROCESSORDER']._serialized_end=1976
+  _globals['_PROCESSREPORT']._serialized_start=1978
+  _globals['_PROCESSREPORT']._serialized_end=2039
+  _globals['_ORCHESTRATOR']._serialized_start=2041
+  _globals['_ORCHESTRATOR']._serialized_end=2147
+  _globals['_FAULTS']._serialized_start=2150
+  _globals['_FAULTS']._serialized_end=2561
 # @@protoc_insertion_point(module_scope)

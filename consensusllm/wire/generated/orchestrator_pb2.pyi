@@ -32,7 +32,7 @@ class ToNode(_message.Message):
     def __init__(self, envelopes: _Optional[_Union[_peer_pb2.Envelopes, _Mapping]] = ...) -> None: ...
 
 class FaultRequest(_message.Message):
-    __slots__ = ("fail_node", "fix_node", "fail_link", "fix_link", "partition", "heal", "delay", "drop", "duplicate", "reorder", "isolate")
+    __slots__ = ("fail_node", "fix_node", "fail_link", "fix_link", "partition", "heal", "delay", "drop", "duplicate", "reorder", "isolate", "install_node", "retire_node")
     FAIL_NODE_FIELD_NUMBER: _ClassVar[int]
     FIX_NODE_FIELD_NUMBER: _ClassVar[int]
     FAIL_LINK_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,8 @@ class FaultRequest(_message.Message):
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     REORDER_FIELD_NUMBER: _ClassVar[int]
     ISOLATE_FIELD_NUMBER: _ClassVar[int]
+    INSTALL_NODE_FIELD_NUMBER: _ClassVar[int]
+    RETIRE_NODE_FIELD_NUMBER: _ClassVar[int]
     fail_node: FailNode
     fix_node: FixNode
     fail_link: LinkFault
@@ -55,7 +57,9 @@ class FaultRequest(_message.Message):
     duplicate: Percent
     reorder: Percent
     isolate: Isolate
-    def __init__(self, fail_node: _Optional[_Union[FailNode, _Mapping]] = ..., fix_node: _Optional[_Union[FixNode, _Mapping]] = ..., fail_link: _Optional[_Union[LinkFault, _Mapping]] = ..., fix_link: _Optional[_Union[LinkFault, _Mapping]] = ..., partition: _Optional[_Union[Partition, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., drop: _Optional[_Union[Percent, _Mapping]] = ..., duplicate: _Optional[_Union[Percent, _Mapping]] = ..., reorder: _Optional[_Union[Percent, _Mapping]] = ..., isolate: _Optional[_Union[Isolate, _Mapping]] = ...) -> None: ...
+    install_node: InstallNode
+    retire_node: RetireNode
+    def __init__(self, fail_node: _Optional[_Union[FailNode, _Mapping]] = ..., fix_node: _Optional[_Union[FixNode, _Mapping]] = ..., fail_link: _Optional[_Union[LinkFault, _Mapping]] = ..., fix_link: _Optional[_Union[LinkFault, _Mapping]] = ..., partition: _Optional[_Union[Partition, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., drop: _Optional[_Union[Percent, _Mapping]] = ..., duplicate: _Optional[_Union[Percent, _Mapping]] = ..., reorder: _Optional[_Union[Percent, _Mapping]] = ..., isolate: _Optional[_Union[Isolate, _Mapping]] = ..., install_node: _Optional[_Union[InstallNode, _Mapping]] = ..., retire_node: _Optional[_Union[RetireNode, _Mapping]] = ...) -> None: ...
 
 class FailNode(_message.Message):
     __slots__ = ("node",)
@@ -123,6 +127,20 @@ class Isolate(_message.Message):
     node: int
     def __init__(self, node: _Optional[int] = ...) -> None: ...
 
+class InstallNode(_message.Message):
+    __slots__ = ("node", "address")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    address: str
+    def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
+
+class RetireNode(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    def __init__(self, node: _Optional[int] = ...) -> None: ...
+
 class FaultReply(_message.Message):
     __slots__ = ("message",)
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -170,14 +188,18 @@ class TraceEvent(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., src: _Optional[int] = ..., dst: _Optional[int] = ..., kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., fate: _Optional[str] = ..., body_summary: _Optional[str] = ..., skipped: _Optional[int] = ...) -> None: ...
 
 class ProcessOrder(_message.Message):
-    __slots__ = ("number", "start", "node")
+    __slots__ = ("number", "start", "node", "join", "retire")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
+    JOIN_FIELD_NUMBER: _ClassVar[int]
+    RETIRE_FIELD_NUMBER: _ClassVar[int]
     number: int
     start: bool
     node: int
-    def __init__(self, number: _Optional[int] = ..., start: _Optional[bool] = ..., node: _Optional[int] = ...) -> None: ...
+    join: str
+    retire: bool
+    def __init__(self, number: _Optional[int] = ..., start: _Optional[bool] = ..., node: _Optional[int] = ..., join: _Optional[str] = ..., retire: _Optional[bool] = ...) -> None: ...
 
 class ProcessReport(_message.Message):
     __slots__ = ("number", "error", "nodes")

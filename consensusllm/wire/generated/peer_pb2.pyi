@@ -209,20 +209,30 @@ class SnapshotChunk(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ..., digest: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Rejoin(_message.Message):
-    __slots__ = ("incarnation",)
+    __slots__ = ("incarnation", "chosen_through")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_THROUGH_FIELD_NUMBER: _ClassVar[int]
     incarnation: int
-    def __init__(self, incarnation: _Optional[int] = ...) -> None: ...
+    chosen_through: int
+    def __init__(self, incarnation: _Optional[int] = ..., chosen_through: _Optional[int] = ...) -> None: ...
 
 class Rejoined(_message.Message):
-    __slots__ = ("ballot", "incarnation", "incarnations")
+    __slots__ = ("ballot", "incarnation", "incarnations", "membership")
     BALLOT_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     INCARNATIONS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERSHIP_FIELD_NUMBER: _ClassVar[int]
     ballot: Ballot
     incarnation: int
     incarnations: _containers.RepeatedCompositeFieldContainer[Incarnation]
-    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., incarnation: _Optional[int] = ..., incarnations: _Optional[_Iterable[_Union[Incarnation, _Mapping]]] = ...) -> None: ...
+    membership: bytes
+    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ..., incarnation: _Optional[int] = ..., incarnations: _Optional[_Iterable[_Union[Incarnation, _Mapping]]] = ..., membership: _Optional[bytes] = ...) -> None: ...
+
+class TimeoutNow(_message.Message):
+    __slots__ = ("ballot",)
+    BALLOT_FIELD_NUMBER: _ClassVar[int]
+    ballot: Ballot
+    def __init__(self, ballot: _Optional[_Union[Ballot, _Mapping]] = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("number", "commands")
@@ -257,7 +267,7 @@ class ReadIndexReply(_message.Message):
     def __init__(self, number: _Optional[int] = ..., slot: _Optional[int] = ...) -> None: ...
 
 class PeerMessage(_message.Message):
-    __slots__ = ("pre_vote", "pre_vote_reply", "heartbeat", "heartbeat_reply", "prepare", "promise", "nack", "accept", "accepted", "commit", "catch_up", "catch_up_reply", "compacted", "snapshot_request", "snapshot_chunk", "rejoin", "rejoined", "forward", "forward_refused", "read_index", "read_index_reply")
+    __slots__ = ("pre_vote", "pre_vote_reply", "heartbeat", "heartbeat_reply", "prepare", "promise", "nack", "accept", "accepted", "commit", "catch_up", "catch_up_reply", "compacted", "snapshot_request", "snapshot_chunk", "rejoin", "rejoined", "forward", "forward_refused", "read_index", "read_index_reply", "timeout_now")
     PRE_VOTE_FIELD_NUMBER: _ClassVar[int]
     PRE_VOTE_REPLY_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +289,7 @@ class PeerMessage(_message.Message):
     FORWARD_REFUSED_FIELD_NUMBER: _ClassVar[int]
     READ_INDEX_FIELD_NUMBER: _ClassVar[int]
     READ_INDEX_REPLY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_NOW_FIELD_NUMBER: _ClassVar[int]
     pre_vote: PreVote
     pre_vote_reply: PreVoteReply
     heartbeat: Heartbeat
@@ -300,7 +311,8 @@ class PeerMessage(_message.Message):
     forward_refused: ForwardRefused
     read_index: ReadIndex
     read_index_reply: ReadIndexReply
-    def __init__(self, pre_vote: _Optional[_Union[PreVote, _Mapping]] = ..., pre_vote_reply: _Optional[_Union[PreVoteReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., promise: _Optional[_Union[Promise, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., catch_up: _Optional[_Union[CatchUp, _Mapping]] = ..., catch_up_reply: _Optional[_Union[CatchUpReply, _Mapping]] = ..., compacted: _Optional[_Union[Compacted, _Mapping]] = ..., snapshot_request: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., rejoin: _Optional[_Union[Rejoin, _Mapping]] = ..., rejoined: _Optional[_Union[Rejoined, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., read_index: _Optional[_Union[ReadIndex, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ...) -> None: ...
+    timeout_now: TimeoutNow
+    def __init__(self, pre_vote: _Optional[_Union[PreVote, _Mapping]] = ..., pre_vote_reply: _Optional[_Union[PreVoteReply, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., heartbeat_reply: _Optional[_Union[HeartbeatReply, _Mapping]] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., promise: _Optional[_Union[Promise, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., accept: _Optional[_Union[Accept, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., catch_up: _Optional[_Union[CatchUp, _Mapping]] = ..., catch_up_reply: _Optional[_Union[CatchUpReply, _Mapping]] = ..., compacted: _Optional[_Union[Compacted, _Mapping]] = ..., snapshot_request: _Optional[_Union[SnapshotRequest, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., rejoin: _Optional[_Union[Rejoin, _Mapping]] = ..., rejoined: _Optional[_Union[Rejoined, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., forward_refused: _Optional[_Union[ForwardRefused, _Mapping]] = ..., read_index: _Optional[_Union[ReadIndex, _Mapping]] = ..., read_index_reply: _Optional[_Union[ReadIndexReply, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ...) -> None: ...
 
 class StreamMessage(_message.Message):
     __slots__ = ("subscribe", "delta")

@@ -1,0 +1,147 @@
+"""The commands that change who the members are, and who leads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from consensusllm.client import ChangeProgress, ChangeRefused, OnProgress
+from consensusllm.orchestrator.client import FaultRefused
+
+from .language import NODE, NUMBER, WORD, Command, Group, Parameter
+from .lexer import Misuse
+from .session import CommandFailed, Session
+
+_SHOW_EVERY_S = 1.0
+
+
+async def add_node(session: Session, node: int, address: str = "") -> None:
+    await _add(session, node, address)
+    session.output.line(f"node {node} is a member and votes")
+
+
+async def remove_node(session: Session, node: int) -> None:
+    await _remove(session, node)
+
+
+async def replace_node(session: Session, node: int, successor: int, address: str = "") -> None:
+    if node == successor:
+        raise Misuse(f"node {node} cannot replace itself: give the new one another number")
+    await _add(session, successor, address)
+    session.output.line(f"node {successor} is a member and votes")
+    await _remove(session, node)
+
+
+async def transfer_leader(session: Session, node: int) -> None:
+    await _until_done(
+        session, lambda shown: session.client.transfer_leader(node, on_progress=shown)
+    )
+    session.output.line(f"node {node} leads")
+
+
+async def _add(session: Session, node: int, address: str) -> None:
+    installed = not address
+    if installed:
+        address = await _install(session, node)
+    try:
+        await _until_done(
+            session, lambda shown: session.client.add_node(node, address, on_progress=shown)
+        )
+    except ChangeRefused:
+        if installed and node not in session.known.nodes:
+            await (await session.faults()).retire_node(node)
+        raise
+    await session.statuses()
+
+
+async def _install(session: Session, node: int) -> str:
+    """Have the launcher start the node's process; where it listens."""
+    remedy = f"start it yourself and say where it listens: addNode {node} HOST:PORT"
+    try:
+        faults = await session.faults()
+    except CommandFailed as error:
+        raise CommandFailed(f"{error}; or {remedy}") from None
+    address = session.address_by_rule(node)
+    if address is None:
+        raise CommandFailed(f"there is no port for node {node} by the base port: {remedy}")
+    try:
+        await faults.install_node(node, address)
+    except FaultRefused as error:
+        raise CommandFailed(f"node {node} is not started: {error}") from None
+    return address
+
+
+async def _remove(session: Session, node: int) -> None:
+    await _until_done(session, lambda shown: session.client.remove_node(node, on_progress=shown))
+    session.known.nodes[:] = [each for each in session.known.nodes if each != node]
+    try:
+        await (await session.faults()).retire_node(node)
+    except (CommandFailed, FaultRefused):
+        session.output.line(f"node {node} is no member any more: end its process")
+    else:
+        session.output.line(f"node {node} is no member any more, and its process is ended")
+
+
+async def _until_done(session: Session, change: Callable[[OnProgress], Awaitable[None]]) -> None:
+    """Show what is waited for, a line a second at most for the same thing."""
+    shown_at, shown = 0.0, ""
+
+    def show(progress: ChangeProgress) -> None:
+        nonlocal shown_at, shown
+        what = progress.waits_for.partition(":")[0]
+        now = time.monotonic()
+        if what != shown or now >= shown_at + _SHOW_EVERY_S:
+            shown_at, shown = now, what
+            session.output.line(f"waiting for {progress.waits_for}")
+
+    await change(show)
+
+
+_NEW = Parameter("node", NUMBER, metavar="NODE")
+_ADDRESS = Parameter("address", WORD, optional=True, metavar="HOST:PORT")
+_ADDRESS_DETAIL = (
+    "Without HOST:PORT the launcher starts the node's process, on the base port plus its number. "
+    "With it, start the process first: consensusllm node N --join HOST:PORT --config FILE."
+)
+
+COMMANDS = (
+    Command(
+        "addNode",
+        Group.CLUSTER,
+        "make a new node a member: it learns, then votes",
+        add_node,
+        (_NEW, _ADDRESS),
+        detail=f"{_ADDRESS_DETAIL} A number that was removed is never used again.",
+        example="addNode 4",
+    ),
+    Command(
+        "removeNode",
+        Group.CLUSTER,
+        "make a node no member any more, for ever",
+        remove_node,
+        (Parameter("node", NODE),),
+        detail=(
+            "A leader hands over first. Refused where the nodes that remain would have no live "
+            "majority. A process that the launcher started is ended."
+        ),
+        example="removeNode 3",
+    ),
+    Command(
+        "replaceNode",
+        Group.CLUSTER,
+        "add a new node, then remove an old one",
+        replace_node,
+        (Parameter("node", NODE), Parameter("successor", NUMBER, metavar="NEW"), _ADDRESS),
+        detail=_ADDRESS_DETAIL,
+        example="replaceNode 3 4",
+    ),
+    Command(
+        "transferLeader",
+        Group.CLUSTER,
+        "have the leader hand over to another node",
+        transfer_leader,
+        (Parameter("node", NODE),),
+        detail="Nothing is lost, and writes wait for about a round trip.",
+        example="transferLeader 2",
+    ),
+)

@@ -1,0 +1,146 @@
+"""Changes of members and of the leader: a step is asked for until the change is done.
+
+Asking again does no harm, whoever leads by then, so nothing here needs a session: a node that was
+added stays so, and an id that was removed is never used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc.aio
+
+from consensusllm.client.calls import Deadline, pause
+from consensusllm.client.errors import ChangeRefused, InvalidRequest, Unavailable
+from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
+from consensusllm.wire.generated import client_pb2 as pb
+
+CHANGE_TIMEOUT_S = 120.0
+"""How long a change may take: a new node has everything to learn first."""
+STEP_S = 2.0
+AGAIN_S = 0.1
+_NODES_MAX = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeProgress:
+    """What a change waits for, in words; ``behind``: how many slots a node still lacks, where that
+    is what is waited for."""
+
+    waits_for: str
+    behind: int | None
+
+
+OnProgress = Callable[[ChangeProgress], None]
+
+
+class MemberCalls:
+    """The part of `Client` that changes who the members are, and who leads."""
+
+    _nodes: Nodes
+
+    async def add_node(
+        self,
+        node: int,
+        address: str,
+        *,
+        timeout_s: float = CHANGE_TIMEOUT_S,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Make ``node``, whose process runs at ``address`` (``host:port``), a member: it learns
+        first, then votes. Raises ChangeRefused, Unavailable."""
+        request = pb.ChangeRequest(add=pb.AddNode(node=_node(node), address=address))
+        await self._change(request, timeout_s, on_progress)
+
+    async def remove_node(
+        self,
+        node: int,
+        *,
+        timeout_s: float = CHANGE_TIMEOUT_S,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Make ``node`` no member any more, for ever; a leader hands over first. Its process may be
+        ended afterwards. Raises ChangeRefused, Unavailable."""
+        request = pb.ChangeRequest(remove=pb.RemoveNode(node=_node(node)))
+        await self._change(request, timeout_s, on_progress)
+
+    async def replace_node(
+        self,
+        node: int,
+        successor: int,
+        address: str,
+        *,
+        timeout_s: float = CHANGE_TIMEOUT_S,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        """Add ``successor`` at ``address``, then remove ``node``. Raises ChangeRefused,
+        Unavailable."""
+        if node == successor:
+            raise InvalidRequest(f"node {node} cannot replace itself: give the new one another id")
+        await self.add_node(successor, address, timeout_s=timeout_s, on_progress=on_progress)
+        await self.remove_node(node, timeout_s=timeout_s, on_progress=on_progress)
+
+    async def transfer_leader(
+        self, node: int, *, timeout_s: float = 10.0, on_progress: OnProgress | None = None
+    ) -> None:
+        """Have the leader hand over to ``node``. Raises ChangeRefused, Unavailable."""
+        request = pb.ChangeRequest(transfer=pb.TransferLeader(node=_node(node)))
+        await self._change(request, timeout_s, on_progress)
+
+    async def _change(
+        self, request: pb.ChangeRequest, timeout_s: float, on_progress: OnProgress | None
+    ) -> None:
+        deadline = Deadline(timeout_s)
+        address, trouble = self._nodes.current, "no node answers"
+        told: ChangeProgress | None = None
+        while deadline.remaining_s() > 0:
+            reply, why = await self._step(address, request, deadline)
+            if reply is None or reply.outcome == pb.ChangeReply.NOT_LEADER:
+                trouble = why or reply.message if reply is not None else why
+                hint = reply.leader_address if reply is not None else ""
+                address = hint or self._nodes.following(address)
+                await pause(0.0 if hint else AGAIN_S, deadline)
+                continue
+            if reply.outcome == pb.ChangeReply.DONE:
+                return
+            if reply.outcome == pb.ChangeReply.REFUSED:
+                raise ChangeRefused(reply.message)
+            trouble = f"it waits for {reply.message}"
+            behind = reply.behind if reply.HasField("behind") else None
+            progress = ChangeProgress(reply.message, behind)
+            if on_progress is not None and progress != told:
+                told = progress
+                on_progress(progress)
+            await pause(AGAIN_S, deadline)
+        raise Unavailable(
+            f"the change was not done within {timeout_s:g} s ({trouble}): "
+            "look at the status, and ask for it again"
+        )
+
+    async def _step(
+        self, address: str, request: pb.ChangeRequest, deadline: Deadline
+    ) -> tuple[pb.ChangeReply | None, str]:
+        """The node's answer, or None and why there is none. Raises Unauthenticated."""
+        within_s = max(0.001, min(CONNECT_S, deadline.remaining_s()))
+        try:
+            stub = await self._nodes.stub(address, within_s)
+            reply: pb.ChangeReply = await stub.Change(
+                request, metadata=self._nodes.metadata, timeout=STEP_S
+            )
+        except Unreachable as error:
+            return None, str(error)
+        except grpc.aio.AioRpcError as error:
+            if (denied := denial(address, error)) is not None:
+                raise denied from None
+            return None, reason(address, error)
+        except asyncio.InvalidStateError:
+            return None, f"{address}: the connection was lost"
+        return reply, ""
+
+
+def _node(node: int) -> int:
+    if type(node) is not int or not 1 <= node < _NODES_MAX:
+        raise InvalidRequest(f"{node!r} is no number for a node: give one from 1 on")
+    return node

@@ -1,0 +1,201 @@
+"""Changes of members and of the leader, as the leader carries them out: one step at a time.
+
+A request says what is wanted and is repeated until it is so; every repetition does what is then
+next, or says what it waits for. So a request that is lost, comes twice, or meets a new leader does
+no harm. Nothing is kept here: what is under way is in the membership and in the ballot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .admission import Admission
+from .config import PaxosConfig
+from .heartbeats import Heartbeats
+from .log import Log
+from .membership import ChangeRefused, Configuration, Membership
+from .messages import Rejoin
+from .proposer import Proposer
+from .quorum import majority
+
+NEAR_SLOTS = 256
+"""A successor that lacks no more than this, as far as it has said, may be handed over to."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddNode:
+    """``address`` is ``host:port``."""
+
+    node: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeader:
+    node: int
+
+
+Change: TypeAlias = AddNode | RemoveNode | TransferLeader
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeProgress:
+    """``waits_for`` is what is still to come, in words; "" where the change is done. ``behind`` is
+    how many slots a joining node lacks, where that is what is waited for."""
+
+    waits_for: str = ""
+    behind: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the leader does next: propose a membership, or hand over to a successor."""
+
+    progress: ChangeProgress
+    membership: Membership | None = None
+    successor: int | None = None
+
+
+class Changes:
+    def __init__(
+        self,
+        config: PaxosConfig,
+        members: Configuration,
+        log: Log,
+        proposer: Proposer,
+        heartbeats: Heartbeats,
+        admission: Admission,
+    ) -> None:
+        self._config = config
+        self._members = members
+        self._log = log
+        self._proposer = proposer
+        self._heartbeats = heartbeats
+        self._admission = admission
+
+    @property
+    def may_propose(self) -> bool:
+        """Whether the last change is chosen and this ballot's own first slot too, which was chosen
+        by the members now in force."""
+        return not self._proposer.stopped and (
+            self._log.chosen_through >= self._proposer.first_own_slot
+        )
+
+    def next_step(self, change: Change, now: float) -> Step:
+        """What to do for ``change`` now. Raises ChangeRefused."""
+        if isinstance(change, TransferLeader):
+            return self._transfer(change.node, now)
+        if isinstance(change, RemoveNode):
+            return self._remove(change.node, now)
+        return self._add(change, now)
+
+    def promote(self, rejoin: Rejoin, now: float) -> Membership | None:
+        """The membership in which the learner that has caught up votes; None: not now."""
+        membership = self._members.membership.promoting(rejoin.sender, rejoin.incarnation)
+        live = {*self._heartbeats.live(), rejoin.sender}
+        if self.may_propose and _has_live_majority(membership, live):
+            return membership
+        return None
+
+    # Each kind ------------------------------------------------------------------------------
+
+    def _add(self, change: AddNode, now: float) -> Step:
+        member = self._members.membership.member(change.node)
+        if member is None:
+            membership = self._members.membership.adding(change.node, change.address)
+            return self._propose(membership)
+        if member.address != change.address:
+            where = f" at {member.address}" if member.address else ""
+            raise ChangeRefused(f"node {change.node} is a member already{where}: take another id")
+        if member.voting:
+            return self._settle(now)
+        report = self._admission.reports.get(change.node)
+        if report is None or report.at <= now - 3 * self._config.election_timeout_s:
+            return _wait(
+                f"node {change.node} to be heard: start it with `consensusllm node {change.node} "
+                f"--join {change.address}`"
+            )
+        behind = max(0, self._log.chosen_through - report.chosen_through)
+        return Step(
+            ChangeProgress(f"node {change.node} to catch up: {behind} slots behind", behind)
+        )
+
+    def _remove(self, node: int, now: float) -> Step:
+        if node in self._members.membership.removed:
+            return self._settle(now)
+        membership = self._members.membership.without(node)
+        live = self._heartbeats.live()
+        if not _has_live_majority(membership, set(live)):
+            if self._has_just_begun(now):
+                return _wait("the members to be heard")
+            alive = len(set(live).intersection(membership.voters))
+            raise ChangeRefused(
+                f"without node {node} only {alive} of {len(membership.voters)} nodes would be "
+                "alive, which is no majority: start the others first"
+            )
+        if node == self._config.node:
+            return self._hand_over(self._best_successor(live))
+        return self._propose(membership)
+
+    def _transfer(self, node: int, now: float) -> Step:
+        if node not in self._members.voters:
+            member = self._members.membership.member(node)
+            if member is None:
+                raise ChangeRefused(self._members.membership.named(node))
+            raise ChangeRefused(f"node {node} has no vote yet: wait until it has caught up")
+        if node == self._config.node:
+            return Step(ChangeProgress()) if self.may_propose else _wait("the leader to begin")
+        if node not in self._heartbeats.live():
+            if self._has_just_begun(now):
+                return _wait(f"node {node} to be heard")
+            raise ChangeRefused(f"node {node} does not answer the leader: start it first")
+        return self._hand_over(node)
+
+    def _hand_over(self, successor: int) -> Step:
+        if not self.may_propose:
+            return _wait("the change that is under way")
+        held = self._heartbeats.chosen_through.get(successor, 0)
+        behind = self._log.chosen_through - held
+        if behind > NEAR_SLOTS:
+            return Step(
+                ChangeProgress(f"node {successor} to catch up: {behind} slots behind", behind)
+            )
+        return Step(ChangeProgress(f"node {successor} to lead"), successor=successor)
+
+    def _has_just_begun(self, now: float) -> bool:
+        """Whether the ballot is too young for silence to mean anything."""
+        return now < self._heartbeats.started_at + self._config.election_timeout_s
+
+    def _best_successor(self, live: tuple[int, ...]) -> int:
+        others = [voter for voter in live if voter != self._config.node]
+        return max(others, key=lambda each: (self._heartbeats.chosen_through.get(each, 0), -each))
+
+    def _propose(self, membership: Membership) -> Step:
+        if not self.may_propose:
+            return _wait("the change that is under way")
+        return Step(ChangeProgress("the change to be chosen"), membership=membership)
+
+    def _settle(self, now: float) -> Step:
+        """Wait until a majority of the new members knows durably that it is one: until then the old
+        members may be needed to find that out."""
+        since = self._members.since
+        told = self._heartbeats.chosen_through.items()
+        knowing = {self._config.node, *(peer for peer, through in told if through >= since)}
+        if self.may_propose and self._members.is_quorum(knowing):
+            return Step(ChangeProgress())
+        return _wait("a majority of the new members to know of the change")
+
+
+def _wait(what: str) -> Step:
+    return Step(ChangeProgress(what))
+
+
+def _has_live_majority(membership: Membership, live: set[int]) -> bool:
+    voters = membership.voters
+    return len(live.intersection(voters)) >= majority(len(voters))

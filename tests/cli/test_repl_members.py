@@ -1,0 +1,140 @@
+"""addNode, removeNode, replaceNode and transferLeader: what is asked of whom, and what is said."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from consensusllm_cli.main import commands
+from consensusllm_cli.repl import command as repl_command
+from consensusllm_cli.repl.output import Output
+from consensusllm_cli.repl.session import Outcome, Session
+from consensusllm_cli.repl.table import TABLE
+from tests.cli.repl_fakes import FakeCluster, connected
+
+
+class Run:
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.session = Session(self.cluster, Output(self.out, self.err, False), TABLE)
+
+    async def __call__(self, line: str) -> tuple[Outcome, str]:
+        outcome = await self.session.run(line)
+        return outcome, self.out.getvalue() + self.err.getvalue()
+
+    @property
+    def asked(self) -> list[tuple[object, ...]]:
+        assert self.cluster.fake_faults is not None
+        return [*self.cluster.fake_faults.calls, *self.cluster.calls]
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run()
+
+
+async def test_a_node_is_started_by_its_number_and_added(run: Run) -> None:
+    outcome, said = await run("addNode 4")
+    assert outcome is Outcome.DONE
+    assert run.asked == [
+        ("install_node", 4, "127.0.0.1:5104"),
+        ("add_node", 4, "127.0.0.1:5104"),
+    ]
+    assert "waiting for node 4 to catch up: 90 slots behind" in said
+    assert "node 4 is a member and votes" in said
+
+
+async def test_progress_is_a_line_a_second_at_most(run: Run) -> None:
+    _, said = await run("addNode 4")
+    assert said.count("waiting for") == 1
+
+
+async def test_a_node_that_was_started_elsewhere_is_only_added(run: Run) -> None:
+    await run("addNode 4 10.0.0.4:5104")
+    assert run.asked == [("add_node", 4, "10.0.0.4:5104")]
+
+
+async def test_a_node_that_the_cluster_refuses_is_ended_again(run: Run) -> None:
+    run.cluster.refusal = "node 4 was removed, and its id is never used again: take another"
+    outcome, said = await run("addNode 4")
+    assert outcome is Outcome.FAILED
+    assert "never used again" in said
+    assert ("retire_node", 4) in run.asked
+
+
+async def test_without_a_launcher_it_says_what_to_do(run: Run) -> None:
+    run.cluster.fake_faults = None
+    outcome, said = await run("addNode 4")
+    assert outcome is Outcome.FAILED
+    assert "addNode 4 HOST:PORT" in said
+    assert said.count("\n") == 1
+
+
+async def test_a_node_is_removed_before_its_process_is_ended(run: Run) -> None:
+    _, said = await run("removeNode 3")
+    assert run.asked == [("retire_node", 3), ("remove_node", 3)]
+    assert "node 3 is no member any more, and its process is ended" in said
+
+
+async def test_a_process_that_nobody_can_end_is_left_to_the_operator(run: Run) -> None:
+    run.cluster.fake_faults = None
+    _, said = await run("removeNode 3")
+    assert "end its process" in said
+
+
+async def test_a_replacement_is_an_addition_and_a_removal(run: Run) -> None:
+    await run("replaceNode 3 4")
+    assert run.cluster.calls == [
+        ("add_node", 4, "127.0.0.1:5104"),
+        ("remove_node", 3),
+    ]
+
+
+async def test_the_leader_is_told_to_hand_over(run: Run) -> None:
+    outcome, said = await run("transferLeader 3")
+    assert (outcome, run.cluster.calls) == (Outcome.DONE, [("transfer_leader", 3)])
+    assert "node 3 leads" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("addNode", "usage"),
+        ("addNode four", "is not a number"),
+        ("removeNode 9", "'9' is not a node: give one of 1, 2, 3"),
+        ("replaceNode 3 3", "cannot replace itself"),
+        ("transferLeader 0", "is not a node"),
+    ],
+)
+async def test_bad_words_are_misuse_in_one_line(run: Run, line: str, said: str) -> None:
+    outcome, shown = await run(line)
+    assert outcome is Outcome.MISUSE
+    assert said in shown
+    assert shown.count("\n") == 1
+    assert run.cluster.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        (["add-node", "4", "h:1"], ("add_node", 4, "h:1")),
+        (["remove-node", "3"], ("remove_node", 3)),
+        (["replace-node", "3", "4", "h:1"], ("add_node", 4, "h:1")),
+        (["transfer-leader", "2"], ("transfer_leader", 2)),
+    ],
+)
+def test_the_command_line_says_the_same(
+    arguments: list[str],
+    call: tuple[object, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    cluster = FakeCluster()
+    monkeypatch.setattr(repl_command, "connect_to", connected(cluster))
+    shown = CliRunner().invoke(commands, arguments, standalone_mode=False)
+    assert shown.return_value == 0, shown.output
+    assert call in cluster.calls

@@ -1,0 +1,134 @@
+"""Members that change under load, on real processes: nothing that was acknowledged is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from real_cluster import PATIENCE_S, RealCluster, eventually, free_ports
+from test_real_cluster import Counter
+
+from consensusllm.client import ChangeRefused, Client, Unavailable
+
+
+async def add(cluster: RealCluster, client: Client, node: int) -> None:
+    """Have the launcher start the node, and make it a member."""
+    cluster.addresses[node] = f"127.0.0.1:{free_ports(1)[0]}"
+    await cluster.faults.install_node(node, cluster.addresses[node])
+    await client.add_node(node, cluster.addresses[node])
+    cluster.size += 1
+
+
+async def remove(cluster: RealCluster, client: Client, node: int) -> None:
+    await client.remove_node(node)
+    await cluster.faults.retire_node(node)
+    del cluster.addresses[node]
+    cluster.size -= 1
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["orchestrated", "direct"])
+async def test_a_node_is_added_and_the_old_leader_killed_and_removed_under_load(
+    tmp_path: Path, direct: bool
+) -> None:
+    async with RealCluster(tmp_path, direct=direct) as cluster:
+        client = cluster.client()
+        counters = [Counter(client, f"w{number}") for number in range(4)]
+        stop = asyncio.Event()
+        writers = [asyncio.create_task(counter.run(stop)) for counter in counters]
+        await add(cluster, client, 4)
+        old = await cluster.leader()
+        await cluster.faults.fail_node(old)
+        new = await cluster.leader(tuple(node for node in cluster.addresses if node != old))
+        await remove(cluster, client, old)
+        before = sum(counter.next for counter in counters)
+
+        async def written() -> bool:
+            return sum(counter.next for counter in counters) > before + 20
+
+        await eventually(written, "writes after the change")
+        stop.set()
+        await asyncio.gather(*writers)
+        for counter in counters:
+            await counter.check()
+        status = await cluster.agreement()
+        assert {member.node for member in status.members} == set(cluster.addresses)
+        assert all(member.voting for member in status.members)
+        assert new in cluster.addresses
+
+
+async def test_the_leader_hands_over_where_it_is_told_and_leaves(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        client = cluster.client()
+        await client.put("k", b"v")
+        leader = await cluster.leader()
+        successor = leader % 3 + 1
+        await client.transfer_leader(successor)
+        assert await cluster.leader() == successor
+        await remove(cluster, client, successor)
+        assert await client.get("k") == b"v"
+        with pytest.raises(ChangeRefused, match="never used again"):
+            await client.add_node(successor, "127.0.0.1:1")
+        with pytest.raises(ChangeRefused, match="node 9 is no member"):
+            await client.remove_node(9)
+        with pytest.raises(ChangeRefused, match="node 9 is no member"):
+            await client.transfer_leader(9)
+
+
+async def test_who_joined_and_who_left_is_known_after_everything_was_killed(
+    tmp_path: Path,
+) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        client = cluster.client()
+        await client.put("k", b"v")
+        await add(cluster, client, 4)
+        await remove(cluster, client, 1)
+        await cluster.kill_everything()
+        await cluster.start()
+        status = await cluster.agreement()
+        assert {member.node for member in status.members} == {2, 3, 4}
+        fresh = cluster.client()
+        assert await fresh.get("k") == b"v"
+        await cluster.faults.fail_node(2)
+        await fresh.put("k", b"w")  # two of the three that there are now
+
+
+async def test_a_node_that_nobody_started_is_waited_for(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        client = cluster.client()
+        with pytest.raises(Unavailable, match="node 4 to be heard"):
+            await client.add_node(4, "127.0.0.1:1", timeout_s=2.0)
+        with pytest.raises(ChangeRefused, match="node 4 is joining"):
+            await client.remove_node(3)
+        await client.put("k", b"v")  # it costs the others nothing
+        await client.remove_node(4)
+
+
+async def test_a_file_with_other_nodes_does_not_change_who_counts(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        await cluster.client().put("k", b"v")
+        await cluster.agreement()
+    document = json.loads(cluster.config_path.read_text())
+    document["data_dir"] = str(cluster.data_dir)
+    document["nodes"].append({"id": 4, "address": f"127.0.0.1:{free_ports(1)[0]}"})
+    edited = tmp_path / "edited.json"
+    edited.write_text(json.dumps(document))
+    node = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "consensusllm_cli.main", "node", "1", "--config", str(edited)),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert node.stderr is not None
+    try:
+        while b"nodes are not the cluster's" not in (
+            line := await asyncio.wait_for(node.stderr.readline(), PATIENCE_S)
+        ):
+            assert line, "it ended without a word"
+        assert b"members=1,2,3" in line
+        assert b"configuration=1,2,3,4" in line
+    finally:
+        node.terminate()
+        await node.communicate()

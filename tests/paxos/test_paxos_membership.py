@@ -1,0 +1,412 @@
+"""Changes of members and of the leader: single messages to one core, and clusters of bare cores."""
+
+from __future__ import annotations
+
+import contextlib
+from random import Random
+
+import pytest
+from core_cluster import CoreCluster
+from test_paxos_rules import A, B, Driver, only, promise_of
+
+from consensusllm.paxos import (
+    AddNode,
+    Ballot,
+    Batch,
+    ChangeRefused,
+    Membership,
+    NotLeader,
+    PaxosConfig,
+    PaxosNode,
+    Recovered,
+    RemoveNode,
+    Role,
+    TransferLeader,
+    first_members,
+)
+from consensusllm.paxos.membership import MalformedMembership
+from consensusllm.paxos.messages import (
+    Accept,
+    Accepted,
+    CatchUp,
+    CatchUpReply,
+    Commit,
+    Entry,
+    Forward,
+    Heartbeat,
+    HeartbeatReply,
+    Prepare,
+    PreVote,
+    PreVoteReply,
+    Promise,
+    Rejoin,
+    TimeoutNow,
+)
+
+THREE = first_members((1, 2, 3))
+FOUR = THREE.adding(4, "h:4").promoting(4, 7)
+
+
+def change(membership: Membership) -> Batch:
+    return Batch.change(1, membership)
+
+
+# The list itself ----------------------------------------------------------------------------------
+
+
+def test_a_membership_comes_back_as_it_was() -> None:
+    members = FOUR.without(2)
+    assert Membership.decode(members.encode()) == members
+    assert (members.voters, members.removed) == ((1, 3, 4), (2,))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"[[],[]]",
+        b'[[[1,"",false,0]],[]]',  # nobody votes
+        b'[[[2,"",true,0],[1,"",true,0]],[]]',
+        b'[[[1,"",true,0]],[1]]',
+        b'[[[1,"",true,-1]],[]]',
+        b"[[[1,2,true,0]],[]]",
+        b"\xff",
+    ],
+)
+def test_other_bytes_are_no_membership(data: bytes) -> None:
+    with pytest.raises(MalformedMembership):
+        Membership.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (lambda: THREE.without(2).adding(2, "h:9"), "its id is never used again"),
+        (lambda: THREE.adding(4, "h:4").adding(5, "h:5"), "node 4 is joining"),
+        (lambda: THREE.adding(4, "h:4").without(1), "node 4 is joining"),
+        (lambda: FOUR.adding(5, "h:4"), "node 4 has the address h:4"),
+        (lambda: first_members(tuple(range(1, 10))).adding(10, "h"), "at most 9 nodes"),
+        (lambda: THREE.without(9), "node 9 is no member; they are 1, 2, 3"),
+        (lambda: first_members((1,)).without(1), "node 1 is the last one"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(refused, said: str) -> None:
+    with pytest.raises(ChangeRefused, match=said) as error:
+        refused()
+    assert "\n" not in str(error.value)
+
+
+# When a change is in force ------------------------------------------------------------------------
+
+
+def settled(leader: Driver) -> Ballot:
+    """Make it lead, with its ballot's first slot chosen."""
+    ballot = leader.elect(2)
+    leader.vote(2, ballot, 1)
+    return ballot
+
+
+def adding(leader: Driver) -> tuple[Ballot, int]:
+    """The leader's ballot, and the slot in which it proposes that node 4 learns."""
+    ballot = settled(leader)
+    leader.core.change(AddNode(4, "h:4"), leader.now)
+    (accept,) = {message.ballot.op_num for message in only(Accept, leader.sync())}
+    return ballot, accept
+
+
+def test_nothing_follows_a_change_in_its_ballot() -> None:
+    leader = Driver()
+    ballot, slot = adding(leader)
+    leader.core.propose(b"x", leader.now)
+    assert only(Accept, leader.sync()) == []
+    leader.vote(2, ballot, slot)
+    (prepare,) = {message.ballot for message in only(Prepare, leader.sync())}
+    assert prepare > ballot
+    assert prepare.op_num == slot + 1
+    sent = leader.receive(promise_of(2, prepare)) + leader.sync()
+    values = [batch for accept in only(Accept, sent) for batch in accept.batches]
+    assert (b"x",) in [batch.commands for batch in values]
+
+
+def test_a_change_that_is_not_chosen_changes_nothing() -> None:
+    leader = Driver()
+    adding(leader)
+    assert leader.core.membership == THREE
+    assert leader.core.role is Role.LEADING
+
+
+def test_a_follower_takes_a_change_over_when_it_is_chosen_and_not_before() -> None:
+    node = Driver()
+    node.receive(Accept(2, Ballot(5, 2, 1), (change(FOUR),), 0))
+    assert node.core.membership == THREE
+    node.receive(Commit(2, Ballot(5, 2), 1))
+    assert node.core.membership == FOUR
+    assert node.persists[-1].membership == (1, FOUR)
+    assert node.persists[-1].chosen_through == 1
+
+
+def test_a_new_leader_proposes_nothing_beyond_a_change_that_it_recovers() -> None:
+    leader = Driver()
+    old = Ballot(1, 2)
+    entries = (Entry(1, old.at(1), A), Entry(2, old.at(2), change(FOUR)), Entry(3, old.at(3), B))
+    ballot = leader.prepare(2, 3)
+    leader.core.receive(promise_of(2, ballot, *entries), leader.now)
+    accepted = [batch for accept in only(Accept, leader.sync()) for batch in accept.batches]
+    assert accepted[:2] == [A, change(FOUR)]
+    assert B not in accepted
+
+
+def test_a_candidate_that_learns_of_a_change_prepares_anew_with_the_new_members() -> None:
+    candidate = Driver()
+    ballot = candidate.prepare(2, 3)
+    chosen = Entry(1, Ballot(1, 2, 1), change(FOUR))
+    candidate.core.receive(promise_of(2, ballot, chosen, chosen_through=1), candidate.now)
+    assert candidate.core.role is Role.PREPARING
+    sent = candidate.sync()
+    assert {dst for dst, message in sent if isinstance(message, Prepare)} == {2, 3, 4}
+    assert candidate.core.ballot > ballot
+
+
+def test_votes_are_counted_among_the_members_of_the_ballot() -> None:
+    recovered = Recovered(1, True, membership=FOUR, membership_slot=0)
+    leader = Driver(recovered=recovered)
+    ballot = leader.prepare(2, 3)
+    leader.receive(promise_of(2, ballot))
+    assert leader.core.role is Role.PREPARING  # two of four are no majority
+    leader.receive(promise_of(4, ballot, incarnation=7))
+    assert leader.core.role is Role.LEADING
+
+
+def test_a_restart_counts_in_the_members_of_its_disk_and_not_of_its_configuration() -> None:
+    recovered = Recovered(1, True, membership=FOUR, membership_slot=0)
+    core = PaxosNode(PaxosConfig(1, (1, 2, 3)), recovered, Random(1))
+    assert core.membership == FOUR
+
+
+def test_the_first_members_are_durable_with_the_first_promise() -> None:
+    node = Driver()
+    node.receive(Prepare(2, Ballot(1, 2, 1), ()))
+    assert node.persists[0].membership == (0, THREE)
+
+
+# Joining ------------------------------------------------------------------------------------------
+
+
+def learner(incarnation: int = 7) -> Driver:
+    return Driver(node=4, recovered=Recovered(incarnation, voting=False))
+
+
+def test_a_learner_votes_once_it_has_learned_that_it_is_a_member() -> None:
+    node = learner()
+    ballot = Ballot(5, 2)
+    assert node.receive(Prepare(2, ballot.at(1), ())) == []
+    node.receive(CatchUpReply(2, (Entry(1, ballot.at(1), change(FOUR)),), 1))
+    assert node.core.role is Role.FOLLOWING
+    assert node.persists[-1].voting is True
+    assert len(only(Promise, node.receive(Prepare(2, Ballot(6, 2, 2), ())) + node.sync())) == 1
+
+
+def test_a_member_that_lost_its_disk_since_it_joined_does_not_vote_by_that() -> None:
+    node = learner(incarnation=8)
+    node.receive(CatchUpReply(2, (Entry(1, Ballot(5, 2, 1), change(FOUR)),), 1))
+    assert node.core.role is Role.LEARNING
+
+
+def test_a_learner_is_promoted_when_it_has_what_was_chosen_at_its_last_report() -> None:
+    leader = Driver()
+    ballot, slot = adding(leader)
+    leader.vote(2, ballot, slot)
+    (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
+    for peer in (2, 3):
+        leader.receive(promise_of(peer, ballot))
+    leader.sync()
+    leader.vote(2, ballot, slot + 1)
+    assert only(Accept, leader.receive(Rejoin(4, 7, 0))) == []
+    assert only(Accept, leader.receive(Rejoin(4, 7, slot))) == []
+    accepts = only(Accept, leader.receive(Rejoin(4, 7, slot + 1)))
+    assert accepts[0].batches[0].membership() == FOUR
+
+
+def test_a_change_waits_until_a_majority_of_the_new_members_knows_of_it() -> None:
+    leader = Driver()
+    ballot, slot = adding(leader)
+    leader.vote(2, ballot, slot)
+    (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
+    for peer in (2, 3):
+        leader.receive(promise_of(peer, ballot))
+    leader.sync()
+    leader.vote(2, ballot, slot + 1)
+    leader.core.change(RemoveNode(4), leader.now)
+    leader.sync()
+    leader.vote(2, ballot, slot + 2)
+    (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
+    for peer in (2, 3):
+        leader.receive(promise_of(peer, ballot))
+    leader.sync()
+    leader.vote(2, ballot, slot + 3)
+    waiting = leader.core.change(RemoveNode(4), leader.now)
+    assert "majority of the new members" in waiting.waits_for
+    leader.receive(HeartbeatReply(2, ballot, 1, slot + 2))
+    assert leader.core.change(RemoveNode(4), leader.now).waits_for == ""
+
+
+def test_a_heartbeat_reply_does_not_reveal_a_change_that_a_crash_could_forget() -> None:
+    node = Driver()
+    node.receive(Accept(2, Ballot(5, 2, 1), (change(FOUR),), 0))
+    node.sync()
+    node.receive(Commit(2, Ballot(5, 2), 1))
+    (reply,) = only(HeartbeatReply, node.receive(Heartbeat(2, Ballot(5, 2, 2), 1, 1, (1, 2))))
+    assert reply.chosen_through == 0
+    node.sync()
+    (reply,) = only(HeartbeatReply, node.receive(Heartbeat(2, Ballot(5, 2, 2), 1, 2, (1, 2))))
+    assert reply.chosen_through == 1
+
+
+# Leaving ------------------------------------------------------------------------------------------
+
+
+def removed() -> Driver:
+    """Node 3, after it has learned of its removal."""
+    node = Driver(node=3)
+    node.receive(CatchUpReply(1, (Entry(1, Ballot(5, 1, 1), change(THREE.without(3))),), 1))
+    return node
+
+
+def test_a_removed_node_never_stands_again() -> None:
+    node = removed()
+    for _ in range(50):
+        assert only(PreVote, node.pass_time(1.0)) == []
+    assert node.receive(TimeoutNow(1, Ballot(5, 1))) == []
+
+
+def test_a_removed_node_still_answers_those_who_may_not_know() -> None:
+    node = removed()
+    sent = node.receive(Prepare(1, Ballot(6, 1, 2), ())) + node.sync()
+    assert len(only(Promise, sent)) == 1
+
+
+def test_a_node_that_missed_its_removal_is_refused_and_told() -> None:
+    member = Driver()
+    member.receive(CatchUpReply(2, (Entry(1, Ballot(5, 2, 1), change(THREE.without(3))),), 1))
+    (reply,) = only(PreVoteReply, member.receive(PreVote(3, Ballot(9, 3))))
+    assert not reply.granted
+    assert len(only(CatchUpReply, member.receive(CatchUp(3, 1)))) == 1
+    assert member.receive(Prepare(3, Ballot(9, 3, 1), ())) + member.sync() == []
+
+
+def test_a_removal_that_would_leave_no_live_majority_is_refused() -> None:
+    leader = Driver(election_timeout_s=0.35)
+    ballot = settled(leader)
+    leader.pass_time(0.2)
+    leader.receive(HeartbeatReply(2, ballot, 1, 1))
+    leader.pass_time(0.2)
+    with pytest.raises(ChangeRefused, match="only 1 of 2 nodes would be alive"):
+        leader.core.change(RemoveNode(2), leader.now)
+    leader.core.change(RemoveNode(3), leader.now)  # the dead one
+
+
+def test_a_leader_that_is_to_leave_hands_over_first() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.receive(Accepted(3, ballot.at(1), 1, 1, 1))
+    leader.core.change(RemoveNode(1), leader.now)
+    assert only(TimeoutNow, leader.ready())
+    assert leader.core.role is Role.FOLLOWING
+    assert leader.core.membership == THREE
+
+
+# Handing over -------------------------------------------------------------------------------------
+
+
+def test_a_leader_hands_over_its_queue_and_stops_admitting() -> None:
+    leader = Driver(pipeline_slots=1)
+    ballot = settled(leader)
+    for command in (b"x", b"y"):
+        leader.core.propose(command, leader.now)
+        leader.ready()
+    leader.core.change(TransferLeader(2), leader.now)
+    sent = leader.ready()
+    assert [(dst, message.ballot) for dst, message in sent if isinstance(message, TimeoutNow)] == [
+        (2, ballot)
+    ]
+    assert [message.commands for message in only(Forward, sent)] == [(b"y",)]
+    assert leader.core.leader == 2
+    with pytest.raises(NotLeader):
+        leader.core.propose(b"z", leader.now)
+
+
+def test_the_successor_prepares_at_once() -> None:
+    node = Driver(node=2)
+    node.receive(Heartbeat(1, Ballot(5, 1, 1), 0, 1, (1, 2, 3)))
+    node.receive(TimeoutNow(1, Ballot(5, 1)))
+    assert only(PreVote, node.ready()) == []
+    assert {message.ballot for message in only(Prepare, node.sync())} == {Ballot(6, 2)}
+
+
+def test_an_old_word_to_take_over_is_not_heeded() -> None:
+    node = Driver(node=2)
+    node.receive(Heartbeat(3, Ballot(6, 3, 1), 0, 1, (1, 2, 3)))
+    node.sync()
+    node.receive(TimeoutNow(1, Ballot(5, 1)))
+    assert node.core.role is Role.FOLLOWING
+
+
+@pytest.mark.parametrize(("target", "said"), [(9, "no member"), (3, "does not answer")])
+def test_nobody_who_cannot_lead_is_handed_over_to(target: int, said: str) -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.pass_time(0.2)
+    leader.receive(HeartbeatReply(2, ballot, 1, 1))
+    leader.pass_time(0.2)
+    with pytest.raises(ChangeRefused, match=said):
+        leader.core.change(TransferLeader(target), leader.now)
+
+
+def test_a_change_is_for_the_leader() -> None:
+    with pytest.raises(NotLeader):
+        Driver().core.change(RemoveNode(2), 0.0)
+
+
+# Whole clusters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_planned_hand_over_takes_one_round_of_prepare(seed: int) -> None:
+    delay_s = 0.05
+    cluster = CoreCluster(3, seed, delay_s=delay_s, disk_s=0.001)
+    leader = cluster.leader()
+    cluster.propose(leader, b"x")
+    cluster.settle()
+    cluster.run(1.0)
+    target = leader % 3 + 1
+    began = cluster.now
+    cluster.core(leader).change(TransferLeader(target), cluster.now)
+    cluster.pump(leader)
+    cluster.run_until(lambda: cluster.leaders() == [target])
+    # The word to take over, Prepare and Promise: three ways, of at most 1.5 delays each.
+    assert cluster.now - began < 3 * 1.5 * delay_s + 0.01
+    assert cluster.core(target).elections == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_chain_of_removals_leaves_one_that_goes_on(seed: int) -> None:
+    cluster = CoreCluster(5, seed, loss=0.05, repeat=0.05)
+    for expected in (4, 3, 2, 1):
+        done = False
+        victim = None
+        while not done:
+            leader = cluster.leader()
+            core = cluster.core(leader)
+            if victim is None:
+                victim = max(core.membership.voters)
+            with contextlib.suppress(NotLeader, ChangeRefused):
+                done = core.change(RemoveNode(victim), cluster.now).waits_for == ""
+            cluster.pump(leader)
+            cluster.run(0.05)
+        assert len(cluster.core(cluster.leader()).membership.voters) == expected
+        assert victim is not None
+        cluster.crash(victim)
+    cluster.propose_somewhere(b"last")
+    cluster.run(0.5)
+    assert b"last" in cluster.commands(1)

@@ -1,0 +1,132 @@
+"""Members that change, with state and disk: snapshots, restarts, and what a client was told."""
+
+from __future__ import annotations
+
+import pytest
+from replica_cluster import ReplicaCluster
+
+from consensusllm.conversations import MalformedSnapshot, restore
+from consensusllm.conversations.commands import Done, Put
+from consensusllm.paxos import (
+    AddNode,
+    Change,
+    ChangeRefused,
+    NotLeader,
+    RemoveNode,
+    Role,
+    TransferLeader,
+    first_members,
+)
+from consensusllm.replica.jobs import snapshot_chunks
+from consensusllm.replica.members import from_extra, to_extra
+
+
+def done(cluster: ReplicaCluster, change: Change, seconds: float = 10.0) -> None:
+    """Ask the leader for ``change`` until it is done."""
+    end = cluster.now + seconds
+    while cluster.now < end:
+        try:
+            if not cluster.replicas[cluster.leader()].change(change, cluster.now).waits_for:
+                return
+        except NotLeader:
+            pass
+        cluster.settle()
+        cluster.run(0.05)
+    raise AssertionError(f"{change} is not done")
+
+
+def write(cluster: ReplicaCluster, count: int, first: int = 1) -> None:
+    for number in range(first, first + count):
+        cluster.run(0.02)
+        assert cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number) == [Done()]
+
+
+def test_a_node_that_joins_by_a_snapshot_counts_as_one_that_applied_the_log() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=5, paxos={"log_retain_bytes": 0})
+    cluster.open_session()
+    write(cluster, 20)
+    cluster.install(4)
+    done(cluster, AddNode(4, "h:4"))
+    cluster.run(0.5)
+    joined = cluster.replicas[4]
+    assert joined.snapshot_slot > 0
+    assert joined.role is Role.FOLLOWING
+    assert joined.members == cluster.replicas[1].members
+    assert joined.members.voters == (1, 2, 3, 4)
+    assert joined.machine.get("k20") == b"v"
+
+
+def test_members_survive_a_restart_from_log_and_from_snapshot() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=1000)
+    cluster.open_session()
+    cluster.install(4)
+    done(cluster, AddNode(4, "h:4"))
+    done(cluster, RemoveNode(1))
+    leader = cluster.leader()
+    for take in (False, True):
+        cluster.run(1.0)
+        if take:
+            cluster.replicas[leader].take_snapshot()
+            cluster.settle()
+        cluster.crash(leader)
+        cluster.start(leader)
+        assert cluster.replicas[leader].paxos.membership.voters == (2, 3, 4)
+        assert cluster.replicas[leader].paxos.membership.removed == (1,)
+
+
+def test_a_snapshot_has_the_members_of_its_own_slot() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    cluster.install(4)
+    done(cluster, AddNode(4, "h:4"))
+    replica = cluster.replicas[cluster.leader()]
+    replica.take_snapshot()
+    cluster.settle()
+    disk = cluster.disks[replica.node]
+    held = restore(snapshot_chunks(disk, replica.snapshot_slot), replica.config.limits)
+    assert from_extra(held.extra) == (replica.members, replica.members_since)
+    assert 0 < replica.members_since <= replica.snapshot_slot
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"membership": 1, "since": 0}, {"membership": "x", "since": 0}]
+)
+def test_a_snapshot_without_members_is_malformed(extra: dict[str, object]) -> None:
+    with pytest.raises(MalformedSnapshot):
+        from_extra(extra)
+    assert from_extra(to_extra(first_members((1, 2)), 7)) == (first_members((1, 2)), 7)
+
+
+def test_commands_that_wait_at_a_leader_that_hands_over_are_answered_once() -> None:
+    cluster = ReplicaCluster(paxos={"pipeline_slots": 1})
+    cluster.open_session()
+    cluster.run(0.2)
+    old = cluster.leader()
+    target = cluster.follower()
+    outcomes = []
+    replica = cluster.replicas[old]
+    for number in range(1, 6):
+        command, decoded = cluster.packed(Put("k", b"%d" % number), number)
+        replica.submit(command, decoded, cluster.now + 5, outcomes.append, cluster.now)
+    replica.pump()  # the first is in a slot, the others wait for one
+    replica.change(TransferLeader(target), cluster.now)
+    cluster.run(0.5)
+    assert cluster.leader() == target
+    assert outcomes == [Done()] * 5
+    assert cluster.replicas[target].machine.get("k") == b"5"
+
+
+def test_a_dead_node_can_be_replaced_while_only_a_majority_is_left() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    cluster.leader()
+    dead = 3 if cluster.leader() != 3 else 1
+    cluster.crash(dead)
+    cluster.run(1.5)
+    cluster.install(4)
+    done(cluster, AddNode(4, "h:4"))
+    with pytest.raises(ChangeRefused):
+        cluster.replicas[cluster.leader()].change(AddNode(5, "h:4"), cluster.now)
+    done(cluster, RemoveNode(dead))
+    write(cluster, 3)
+    assert cluster.replicas[4].machine.get("k3") == b"v"
