@@ -16,8 +16,9 @@ What was granted is not on the disk. A start therefore waits as long as any gran
 before it may have given, and binds against everybody. An acceptor grants nothing longer than what
 it would wait for itself, so nodes that are configured differently hold no lease too many.
 
-Whoever hands leadership over ends its own lease first (`Lease.end`), and its successor is bound by
-the grants until they are over: nothing else may release them.
+Whoever hands leadership over ends its own lease first (`Lease.end`). Its word to the successor
+therefore releases what the successor granted it; the other acceptors did not hear it, and withhold
+their promises until their grants are over.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Grant:
         self._holder = holder
         self.until = max(self.until, now + lease_s)
         return True
+
+    def release(self, holder: int, now: float) -> None:
+        """``holder`` says that it has ended its lease, and leads no more."""
+        if holder == self._holder:
+            self.until = min(self.until, now)
 
     def binds(self, candidate: int, now: float) -> bool:
         """Whether ``candidate`` must not be promised anything yet."""

@@ -129,4 +129,7 @@ class Reconfiguration(Knowledge, ABC):
     def _on_timeout_now(self, request: TimeoutNow) -> None:
         current = request.ballot >= self._election.highest_seen
         if self.role is Role.FOLLOWING and current and self._members.votes_here:
-            self._prepare(Event.HANDED_OVER)
+            grant = self._acceptor.grant
+            grant.release(request.sender, self._now)
+            if not grant.binds(self.config.node, self._now):
+                self._prepare(Event.HANDED_OVER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -156,7 +156,7 @@ class Cluster:
                 self.network.post(of, dst, partial(self._tell_gone, of, dst))
 
     def _tell_gone(self, peer: int, dst: int) -> None:
-        life = self.nodes[dst].life
+        life = self.life(dst)
         if life is not None:
             self.trace.add(dst, "gone", peer)
             life.peer_gone(peer)
@@ -367,7 +367,7 @@ def _tear(cluster: Cluster, fault: Fault, node: int) -> Undo:
 
 def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
     """Whoever promises another ballot, or begins to lead in it, gets again what it got before."""
-    kept: dict[int, deque[Message]] = {n: deque(maxlen=REPLAYED) for n in cluster.members}
+    kept: defaultdict[int, deque[Message]] = defaultdict(lambda: deque(maxlen=REPLAYED))
     known: dict[int, tuple[Role, Ballot]] = {}
 
     def echo(dst: int, life: Life, message: Message) -> None:
