@@ -9,7 +9,6 @@ raises the errors of `errors`.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -21,9 +20,9 @@ from consensusllm.client.calls import Calls, Deadline
 from consensusllm.client.errors import (
     ConsensusError,
     NotFound,
-    OutcomeUnknown,
     Unavailable,
 )
+from consensusllm.client.imports import import_document
 from consensusllm.client.members import MemberCalls
 from consensusllm.client.nodes import Nodes
 from consensusllm.client.pipeline import Pipeline
@@ -390,29 +389,14 @@ class Client(MemberCalls):
         ``timeout_s`` is for each step; after each, ``tell`` is given how many of how many are done.
         Raises InvalidRequest, AlreadyExists.
         """
-        temporary = f".import-{os.urandom(8).hex()}"
-        turns = export.from_document(document, temporary)
-        rename = Rename(temporary, checks.conversation_id(name))
-        steps: list[Operation] = [CreateConversation(temporary), *turns, rename]
-        for number, step in enumerate(steps, 1):
-            try:
-                await self._command(step, timeout_s)
-                tell(number, len(steps))
-            except (ConsensusError, asyncio.CancelledError) as error:
-                removed = await self._discard(temporary, error)
-                if step is rename and isinstance(error, OutcomeUnknown) and not removed:
-                    return  # nothing was left to remove, so the rename did happen
-                raise
-
-    async def _discard(self, temporary: str, error: BaseException) -> bool:
-        """Whether there was something to remove; ``error`` is told where it could not be."""
-        try:
-            await self.delete(temporary)
-        except NotFound:
-            return False
-        except ConsensusError:
-            error.args = (f"{error}; what was imported is left as {temporary}: delete it",)
-        return True
+        checks.conversation_id(name)
+        await import_document(
+            document,
+            name,
+            carry_out=lambda step: self._command(step, timeout_s),
+            discard=self.delete,
+            tell=tell,
+        )
 
     # Status ---------------------------------------------------------------------------------
 

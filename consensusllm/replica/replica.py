@@ -47,14 +47,12 @@ from consensusllm.paxos.messages import (
     ReadIndexReply,
     SnapshotChunk,
 )
-from consensusllm.wire.commands import decode_command
-from consensusllm.wire.errors import MalformedMessage
 
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .members import from_extra, to_extra
 from .outcomes import Failure
 from .progress import Progress, progress
-from .requests import Key, PendingCommand, PendingRead, Requests, Resolve
+from .requests import Key, PendingCommand, PendingRead, Requests, Resolve, decoded
 
 _OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
 """The messages that are not the core's."""
@@ -435,15 +433,12 @@ class Replica:
             if slot > self.members_since:
                 self.members, self.members_since = batch.membership(), slot
         awaited = len(self._requests) > 0
-        commands = [*map(self._decode if awaited else _decode, packed)]
+        commands = [*map(self._requests.decoded if awaited else decoded, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
         self._bytes_since_snapshot += batch.size_bytes
         if awaited:
             self._requests.applied(commands, replies)
-
-    def _decode(self, command: bytes) -> SessionCommand | None:
-        return self._requests.decoded(command) or _decode(command)
 
     # Snapshots ------------------------------------------------------------------------------
 
@@ -501,10 +496,3 @@ class Replica:
         self._paxos.snapshot_installed(slot, membership, since)
         self._serve_reads()
         self.on_applied()
-
-
-def _decode(command: bytes) -> SessionCommand | None:
-    try:
-        return decode_command(command)
-    except MalformedMessage:
-        return None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from consensusllm.conversations.commands import Reply, SessionCommand
+from consensusllm.wire.commands import decode_command
+from consensusllm.wire.errors import MalformedMessage
 
 from .outcomes import STOPPED, Failure, FailureKind
 
@@ -102,8 +104,8 @@ class Requests:
         )
 
     def decoded(self, command: bytes) -> SessionCommand | None:
-        """What was decoded when the command came in here, so that applying it need not again."""
-        return self._decoded.get(command)
+        """The command; one that came in here was decoded then, and is not decoded again."""
+        return self._decoded.get(command) or decoded(command)
 
     def applied(self, commands: Sequence[SessionCommand | None], replies: Sequence[Reply]) -> None:
         """A batch was applied here: answer those of its commands that wait."""
@@ -167,3 +169,11 @@ def _too_late(sent: bool, leader: int | None) -> Failure:
         "heal the network or start nodes, or read with --stale",
         leader,
     )
+
+
+def decoded(command: bytes) -> SessionCommand | None:
+    """The command; None where the bytes are none, which the state machine then says."""
+    try:
+        return decode_command(command)
+    except MalformedMessage:
+        return None

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from consensusllm.conversations.commands import (
     Choose,
+    CloseTurn,
     CompareAndSwap,
     CreateConversation,
     Delete,
@@ -52,6 +53,7 @@ _CLIENT_OPERATIONS: frozenset[type[Operation]] = frozenset(
         OpenSession,
         CreateConversation,
         Choose,
+        CloseTurn,
         Fork,
         Rename,
         Delete,

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from random import Random
 
 from consensusllm.conversations import Limits
-from consensusllm.paxos import Ballot, PaxosConfig, Role
+from consensusllm.paxos import PaxosConfig, Role
 from consensusllm.paxos.messages import (
-    Accept,
-    Accepted,
-    Commit,
-    Heartbeat,
-    HeartbeatReply,
     Message,
-    Nack,
-    Prepare,
-    Promise,
 )
 from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
-from .faults import FAMILIES, LEADER, Fault
+from .faults import DRIFT_MAX, FAMILIES, LEADER, Fault
+from .harm import INFLICT, links
 from .invariants import Invariants
 from .models import Mood
-from .network import CLIENTS, Network
+from .network import Network
 from .node import Life, Node
 from .operator import Operator
 from .trace import Trace
@@ -37,21 +29,10 @@ from .virtual_loop import VirtualLoop
 LIMITS = Limits(sessions=40, replies_per_session=64)
 """Small, so that sessions are evicted within a run."""
 
-
-REPLAYED = 256
-"""How many messages a replay has for each node."""
-
-_OF_A_BALLOT = (Accept, Accepted, Commit, Heartbeat, HeartbeatReply, Nack, Prepare, Promise)
-"""What is replayed. Commands are none of it: clients repeat those while their sessions live."""
-
-
 DELAYS_S = (0.001, 0.01, 0.03)
 """How far apart the nodes of a cluster are: one way, on average."""
 WIDE_AREA_S = 0.15
 """How far they are in one of eight."""
-
-DRIFT_MAX = 0.5
-"""By how much of its rate a clock is off at most, under the fault of that name."""
 
 
 class Cluster:
@@ -230,7 +211,7 @@ class Cluster:
         if number and number not in self.nodes and fault.kind not in FAMILIES["membership"]:
             self.trace.add(0, "spared", fault)
             return
-        done = _INFLICT[fault.kind](self, fault, number)
+        done = INFLICT[fault.kind](self, fault, number)
         if done is False:
             self.trace.add(0, "spared", fault)
             return
@@ -268,7 +249,7 @@ class Cluster:
         """Cut ``node`` off its peers until `reconnect`. Whether the rest can do without it."""
         if node in self._lasting or not self.may_damage(node):
             return False
-        self._lasting[node] = self.network.cut(_links(self, node, self.members, detail))
+        self._lasting[node] = self.network.cut(links(self, node, self.members, detail))
         return True
 
     def reconnect(self) -> None:
@@ -276,258 +257,3 @@ class Cluster:
         lasting, self._lasting = self._lasting, {}
         for mend in lasting.values():
             mend()
-
-
-Undo = Callable[[], None]
-"""What ends the fault again; an inflicted fault gives it, or None, or False where it was spared."""
-
-
-def _weather(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
-    def inflict(cluster: Cluster, fault: Fault, node: int) -> Undo:
-        before = getattr(cluster.fair_weather, field)
-        setattr(cluster.network.weather, field, max(before, scale * fault.rate**2))
-        cluster.network.weather.straggle_s = fault.lasts_s
-        return lambda: setattr(cluster.network.weather, field, before)
-
-    return inflict
-
-
-def _links(
-    cluster: Cluster, node: int, others: tuple[int, ...], detail: str
-) -> list[tuple[int, int]]:
-    links = []
-    for other in others:
-        if other != node:
-            links += [(node, other)] if detail in ("to", "both") else []
-            links += [(other, node)] if detail in ("from", "both") else []
-    return links
-
-
-def _cut(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    return cluster.network.cut(_links(cluster, node, fault.others, fault.detail))
-
-
-def _flap(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """A link goes down and up, again and again."""
-    links = _links(cluster, node, fault.others, "both")
-    down = itertools.cycle((True, False))
-    interval_s = 0.02 + 0.4 * fault.rate
-    return _again(cluster, interval_s, lambda: cluster.network.cut(links if next(down) else ()))
-
-
-def _depose(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """Whoever leads is cut off, and comes back when the next one has become leader."""
-
-    def isolate() -> Undo:
-        leader = cluster.leader() or node
-        return cluster.network.cut(_links(cluster, leader, cluster.members, "both"))
-
-    return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
-
-
-def _linger(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """As `_depose`, of a leader whose clock is as slow as may be."""
-
-    def isolate() -> Undo:
-        leader = cluster.leader() or node
-        clock = cluster.nodes[leader].clock
-        mend = cluster.network.cut(_links(cluster, leader, cluster.members, "both"))
-        clock.drift(1.0 - DRIFT_MAX)
-
-        def undo() -> None:
-            clock.drift(None)
-            mend()
-
-        return undo
-
-    return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
-
-
-def _tear(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """What the leader sends reaches some and not others for a moment that is shorter than an
-    election, so that its window has holes; then it reaches nobody, or nobody reaches anybody, until
-    a next leader has to find out what was open."""
-    rng = Random(f"{fault.at_s}/{fault.rate}")
-    share = 0.3 + 0.7 * fault.rate
-    everybody = list(itertools.permutations(cluster.members, 2))
-
-    def cuts() -> Iterator[Iterable[tuple[int, int]]]:
-        while True:
-            leader = cluster.leader() or node
-            outward = _links(cluster, leader, cluster.members, "to")
-            for _ in range(30):
-                yield [link for link in outward if rng.random() < share]
-            silence = rng.choice((everybody, _links(cluster, leader, cluster.members, "both")))
-            yield from itertools.repeat(silence, 60)
-            yield from itertools.repeat((), 60)
-
-    each = cuts()
-    return _again(cluster, 0.01, lambda: cluster.network.cut(next(each)))
-
-
-def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """Whoever promises another ballot, or begins to lead in it, gets again what it got before."""
-    kept: defaultdict[int, deque[Message]] = defaultdict(lambda: deque(maxlen=REPLAYED))
-    known: dict[int, tuple[Role, Ballot]] = {}
-
-    def echo(dst: int, life: Life, message: Message) -> None:
-        now = life.replica.role, life.replica.ballot
-        if known.setdefault(dst, now) != now:
-            known[dst] = now
-            for late in kept[dst]:
-                cluster.trace.add(dst, f"<= {late.sender}", late)
-                cluster.figures["messages replayed"] += 1
-                life.receive(late)
-        if isinstance(message, _OF_A_BALLOT):
-            kept[dst].append(message)
-
-    cluster.echo = echo
-    return lambda: setattr(cluster, "echo", None)
-
-
-def _lasting_cut(cluster: Cluster, fault: Fault, node: int) -> bool | None:
-    """One that the others must be able to do without."""
-    return None if cluster.cut_lastingly(node, fault.detail) else False
-
-
-def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Undo:
-    """Begin anew, and end what was begun before, at every interval until the result is called."""
-    end = begin()
-    ended = False
-
-    def turn() -> None:
-        nonlocal end
-        if not ended:
-            end()
-            end = begin()
-            cluster.loop.call_later(interval_s, turn)
-
-    def stop() -> None:
-        nonlocal ended
-        ended = True
-        end()
-
-    cluster.loop.call_later(interval_s, turn)
-    return stop
-
-
-def _isolate(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """From its peers, and from the clients too at higher rates."""
-    others = cluster.members + ((CLIENTS,) if fault.rate > 0.7 else ())
-    return cluster.network.cut(_links(cluster, node, others, "both"))
-
-
-def _partition(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    here = fault.others
-    there = [member for member in cluster.members if member not in here]
-    return cluster.network.cut([pair for a in here for b in there for pair in ((a, b), (b, a))])
-
-
-def _crash(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    cluster.nodes[node].crash()
-    return cluster.nodes[node].start
-
-
-def _crash_all(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    for each in cluster.nodes.values():
-        each.crash()
-    return cluster.start
-
-
-def _reset(cluster: Cluster, fault: Fault, node: int) -> None:
-    """Its connections end, although it lives."""
-    cluster.connections_end(node)
-
-
-def _pause(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    cluster.nodes[node].pause()
-    return cluster.nodes[node].resume
-
-
-def _trap(*, crash: bool) -> Callable[[Cluster, Fault, int], None]:
-    def inflict(cluster: Cluster, fault: Fault, node: int) -> None:
-        when, operation = fault.detail.split(" ", 1)
-        cluster.nodes[node].disk.set_trap(operation, after=when == "after", crash=crash)
-
-    return inflict
-
-
-def _full(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    disk = cluster.nodes[node].disk
-    disk.full = True
-    return lambda: setattr(disk, "full", False)
-
-
-def _slow(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    disk = cluster.nodes[node].disk
-    disk.slowness = 1 + 400 * fault.rate**2
-    return lambda: setattr(disk, "slowness", 1.0)
-
-
-def _rot(cluster: Cluster, fault: Fault, node: int) -> bool | None:
-    if not cluster.may_damage(node):
-        return False
-    return None if cluster.nodes[node].disk.rot(fault.detail) else False
-
-
-def _lose(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
-    if not cluster.may_damage(node):
-        return False
-    cluster.nodes[node].crash()
-    cluster.nodes[node].disk.platter.lose()
-    return cluster.nodes[node].start
-
-
-def _jump(cluster: Cluster, fault: Fault, node: int) -> None:
-    cluster.nodes[node].clock.ahead_ms += int(2000 * fault.rate)
-
-
-def _drift(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    clock = cluster.nodes[node].clock
-    clock.drift(1.0 + DRIFT_MAX * (2.0 * fault.rate - 1.0))
-    return lambda: clock.drift(None)
-
-
-def _mood(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
-    def inflict(cluster: Cluster, fault: Fault, node: int) -> Undo:
-        before = getattr(Mood(), field)
-        setattr(cluster.mood, field, max(before, scale * fault.rate))
-        return lambda: setattr(cluster.mood, field, before)
-
-    return inflict
-
-
-def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
-    return None if cluster.operator.begin(fault) else False
-
-
-_INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
-    "lose": _weather("loss", 0.6),
-    "duplicate": _weather("duplicate", 0.6),
-    "straggle": _weather("straggle", 0.6),
-    "slow link": _weather("delay_s", 0.2),
-    "cut": _cut,
-    "isolate": _isolate,
-    "partition": _partition,
-    "flap": _flap,
-    "depose": _depose,
-    "reset": _reset,
-    "tear": _tear,
-    "replay": _replay,
-    "lasting cut": _lasting_cut,
-    "crash": _crash,
-    "crash all": _crash_all,
-    "crash in disk": _trap(crash=True),
-    "pause": _pause,
-    "failed sync": _trap(crash=False),
-    "full disk": _full,
-    "slow disk": _slow,
-    "rot": _rot,
-    "lost disk": _lose,
-    "jump": _jump,
-    "drift": _drift,
-    "linger": _linger,
-    "slow models": _mood("slowness", 30.0),
-    "failing models": _mood("failing", 0.9),
-    **dict.fromkeys(FAMILIES["membership"], _operate),
-}

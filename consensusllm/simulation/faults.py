@@ -62,6 +62,10 @@ _WIDE = (
 """Kinds of fault that meet no single node."""
 
 
+DRIFT_MAX = 0.5
+"""By how much of its rate a clock is off at most, under the fault of that name."""
+
+
 class UnknownFault(ValueError):
     """A name that is neither a family nor a kind of fault. One line."""
 

@@ -345,6 +345,32 @@ async def test_a_turn_closes_although_the_node_of_a_candidate_dies_in_mid_answer
         assert candidate.text == read == text
 
 
+async def test_a_cancelled_turn_stops_its_models_and_keeps_what_they_wrote(tmp_path: Path) -> None:
+    endless = [
+        {"provider": "scripted", "options": {"tokens_per_second": 20, "texts": ["word " * 100_000]}}
+    ]
+    async with RealCluster(tmp_path, models=endless) as cluster:
+        await cluster.everybody_is_live()
+        client = cluster.client()
+        await client.create("c1")
+        events = client.stream("c1", "Go on.", cancel=True)
+
+        async def checkpointed() -> bool:
+            turn = (await client.view("c1")).turns[0]
+            return all(candidate.text for candidate in turn.candidates)
+
+        assert isinstance(await anext(events), Delta)
+        await eventually(checkpointed, "what the models write is checkpointed")
+        await events.aclose()
+        turn = (await client.view("c1")).turns[0]
+        assert turn.closed
+        assert {candidate.error for candidate in turn.candidates} == {"cancelled"}
+        assert all(candidate.text.startswith("word word") for candidate in turn.candidates)
+        with pytest.raises(Conflict):
+            await client.cancel("c1")
+        await cluster.agreement()
+
+
 async def test_direct_links_carry_everything_without_an_orchestrator(tmp_path: Path) -> None:
     async with RealCluster(tmp_path, direct=True) as cluster:
         client = cluster.client()

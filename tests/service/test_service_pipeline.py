@@ -106,7 +106,7 @@ async def test_what_was_answered_together_travels_in_one_message() -> None:
 
 async def test_a_command_of_the_nodes_own_is_refused_to_a_client() -> None:
     stream = Stream()
-    await stream.send(RecordCheckpoint("c1", 1, 1, 1, "text"))
+    await stream.send(RecordCheckpoint("c1", 1, 1, 1, 0, "text"))
     await stream.end()
     assert stream.runtime.submitted == []
     [message] = stream.written
