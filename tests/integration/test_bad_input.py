@@ -25,9 +25,14 @@ from consensusllm.conversations.commands import (
     RecordCandidate,
     SessionCommand,
 )
+from consensusllm.paxos import Ballot
+from consensusllm.paxos.messages import Prepare
 from consensusllm.storage import format_disk
+from consensusllm.transport.envelopes import pack
+from consensusllm.transport.port import Envelope
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.generated import client_pb2, orchestrator_pb2, peer_pb2
+from consensusllm.wire.peer import encode_message, kind_of
 from consensusllm_cli.main import run
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -404,14 +409,35 @@ async def test_a_stranger_is_not_let_into_the_network(cluster: RealCluster) -> N
     code, why = await attempt(orchestrator_pb2.FromNode(hello=hello(cluster_id="another", node=1)))
     assert code is grpc.StatusCode.FAILED_PRECONDITION
     assert "correct the cluster id" in why
-    code, why = await attempt(orchestrator_pb2.FromNode(hello=hello(cluster_id="test", node=9)))
-    assert code is grpc.StatusCode.NOT_FOUND
-    assert "no node 9 in cluster 'test': the nodes are 1, 2, 3" in why
     envelopes = peer_pb2.Envelopes(envelopes=[peer_pb2.Envelope(src=1, dst=2)])
     code, why = await attempt(orchestrator_pb2.FromNode(envelopes=envelopes))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "the first message of a stream is the hello" in why
     assert await cluster.faults.faults() == faults
+
+
+async def test_who_is_no_member_may_attach_to_join_but_is_not_heard(cluster: RealCluster) -> None:
+    before = await cluster.client().status()
+    prepare = Prepare(9, Ballot(before.ballot_seq_num + 1_000, 9, 1), ())
+    body = encode_message(prepare)
+    envelopes = peer_pb2.Envelopes()
+    sent = [Envelope(9, node, kind_of(prepare), body) for node in cluster.addresses]
+    pack(envelopes, "test", sent)
+    hello = orchestrator_pb2.Hello(cluster_id="test", node=9)
+    async with channel(cluster.orchestrator) as raw:
+        call = raw.stream_stream(
+            "/consensusllm.orchestrator.v1.Orchestrator/Attach",
+            request_serializer=orchestrator_pb2.FromNode.SerializeToString,
+            response_deserializer=orchestrator_pb2.ToNode.FromString,
+        )()
+        await call.write(orchestrator_pb2.FromNode(hello=hello))
+        await call.write(orchestrator_pb2.FromNode(envelopes=envelopes))
+        await call.done_writing()
+        async for _ in call:
+            pass  # the orchestrator ends the stream once it has read it all
+    await cluster.client().put("still", b"here")
+    after = await cluster.client().status()
+    assert after.ballot_seq_num == before.ballot_seq_num
 
 
 async def test_commands_of_the_nodes_and_nonsense_are_refused_before_the_log(
