@@ -1,0 +1,76 @@
+"""Progress and bounds (rules 10 to 12 and 16)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consensusllm.paxos.election import Election
+from consensusllm.paxos.heartbeats import Heartbeats
+from consensusllm.paxos.learner import Learner
+from consensusllm.paxos.node import PaxosNode
+from consensusllm.paxos.proposer import Proposer
+
+from .bug import BOUNDED, PROGRESS, Patch, bug
+
+
+@bug(PROGRESS, faults="lasting cut,cut", within=12, full=True)
+def leader_without_a_quorum_stays(patch: Patch) -> None:
+    patch.setattr(Heartbeats, "lost_quorum", lambda self: False)
+
+
+@bug(PROGRESS, faults="partition,isolate,cut", within=8)
+def election_tried_once(patch: Patch) -> None:
+    tick = Election.tick
+
+    def once(self: Election, promised: Any, now: float) -> bool:
+        tried = self._tries
+        won = tick(self, promised, now)
+        if self._tries > tried:
+            self._deadline = float("inf")
+        return won
+
+    patch.setattr(Election, "tick", once)
+
+
+@bug(PROGRESS, faults="lose", nodes=2, within=40, full=True)
+def lost_prepare_waited_for(patch: Patch) -> None:
+    """Neither sent again nor given up: each of the two makes up for the lack of the other.
+
+    Rare: pre-votes must come through and the Prepare after them not, which no fault aims at.
+    """
+
+    def wait(self: PaxosNode) -> None:
+        self._proposer._prepare_at = self._now + 1.0
+        self._election._back_off()
+
+    patch.setattr(PaxosNode, "_tick_preparing", wait)
+
+
+@bug(PROGRESS, faults="isolate")
+def missed_slot_not_fetched(patch: Patch) -> None:
+    patch.setattr(Learner, "on_known", lambda self, chosen_through, peer, now: None)
+
+
+@bug(PROGRESS, faults="lose")
+def lost_proposal_not_sent_again(patch: Patch) -> None:
+    tick = Proposer.tick
+
+    def once(self: Proposer, now: float) -> None:
+        if self._prepare_at is not None:
+            tick(self, now)
+
+    patch.setattr(Proposer, "tick", once)
+    patch.setattr(Proposer, "deadline", lambda self: self._prepare_at)
+
+
+@bug(BOUNDED, faults="lose,straggle")
+def timer_left_in_the_past(patch: Patch) -> None:
+    tick = Learner.tick
+
+    def forgetful(self: Learner, now: float) -> None:
+        fetch, at = self._fetch, self._fetch_at
+        tick(self, now)
+        if self._fetch is None:
+            self._fetch, self._fetch_at = fetch, at
+
+    patch.setattr(Learner, "tick", forgetful)

@@ -1,0 +1,64 @@
+"""The replicated state and its turns (rules 9 and 17)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from consensusllm.conversations import sessions, turn_rules
+from consensusllm.conversations.machine import Machine
+from consensusllm.council.answerer import Answerer
+from consensusllm.council.duties import Duties
+
+from .bug import BEGUN, LINEARIZABLE, ONCE, PRODUCED, PROGRESS, STATES, WINNER, Patch, bug
+
+
+@bug(STATES, faults="isolate,crash,lost disk")
+def session_table_left_out_of_the_snapshot(patch: Patch) -> None:
+    freeze = Machine.freeze
+    patch.setattr(
+        Machine, "freeze", lambda self, extra=None: replace(freeze(self, extra), sessions=())
+    )
+
+
+@bug(ONCE, LINEARIZABLE, faults="lose,crash")
+def command_applied_at_each_arrival(patch: Patch) -> None:
+    patch.setattr(sessions.Session, "remember", lambda self, sequence, reply: None)
+
+
+@bug(STATES, faults="crash")
+def apply_reads_a_clock(patch: Patch) -> None:
+    apply = Machine.apply
+    clock = itertools.count(1)
+    patch.setattr(
+        Machine,
+        "apply",
+        lambda self, slot, time_ms, commands: apply(self, slot, time_ms + next(clock), commands),
+    )
+
+
+@bug(WINNER, LINEARIZABLE, faults="none")
+def choose_overwrites(patch: Patch) -> None:
+    patch.setattr(turn_rules, "_check_unchosen", lambda conversation, turn: None)
+
+
+@bug(PRODUCED, faults="pause,slow models,isolate", within=20, full=True)
+def attempt_fence_ignored(patch: Patch) -> None:
+    patch.setattr(turn_rules.TurnRules, "_held", turn_rules.TurnRules._open_candidate)
+
+
+@bug(BEGUN, faults="crash")
+def attempt_begun_again_after_a_restart(patch: Patch) -> None:
+    begin = Answerer._begin
+
+    def again(self: Answerer, key: Any) -> None:
+        self._found.discard(key)
+        begin(self, key)
+
+    patch.setattr(Answerer, "_begin", again)
+
+
+@bug(PROGRESS, faults="slow models", within=8)
+def turn_past_its_deadline_left_open(patch: Patch) -> None:
+    patch.setattr(Duties, "_close_turn", lambda self, conversation, turn: None)
