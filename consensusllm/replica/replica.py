@@ -186,7 +186,8 @@ class Replica:
         at = self._paxos.deadline()
         if self._requests.reads or len(self._requests):
             at = min(at, self._sweep_at)
-        return min(at, self._serve_at) if self._serving else at
+        waits = self._serving and self._serve_at > self._now  # else for the disk, which wakes us
+        return min(at, self._serve_at) if waits else at
 
     def stop(self) -> None:
         """Answer everybody who still waits."""
