@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from consensusllm.config import Config
+from consensusllm.config import Config, split_address
 from consensusllm.logs import configure
 
 from .formation import Record
@@ -192,6 +192,10 @@ class Cluster:
 
     async def _install(self, node: int, address: str, prober: Prober) -> None:
         """Start a new node, which waits to be added, and remember it."""
+        try:
+            split_address(address)
+        except ValueError as error:
+            raise _refusal(error) from None
         if self._joined.get(node) == address and self._launcher.running(node_name(node)):
             return  # it was started before, and asked for again
         if node in self._record.retired:
@@ -211,6 +215,8 @@ class Cluster:
 
     async def _retire(self, node: int) -> None:
         """End a node's process for good."""
+        if node not in self._ids:
+            raise _refusal(f"no process of node {node} is run here")
         self._remember(replace(self._record, retired=tuple(sorted({*self._record.retired, node}))))
         self._ids.remove(node)
         with contextlib.suppress(LauncherError):  # it may be down already

@@ -36,6 +36,8 @@ steps:
   - drop: 1 2 5%
   - duplicate: all 5
   - reorder: 1 2 50
+  - replaceNode: follower
+  - transferLeader: 3
   - pause: follower
   - resume: follower
   - killAll:

@@ -140,6 +140,9 @@ def obeyed(kind: Descriptor, data: bytes) -> bool:
         return message.hello.node in MEMBERS and message.hello.cluster_id == "test"
     if isinstance(message, orchestrator_pb2.ProcessReport):
         return bool(set(message.nodes) & MEMBERS)
+    if isinstance(message, client_pb2.ChangeRequest):
+        change = message.WhichOneof("change")
+        return change is not None and getattr(message, change).node > 0
     if isinstance(message, peer_pb2.Envelopes):
         return any(map(_believed, message.envelopes))
     return False
