@@ -16,11 +16,14 @@ async def show_help(session: Session, command: str = "") -> None:
         return
     width = max(len(each.usage) for each in session.table.commands)
     for group in Group:
-        if group.value:
-            session.output.line((group.value, "bold"))
-        for each in session.table.commands:
-            if each.group is group:
-                session.output.line("  ", (each.usage.ljust(width), "cyan"), f"  {each.summary}")
+        commands = [each for each in session.table.commands if each.group is group]
+        if group is Group.SHELL:  # on one line, so that all fits on a screen
+            parts = [("  ", (each.usage, "cyan"), f"  {each.summary}") for each in commands]
+            session.output.line(*(piece for part in parts for piece in part))
+            continue
+        session.output.line((group.value, "bold"))
+        for each in commands:
+            session.output.line("  ", (each.usage.ljust(width), "cyan"), f"  {each.summary}")
 
 
 async def leave(session: Session) -> None:
