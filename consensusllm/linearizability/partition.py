@@ -65,7 +65,8 @@ class Partition:
         very time it began, or -1.
 
         Other operations that meet at one point in time count as concurrent, since a clock is
-        coarse; those of one process are in order all the same.
+        coarse; those of one process are in order all the same, and where even their times are the
+        same, in the order in which they were noted.
         """
         known = {index: at for at, index in enumerate(self.known)}
         before: dict[int, int] = {}

@@ -64,6 +64,7 @@ class Learner:
         self._outbox = outbox
         self._rng = rng
         self._known_through = log.chosen_through
+        self._holder = config.node  # who last said that it holds more
         self._fetch: _Fetch | None = None
         self._fetch_at: float | None = None
         self._transfer: _Transfer | None = None
@@ -95,6 +96,7 @@ class Learner:
         """``peer`` holds everything up to ``chosen_through``. Fetch it, unless it soon comes by
         itself, as an Accept does that was overtaken by its commit."""
         self._known_through = max(self._known_through, chosen_through)
+        self._holder = peer
         if self.missing and self._fetch is None and self._transfer is None:
             self._fetch = _Fetch(peer, now)
             self._fetch_at = now + self._config.heartbeat_s
@@ -119,6 +121,7 @@ class Learner:
                 self._log.choose_through(entry.slot)
                 advanced = True
         self._known_through = max(self._known_through, reply.chosen_through)
+        self._holder = reply.sender
         if advanced:
             self._drop_overtaken()
         if self._transfer is not None:
@@ -134,6 +137,7 @@ class Learner:
         if answer.slot <= self._log.chosen_through or self._transfer is not None:
             return
         self._known_through = max(self._known_through, answer.slot)
+        self._holder = answer.sender
         self._transfer = _Transfer(slot=0, offset=0, digest=b"")
         self._ask(answer.sender, now)
 
@@ -183,12 +187,12 @@ class Learner:
         if slot > self._log.chosen_through:
             self._log.replace_by_snapshot(slot)
         if self.missing:
-            self._ask(self._rng.choice(self._members.peers), now)
+            self._ask(self._another(), now)
 
     def rejected(self, now: float) -> None:
         """What was staged did not verify: begin again with whichever peer answers."""
         self._transfer = None
-        self._ask(self._rng.choice(self._members.peers), now)
+        self._ask(self._another(), now)
 
     def deadline(self) -> float | None:
         return self._fetch_at
@@ -206,8 +210,14 @@ class Learner:
         if self._transfer is not None:
             self._transfer.silences += 1
         if self._fetch.asked_at + self._timing.resend_s <= now:
-            peer = self._rng.choice(self._members.peers or (peer,))  # no answer: try another
+            peer = self._another()
         self._ask(peer, now)
+
+    def _another(self) -> int:
+        """Whom to ask when no answer comes: any member, or whoever last said that it holds more,
+        since all that this node knows of the members may be a list from before its disk was lost.
+        """
+        return self._rng.choice((*self._members.peers, self._holder))
 
     def _drop_overtaken(self) -> None:
         """Entries came by another way, and went past the snapshot that is on its way; or before

@@ -1,8 +1,8 @@
 """One run of one seed: storms of faults under load, each followed by a calm, until the time is up.
 
-In a calm the faults stop, the clients finish what they began, and the cluster must become whole and
-quiet within a bounded time: all nodes vote and have applied the same, and no turn is open. Then the
-round's history is checked, and what it left behind is removed.
+In a calm the faults stop. Within a bounded time the clients must be served again, and then the
+cluster must become whole and quiet: all nodes vote and have applied the same, and no turn is open.
+Then the round's history is checked, and what it left behind is removed.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ async def _calm(cluster: Cluster, workload: Workload) -> None:
     """Liveness, and the checks that look at a round as a whole. A node that is still cut off must
     not keep the clients waiting; then it comes back too."""
     cluster.heal()
+    await _until_none(cluster, workload.served())
     workload.stopping = True
     restoring = cluster.loop.create_task(cluster.operator.restore())
     restoring.add_done_callback(_reraise)

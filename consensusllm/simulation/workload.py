@@ -60,6 +60,9 @@ DEADLINE_MS = 20_000
 PATIENCE_S = 1.0
 """How long a client waits for an answer before it asks another node."""
 
+CALM_ACTIONS = 5
+"""What each client does after the faults have stopped: a cluster that recovers serves again."""
+
 THINKING_S = (0.04, 0.15, 0.4)
 """How long a client thinks between two operations, on average; another for each round."""
 
@@ -95,6 +98,16 @@ class Workload:
         waiting = sum(not task.done() for task in self.tasks)
         return f"{waiting} clients wait" if waiting else ""
 
+    def served(self) -> Callable[[], str]:
+        """From now on: how many clients have not yet finished `CALM_ACTIONS` more; "" for none."""
+        goals = [(client, client.finished + CALM_ACTIONS) for client in self._clients]
+
+        def starved() -> str:
+            waiting = sum(client.finished < goal for client, goal in goals)
+            return f"{waiting} clients have not done {CALM_ACTIONS} things" if waiting else ""
+
+        return starved
+
     def take_history(self) -> History:
         return History(tuple(self.history))
 
@@ -120,6 +133,7 @@ class _Client:
         self._rng = rng
         self._session = b""
         self._sequence = 0
+        self.finished = 0
 
     async def run(self) -> None:
         actions: list[tuple[int, Callable[[], Any]]] = [
@@ -141,6 +155,7 @@ class _Client:
             await asyncio.sleep(self._rng.expovariate(1 / self._workload.thinking_s))
             (chosen,) = self._rng.choices(actions, weights)
             await chosen[1]()
+            self.finished += 1
 
     # Calls ------------------------------------------------------------------------------------
 

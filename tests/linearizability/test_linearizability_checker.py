@@ -59,8 +59,9 @@ def as_if_known(operation: Operation) -> Operation:
     return replace(operation, ok=True, output=None) if operation.unknown else operation
 
 
-def precedes(one: Operation, other: Operation) -> bool:
-    """Whether ``one`` is over before ``other`` begins; both by one process, it may touch."""
+def precedes(one: Operation, other: Operation, *, noted_first: bool) -> bool:
+    """Whether ``one`` is over before ``other`` begins; both by one process, it may touch. Of two by
+    one process that took no time at the very same time, the one that was noted first is over."""
     if one.unknown or one is other:
         return False
     assert one.end is not None
@@ -71,6 +72,8 @@ def precedes(one: Operation, other: Operation) -> bool:
     end = math.inf if other.end is None else other.end
     if other.unknown and other.end is None:
         return one.start < other.start
+    if (one.start, one.end) == (other.start, end):
+        return noted_first
     return (one.start, one.end) < (other.start, end)
 
 
@@ -81,7 +84,7 @@ def linearizable(operations: Sequence[Operation], initial: Json = None) -> bool:
         if all(operation.unknown for operation in left):
             return True
         for at, operation in enumerate(left):
-            if any(precedes(other, operation) for other in left):
+            if any(precedes(each, operation, noted_first=n < at) for n, each in enumerate(left)):
                 continue
             rest = left[:at] + left[at + 1 :]
             if any(possible(rest, after) for after in apply(state, as_if_known(operation))):
@@ -93,8 +96,9 @@ def linearizable(operations: Sequence[Operation], initial: Json = None) -> bool:
 
 def assert_is_linearization(operations: Sequence[Operation], order: Sequence[int]) -> None:
     taken = [operations[at] for at in order]
-    for at, operation in enumerate(taken):
-        assert not any(precedes(later, operation) for later in taken[at + 1 :])
+    for at, (index, operation) in enumerate(zip(order, taken, strict=True)):
+        for later in order[at + 1 :]:
+            assert not precedes(operations[later], operation, noted_first=later < index)
     known = [each for each in operations if matters(each) and not each.unknown]
     assert all(any(each is other for other in taken) for each in known)
     state: Json = None
@@ -175,6 +179,15 @@ def test_small_histories_get_the_verdict_of_trying_every_order(
             assert_is_linearization(operations, found.order)
 
     agree()
+
+
+def test_two_of_one_process_at_one_instant_keep_the_order_of_their_lines() -> None:
+    put = Operation(0, "put", "k", "a", 0.0, 0.0, True, None)
+    get = Operation(0, "get", "k", None, 0.0, 0.0, True, None)
+    assert verdict_of([get, put]).verdict is Verdict.LINEARIZABLE
+    assert verdict_of([put, get]).verdict is Verdict.NOT_LINEARIZABLE
+    of_two_processes = [put, replace(get, process=1)]
+    assert verdict_of(of_two_processes).verdict is Verdict.LINEARIZABLE
 
 
 class PartitionWithoutZones(Partition):

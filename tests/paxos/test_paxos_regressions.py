@@ -89,6 +89,17 @@ def test_a_snapshot_that_nobody_has_any_more_does_not_keep_a_node_from_the_log()
     assert asked == {2, 3}
 
 
+def test_a_node_whose_list_of_members_is_of_yesterday_asks_whoever_leads() -> None:
+    node = Driver(recovered=Recovered(incarnation=2, voting=False))  # its disk was lost
+    leader = Ballot(9, 7, 900)  # all others were replaced since
+    node.receive(Commit(7, leader, 905))
+    asked: list[int] = []
+    for _ in range(40):
+        sent = node.pass_time(node.config.resend_s)
+        asked += [dst for dst, message in sent if isinstance(message, CatchUp)]
+    assert set(asked[2:]) == {2, 3, 7}
+
+
 def test_a_snapshot_of_the_same_slot_in_other_bytes_is_begun_anew() -> None:
     node = Driver()
     node.receive(Compacted(2, 9))
