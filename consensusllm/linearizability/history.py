@@ -2,8 +2,9 @@
 
 A line is ``{"process": 1, "op": "put", "key": "k", "value": 5, "start": 0.1, "end": 0.2,
 "ok": true, "output": null}``. Lines may come in any order; only of two operations of one process
-that begin and end at the very same time, the one on the earlier line came first. A file that is anything else is refused with the number of the line:
-a verdict about a history that was misread is worth nothing. What operations mean is in models.py.
+that begin and end at the very same time, the one on the earlier line came first. A file that is
+anything else is refused with the number of the line: a verdict about a history that was misread is
+worth nothing. What operations mean is in models.py.
 """
 
 from __future__ import annotations
