@@ -39,6 +39,19 @@ QUIET_EVERY_S = 30.0
 @click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True)
 @click.option("--faults", default="all", show_default=True, metavar="LIST", help="Kinds of fault.")
 @click.option(
+    "--think",
+    type=click.FloatRange(min=0.001, max=3600),
+    metavar="SECONDS",
+    help="How long a client thinks between two calls, on average.  [default: 0.04, 0.15 or 0.4]",
+)
+@click.option(
+    "--heartbeat-ms",
+    type=click.IntRange(20, 10_000),
+    default=50,
+    show_default=True,
+    help="Between a leader's heartbeats; elections begin after seven.",
+)
+@click.option(
     "--schedule",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Faults from this file, as --shrink writes it; with --seed.",
@@ -53,6 +66,8 @@ def simulate(
     hours: float,
     nodes: int,
     faults: str,
+    think: float | None,
+    heartbeat_ms: int,
     schedule: Path | None,
     shorten: bool,
     trace: bool,
@@ -79,7 +94,18 @@ def simulate(
         raise click.UsageError(f"{schedule}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(f"{schedule}: not a schedule of faults: {error}") from None
-    scenarios = [Scenario(number, nodes, hours * 3600, kinds, faults=fixed) for number in numbers]
+    scenarios = [
+        Scenario(
+            number,
+            nodes,
+            hours * 3600,
+            kinds,
+            think_s=think,
+            heartbeat_s=heartbeat_ms / 1000,
+            faults=fixed,
+        )
+        for number in numbers
+    ]
     begin = time.monotonic()
     if trace:
         results = [run(scenarios[0], whole_trace=True)]
@@ -89,6 +115,10 @@ def simulate(
     results.sort(key=lambda result: result.scenario.seed)
     failed = [result for result in results if result.broken]
     command = f"--hours {hours:g} --nodes {nodes} --faults '{faults}'"
+    if think is not None:
+        command += f" --think {think:g}"
+    if heartbeat_ms != 50:
+        command += f" --heartbeat-ms {heartbeat_ms}"
     if schedule is not None:
         command += f" --schedule {schedule}"
     report = _report(results, time.monotonic() - begin)

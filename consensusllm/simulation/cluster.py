@@ -29,6 +29,9 @@ from .virtual_loop import VirtualLoop
 LIMITS = Limits(sessions=40, replies_per_session=64)
 """Small, so that sessions are evicted within a run."""
 
+HEARTBEATS_MISSED = 7
+"""As long as that many heartbeats is the shortest election timeout."""
+
 DELAYS_S = (0.001, 0.01, 0.03)
 """How far apart the nodes of a cluster are: one way, on average."""
 WIDE_AREA_S = 0.15
@@ -40,7 +43,15 @@ class Cluster:
     whether or not they are members yet, or still. Small logs and chunks, so that snapshots,
     compaction and transfers in pieces happen all the time."""
 
-    def __init__(self, loop: VirtualLoop, seed: str, nodes: int, trace: Trace) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        seed: str,
+        nodes: int,
+        trace: Trace,
+        *,
+        heartbeat_s: float = 0.05,
+    ) -> None:
         self.loop = loop
         self.trace = trace
         self.figures: Counter[str] = Counter()
@@ -59,7 +70,9 @@ class Cluster:
         self._retain_bytes = rng.choice((0, 0, 4096))
         self._max_batch_commands = rng.choice((1, 4, 64))
         self._pipeline_slots = rng.choice((1, 8, 8))
-        self._lease_s = Random(f"{seed}/leader lease").choice((0.0, 0.35))
+        self._heartbeat_s = heartbeat_s
+        self._patience_s = round(HEARTBEATS_MISSED * heartbeat_s, 6)
+        self._lease_s = Random(f"{seed}/leader lease").choice((0.0, self._patience_s))
         self._linger_s = Random(f"{seed}/linger").choice((0.0, 0.005))
         self._seed = seed
         self.nodes: dict[int, Node] = {}
@@ -98,6 +111,8 @@ class Cluster:
                 node=node.number,
                 members=self.first_members,
                 epoch_ms=node.clock.epoch_ms(),
+                heartbeat_s=self._heartbeat_s,
+                election_timeout_s=self._patience_s,
                 leader_lease_s=self._lease_s,
                 clock_drift=DRIFT_MAX,
                 linger_s=self._linger_s,

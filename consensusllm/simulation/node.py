@@ -18,13 +18,13 @@ from consensusllm.conversations.commands import Reply, SessionCommand
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND, LiveText
 from consensusllm.council.port import Delta
-from consensusllm.paxos import Batch, Change, Role
+from consensusllm.paxos import Batch, Change, Recovered, Role
 from consensusllm.paxos.messages import Message
 from consensusllm.replica.jobs import Job
 from consensusllm.replica.local import LocalReplica
 from consensusllm.replica.opening import open_replica
 from consensusllm.replica.outcomes import Failure
-from consensusllm.replica.replica import Replica
+from consensusllm.replica.replica import Replica, ReplicaConfig
 from consensusllm.storage import DiskFailed, StorageError
 from consensusllm.transport.port import Envelope
 from consensusllm.wire.peer import decode_message, encode_message, kind_of
@@ -141,8 +141,16 @@ class Node:
 class _Watched(Replica):
     """The replica of production, with somebody looking over its shoulder."""
 
-    def __init__(self, node: Node, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        node: Node,
+        config: ReplicaConfig,
+        recovered: Recovered,
+        machine: Machine,
+        rng: Random,
+        now: float,
+    ) -> None:
+        super().__init__(config, recovered, machine, rng, now)
         self._invariants = node.cluster.invariants
 
     def _apply(self, slot: int, batch: Batch) -> None:

@@ -40,13 +40,16 @@ CHECK_LOOKS = 200_000
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """``seed`` decides everything. ``faults`` in place of the drawn ones replays a schedule;
-    ``stop_s`` ends the run at that second, whatever is under way."""
+    ``stop_s`` ends the run at that second, whatever is under way. Clients think for ``think_s`` on
+    average (None: drawn for each round), and the leader's heartbeats are ``heartbeat_s`` apart."""
 
     seed: int
     nodes: int = 3
     seconds: float = 120.0
     kinds: tuple[str, ...] = ()
     clients: int = 6
+    think_s: float | None = None
+    heartbeat_s: float = 0.05
     faults: tuple[Fault, ...] | None = None
     stop_s: float | None = None
 
@@ -79,7 +82,9 @@ def run(scenario: Scenario, *, whole_trace: bool = False) -> Result:
 
     loop.set_exception_handler(failed)
     with repeatable(failures, loop):
-        cluster = Cluster(loop, str(scenario.seed), scenario.nodes, trace)
+        cluster = Cluster(
+            loop, str(scenario.seed), scenario.nodes, trace, heartbeat_s=scenario.heartbeat_s
+        )
         main = loop.create_task(_rounds(cluster, scenario, result))
         main.add_done_callback(lambda _: loop.stop())
         if scenario.stop_s is not None:
@@ -111,7 +116,9 @@ async def _rounds(cluster: Cluster, scenario: Scenario, result: Result) -> None:
         if scenario.faults is not None:
             drawn = [fault for fault in scenario.faults if fault.round == result.rounds]
         result.faults += drawn
-        workload = Workload(cluster, Random(rng.random()), result.rounds, scenario.clients)
+        workload = Workload(
+            cluster, Random(rng.random()), result.rounds, scenario.clients, scenario.think_s
+        )
         for task in workload.tasks:
             task.add_done_callback(_reraise)
         await _storm(cluster, drawn, storm_s)

@@ -72,12 +72,20 @@ Outcome = Any
 class Workload:
     """The clients of one round, and what they have in common."""
 
-    def __init__(self, cluster: Cluster, rng: Random, round_number: int, clients: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        rng: Random,
+        round_number: int,
+        clients: int,
+        think_s: float | None = None,
+    ) -> None:
         self.cluster = cluster
         self.name = f"r{round_number}"
         self.history: list[Recorded] = []
         self.stopping = False
-        self.thinking_s = rng.choice(THINKING_S)
+        drawn_s = rng.choice(THINKING_S)
+        self.thinking_s = drawn_s if think_s is None else think_s
         self.movable: list[str] = []
         self.asked: Counter[str] = Counter()
         self._numbers = 0

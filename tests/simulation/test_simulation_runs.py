@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,19 @@ def test_a_failure_names_seed_invariant_and_how_to_reproduce_it() -> None:
 
 
 @pytest.mark.usefixtures("broken")
+def test_what_reproduces_a_failure_has_its_pace() -> None:
+    pace = ["--think", "0.2", "--heartbeat-ms", "40"]
+    arguments = [*ARGUMENTS, *pace]
+    shown = CliRunner().invoke(commands, [*arguments, "--json"], standalone_mode=False)
+    failure = json.loads(shown.stdout)["failures"][0]
+    assert " ".join(pace) in failure["reproduce"]
+    again = CliRunner().invoke(
+        commands, [*shlex.split(failure["reproduce"])[1:], "--json"], standalone_mode=False
+    )
+    assert json.loads(again.stdout)["failures"] == [failure]
+
+
+@pytest.mark.usefixtures("broken")
 def test_a_failure_in_json_has_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = CliRunner().invoke(commands, [*ARGUMENTS, "--json", "--shrink"], standalone_mode=False)
@@ -146,6 +160,8 @@ def test_without_a_violation_the_figures_are_shown() -> None:
         (["--faults", "fire"], "no fault is called 'fire'"),
         (["--nodes", "0"], "0 is not in the range"),
         (["--hours", "0"], "0"),
+        (["--think", "0"], "0"),
+        (["--heartbeat-ms", "1"], "1 is not in the range"),
         (["--schedule", "/nowhere"], "/nowhere"),
     ],
 )
