@@ -51,6 +51,13 @@ RETRY_S = 0.5
 TOUCHED_MAX = 10_000
 """Turns that are remembered as changed; beyond that all of the state is looked at."""
 
+FREE_STREAMS = 8
+STREAM_PAUSE_S = 0.001
+STREAM_PAUSE_MAX_S = 0.25
+"""Up to so many generations are passed on piece by piece. Of more, each pauses for so long, times
+their number, from one piece to the next, so that what they cost the node does not grow with them:
+text gathers meanwhile, and no vote waits behind it."""
+
 ERROR_CHARACTERS = 2000
 MODEL_CHARACTERS = 64
 
@@ -275,6 +282,8 @@ class Answerer:
                         checkpoints.add(last.text)
                         pieces.append(last.text)
                         offset += len(last.text)
+                        if (running := len(self._running)) > FREE_STREAMS:
+                            await asyncio.sleep(min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S))
         except ProviderError as error:
             return _failed(key, str(error), provider.model)
         except Exception as error:

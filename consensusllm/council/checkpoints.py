@@ -15,8 +15,8 @@ from .generation import Generation
 from .port import ReplicaPort, SubmitFailed
 
 CHECKPOINT_S = 1.0
-CHECKPOINT_PIECES = 200
-"""Pieces of text, which are tokens for most providers."""
+CHECKPOINT_CHARACTERS = 800
+"""Some 200 tokens."""
 
 
 class Checkpoints:
@@ -27,6 +27,7 @@ class Checkpoints:
         self._generation = generation
         self._offset = offset
         self._pieces: list[str] = []
+        self._length = 0  # of all pieces, in characters
         self._timer: asyncio.TimerHandle | None = None
         self._recording: asyncio.Task[None] | None = None
         self._ended = False
@@ -34,6 +35,7 @@ class Checkpoints:
     def add(self, text: str) -> None:
         """``text`` continues the generation."""
         self._pieces.append(text)
+        self._length += len(text)
         self._arm()
 
     def close(self) -> None:
@@ -47,7 +49,7 @@ class Checkpoints:
     def _arm(self) -> None:
         if self._recording is not None or self._ended or not self._pieces:
             return
-        if len(self._pieces) >= CHECKPOINT_PIECES:
+        if self._length >= CHECKPOINT_CHARACTERS:
             self._begin()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(CHECKPOINT_S, self._begin)
@@ -67,7 +69,7 @@ class Checkpoints:
 
     async def _record(self) -> None:
         self._skip_recorded()
-        text, self._pieces = "".join(self._pieces), []
+        text, self._pieces, self._length = "".join(self._pieces), [], 0
         if not text:
             return
         checkpoint = RecordCheckpoint(*self._generation, self._offset, text)
@@ -75,14 +77,18 @@ class Checkpoints:
             reply = await self._port.submit(checkpoint)
         except SubmitFailed:
             # Whether it happened is unknown: the state will tell, before the next one.
-            self._pieces.insert(0, text)
+            self._put_back(text)
             return
         if not isinstance(reply, Refused):
             self._offset += len(text)
         elif reply.code is Code.STALE:
-            self._pieces.insert(0, text)
+            self._put_back(text)
         else:
             self._ended = True  # too long to be recorded at all, as its end will say
+
+    def _put_back(self, text: str) -> None:
+        self._pieces.insert(0, text)
+        self._length += len(text)
 
     def _skip_recorded(self) -> None:
         """Leave out what an earlier try has recorded after all."""
@@ -91,9 +97,10 @@ class Checkpoints:
         candidate = turn.candidate(candidate_number) if turn is not None else None
         if candidate is None or candidate.ended or candidate.attempt != attempt:
             self._ended = True
-            self._pieces = []
+            self._pieces, self._length = [], 0
             return
         recorded = len(candidate.text) - self._offset
         if recorded > 0:
             self._pieces = ["".join(self._pieces)[recorded:]]
+            self._length -= recorded
             self._offset = len(candidate.text)

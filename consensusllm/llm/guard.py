@@ -9,8 +9,7 @@ is an error, since nobody can choose an empty answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import stamina
@@ -26,6 +25,7 @@ from .port import (
     Unavailable,
 )
 from .settings import Limits, Timeouts
+from .stream import Stream
 
 T = TypeVar("T")
 
@@ -45,8 +45,8 @@ class Guarded:
         self._timeouts = timeouts
         self._limits = limits
         self._places = asyncio.Semaphore(limits.concurrency)
-        self._steps: set[asyncio.Task[Any]] = set()
-        self._closings: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._streams: set[Stream] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -73,22 +73,35 @@ class Guarded:
                 await self._release(stream)
 
     async def models(self) -> tuple[str, ...]:
-        return await self._within(
-            self._provider.models(), self._timeouts.first_token_s, "list its models"
-        )
+        if self._closed:
+            raise Unavailable(f"{self.name}: closed")
+        listing = self._watched(asyncio.create_task(self._provider.models()))
+        try:
+            await asyncio.wait({listing}, timeout=self._timeouts.first_token_s)
+            if not listing.done():
+                raise TimedOut(f"{self.name}: did not list its models")
+        finally:
+            # Waited for and not awaited: its end must not hide that this task is cancelled.
+            listing.cancel()
+            await asyncio.wait({listing}, timeout=CLOSE_TIMEOUT_S)
+        try:
+            return listing.result()
+        except asyncio.CancelledError:
+            raise Unavailable(f"{self.name}: closed") from None
+        except Exception as error:
+            raise self._explained(error) from None
 
     async def aclose(self) -> None:
         self._closed = True
-        for step in self._steps:
-            step.cancel()
-        under_way = self._steps | self._closings
-        if under_way:
-            await asyncio.wait(under_way, timeout=CLOSE_TIMEOUT_S)
+        for stream in self._streams:
+            stream.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
         await self._provider.aclose()
 
-    async def _begin(
-        self, request: GenerateRequest, deadline: float
-    ) -> tuple[AsyncGenerator[Chunk, None], Chunk]:
+    async def _begin(self, request: GenerateRequest, deadline: float) -> tuple[Stream, Chunk]:
         """The stream and its first text (or its end), after as many tries as it takes."""
 
         def again(error: Exception) -> bool | float:
@@ -109,7 +122,7 @@ class Guarded:
             wait_jitter=limits.backoff_initial_s,
         ):
             with attempt:
-                stream = self._provider.generate(request)
+                stream = self._open(request)
                 try:
                     first_by = _now() + self._timeouts.first_token_s
                     while True:
@@ -121,45 +134,38 @@ class Guarded:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    async def _next(
-        self, stream: AsyncGenerator[Chunk, None], chunk_by: float, deadline: float
-    ) -> Chunk:
+    def _open(self, request: GenerateRequest) -> Stream:
+        if self._closed:
+            raise Unavailable(f"{self.name}: closed")
+        stream = Stream(self._provider.generate(request))
+        self._watched(stream.task)
+        self._streams.add(stream)
+        stream.task.add_done_callback(lambda _: self._streams.discard(stream))
+        return stream
+
+    async def _next(self, stream: Stream, chunk_by: float, deadline: float) -> Chunk:
         whole = deadline <= chunk_by
-        timeout_s = min(deadline, chunk_by) - _now()
         what = f"finish within {self._timeouts.total_s:g} s" if whole else "send text in time"
-        chunk = await self._within(_advance(stream), timeout_s, what)
+        try:
+            chunk = await stream.read(min(deadline, chunk_by) - _now())
+        except asyncio.TimeoutError:
+            raise TimedOut(f"{self.name}: did not {what}") from None
+        except Exception as error:
+            raise self._explained(error) from None
         if chunk is None:
-            raise Unavailable(f"{self.name}: the answer was cut off")
+            why = "closed" if self._closed else "the answer was cut off"
+            raise Unavailable(f"{self.name}: {why}")
         return chunk
 
-    async def _within(self, work: Coroutine[Any, Any, T], timeout_s: float, what: str) -> T:
-        """Run ``work`` in a task of its own, so that time, cancellation and closing can end it."""
-        if self._closed:
-            work.close()
-            raise Unavailable(f"{self.name}: closed")
-        step = self._spawn(work, self._steps)
-        try:
-            await asyncio.wait({step}, timeout=max(0.0, timeout_s))
-            if not step.done():
-                raise TimedOut(f"{self.name}: did not {what}")
-        finally:
-            # Waited for and not awaited: its end must not hide that this task is cancelled.
-            if not step.done():
-                step.cancel()
-                await asyncio.wait({step}, timeout=CLOSE_TIMEOUT_S)
-        if step.cancelled():
-            raise Unavailable(f"{self.name}: closed")
-        error = step.exception()
-        if error is None:
-            return step.result()
-        if isinstance(error, ProviderError):
-            raise error
-        raise Malformed(f"{self.name}: failed unexpectedly ({type(error).__name__})") from None
-
-    async def _release(self, stream: AsyncGenerator[Chunk, None]) -> None:
+    async def _release(self, stream: Stream) -> None:
         """End the call at the provider; a provider that cannot even do that is left behind."""
-        closing = self._spawn(_close(stream), self._closings)
-        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+        stream.close()
+        await asyncio.wait({stream.task}, timeout=CLOSE_TIMEOUT_S)
+
+    def _explained(self, error: Exception) -> ProviderError:
+        if isinstance(error, ProviderError):
+            return error
+        return Malformed(f"{self.name}: failed unexpectedly ({type(error).__name__})")
 
     def _empty(self, finish_reason: str) -> ProviderError:
         if finish_reason == "filtered":
@@ -168,28 +174,18 @@ class Guarded:
             return Rejected(f"{self.name}: max_tokens was used up before the first word")
         return Malformed(f"{self.name}: gave an empty answer")
 
-    def _spawn(
-        self, work: Coroutine[Any, Any, T], tasks: set[asyncio.Task[Any]]
-    ) -> asyncio.Task[T]:
+    def _watched(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """``task``, to be ended by `aclose`."""
+
         def ended(task: asyncio.Task[T]) -> None:
-            tasks.discard(task)
+            self._tasks.discard(task)
             if not task.cancelled():
                 task.exception()  # else asyncio complains where nobody waits any more
 
-        task = asyncio.create_task(work)
-        tasks.add(task)
+        self._tasks.add(task)
         task.add_done_callback(ended)
         return task
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def _advance(stream: AsyncGenerator[Chunk, None]) -> Chunk | None:
-    return await anext(stream, None)
-
-
-async def _close(stream: AsyncGenerator[Chunk, None]) -> None:
-    with suppress(Exception):
-        await stream.aclose()

@@ -95,7 +95,7 @@ async def test_a_quick_answer_costs_no_checkpoint(start, monkeypatch):
 
 async def test_much_text_is_recorded_before_the_time_is_up(start, monkeypatch):
     monkeypatch.setattr("consensusllm.council.checkpoints.CHECKPOINT_S", 600.0)
-    monkeypatch.setattr("consensusllm.council.checkpoints.CHECKPOINT_PIECES", 3)
+    monkeypatch.setattr("consensusllm.council.checkpoints.CHECKPOINT_CHARACTERS", 3)
     cluster = Cluster()
     writer = Writer("m", continues=True)
     await start(cluster.ports[1], writer)

