@@ -72,11 +72,16 @@ def _flap(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return _again(cluster, interval_s, lambda: cluster.network.cut(flapping if next(down) else ()))
 
 
+def _who_leads(cluster: Cluster, node: int) -> int:
+    """Where nobody leads, ``node``, or another one where that machine is gone by now."""
+    return cluster.leader() or (node if node in cluster.nodes else cluster.members[0])
+
+
 def _depose(cluster: Cluster, fault: Fault, node: int) -> Undo:
     """Whoever leads is cut off, and comes back when the next one has become leader."""
 
     def isolate() -> Undo:
-        leader = cluster.leader() or node
+        leader = _who_leads(cluster, node)
         return cluster.network.cut(links(cluster, leader, cluster.members, "both"))
 
     return _again(cluster, 0.5 + 2.0 * fault.rate, isolate)
@@ -86,7 +91,7 @@ def _linger(cluster: Cluster, fault: Fault, node: int) -> Undo:
     """As `_depose`, of a leader whose clock is as slow as may be."""
 
     def isolate() -> Undo:
-        leader = cluster.leader() or node
+        leader = _who_leads(cluster, node)
         clock = cluster.nodes[leader].clock
         mend = cluster.network.cut(links(cluster, leader, cluster.members, "both"))
         clock.drift(1.0 - DRIFT_MAX)
@@ -110,7 +115,7 @@ def _tear(cluster: Cluster, fault: Fault, node: int) -> Undo:
 
     def cuts() -> Iterator[Iterable[tuple[int, int]]]:
         while True:
-            leader = cluster.leader() or node
+            leader = _who_leads(cluster, node)
             outward = links(cluster, leader, cluster.members, "to")
             for _ in range(30):
                 yield [link for link in outward if rng.random() < share]

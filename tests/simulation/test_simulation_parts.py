@@ -14,6 +14,7 @@ import pytest
 from consensusllm.conversations import Limits, Machine
 from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Accepted, Entry, Prepare, Promise
+from consensusllm.simulation.cluster import Cluster
 from consensusllm.simulation.faults import (
     Fault,
     UnknownFault,
@@ -24,6 +25,8 @@ from consensusllm.simulation.faults import (
 )
 from consensusllm.simulation.invariants import Invariants, Violation
 from consensusllm.simulation.network import Network, Weather
+from consensusllm.simulation.run import discard
+from consensusllm.simulation.trace import Trace
 from consensusllm.simulation.virtual_loop import Stuck, VirtualLoop
 from consensusllm.storage import MemoryPlatter
 
@@ -270,3 +273,24 @@ def test_a_vote_of_one_who_is_no_member_is_seen() -> None:
     invariants, platter = watched()
     with pytest.raises(Violation, match="no vote before it is a member"):
         invariants.sent(4, 1, Accepted(4, BALLOT.at(1), 1, 0, 1), platter)
+
+
+@pytest.mark.parametrize("kind", ["linger", "depose", "tear"])
+def test_leaders_are_harmed_though_the_machine_of_the_fault_is_gone(kind: str) -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    failures: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    cluster.start()
+    cluster.retire(3)
+    cluster.inflict(Fault(1, 0.0, kind, 2, (), 5.0, 0.5, ""))
+    cluster.retire(2)
+    loop.run_until_complete(asyncio.sleep(2.0))
+    assert cluster.figures["messages cut off"] > 0
+    cluster.heal()
+    loop.run_until_complete(asyncio.sleep(1.0))  # what was on its way arrives, cut or not
+    cut_off = cluster.figures["messages cut off"]
+    loop.run_until_complete(asyncio.sleep(2.0))
+    assert cluster.figures["messages cut off"] == cut_off
+    assert failures == []
+    discard(loop)
