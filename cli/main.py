@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": (".simulate:simulate", "Look for broken invariants under simulated faults."),
     "drill": (".drill:drill", "Break a cluster by script, and get a verdict."),
     "bench": (".bench:bench", "Measure it, side by side with others."),
+    "verify": (".verify:verify", "Check an exported conversation's hash chain."),
     "check-history": (".check_history:check_history", "Check a recorded history."),
 }
 """Each command's place and its line in the help."""

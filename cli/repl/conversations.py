@@ -13,9 +13,13 @@ async def create(session: Session, conversation: str) -> None:
 
 
 async def view(
-    session: Session, conversation: str, stale: bool = False, full: bool = False
+    session: Session,
+    conversation: str,
+    at: int | None = None,
+    stale: bool = False,
+    full: bool = False,
 ) -> None:
-    found = await session.client.view(conversation, stale=stale)
+    found = await session.client.view(conversation, at=at, stale=stale)
     show_conversation(session.output, found, full)
 
 
@@ -67,9 +71,11 @@ COMMANDS = (
         "show a conversation's turns with their candidates",
         view,
         (_ONE,),
-        (_STALE, Flag("full")),
-        detail=_STALE_DETAIL + " A terminal shows the first lines of long answers; --full, all.",
-        example="view c1 --full",
+        (Flag("at", NUMBER), _STALE, Flag("full")),
+        detail=_STALE_DETAIL + " A terminal shows the first lines of long answers; --full, all. "
+        "--at shows it as it was at a revision, from 1 to the one that view names; what was being "
+        "written then is not shown.",
+        example="view c1 --at 5",
     ),
     Command(
         "viewall",

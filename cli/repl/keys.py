@@ -26,7 +26,7 @@ async def get(session: Session, key: str) -> None:
 COMMANDS = (
     Command(
         "set",
-        Group.CONVERSATIONS,
+        Group.SETTINGS,
         "store a value under a key, on every node",
         put,
         (_KEY, Parameter("value", VALUE)),
@@ -35,7 +35,7 @@ COMMANDS = (
     ),
     Command(
         "get",
-        Group.CONVERSATIONS,
+        Group.SETTINGS,
         "show the value of a key",
         get,
         (_KEY,),

@@ -19,12 +19,13 @@ _DELAY_MAX_MS = 3_600_000.0
 
 
 class Group(Enum):
-    """The headings of the help, in their order; those of the prompt itself need none."""
+    """The headings of the help, in their order; settings and the prompt itself need none."""
 
     CONVERSATIONS = "Conversations and settings"
+    SETTINGS = "Settings"
     CLUSTER = "The cluster"
     FAULTS = "Faults (through the orchestrator)"
-    SHELL = ""
+    SHELL = "The prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,12 @@ def _number(word: str, nodes: Sequence[int]) -> int:
     return int(word)
 
 
+def _head(word: str, nodes: Sequence[int]) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", word):
+        raise Misuse(f"{word!r:.80} is not a head: give the 64 hexadecimal digits of verify")
+    return word.lower()
+
+
 def _node(word: str, nodes: Sequence[int]) -> int:
     node = int(word) if re.fullmatch(r"[0-9]{1,9}", word) else 0
     if node < 1 or (nodes and node not in nodes):
@@ -163,6 +170,7 @@ CONVERSATION = Kind("ID", _conversation)
 NODE = Kind("NODE", _node)
 NODES = Kind("NODES", _nodes)
 NUMBER = Kind("N", _number)
+HEAD = Kind("HEAD", _head)
 PERCENT = Kind("PERCENT", _percent)
 MILLISECONDS = Kind("MS", _milliseconds)
 FILE = Kind("FILE", _any_word)

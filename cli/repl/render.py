@@ -19,7 +19,10 @@ _NOTABLE_FINISH = frozenset({"length", "content_filter", "safety"})
 
 def show_conversation(output: Output, conversation: Conversation, full: bool) -> None:
     count = len(conversation.turns)
-    output.line((conversation.conversation, "bold"), f" · {plural(count, 'turn')}")
+    output.line(
+        (conversation.conversation, "bold"),
+        f" · {plural(count, 'turn')} · revision {conversation.revision}",
+    )
     if not count:
         output.line(f"ask with: query {conversation.conversation} QUESTION")
     for turn in conversation.turns:
@@ -120,7 +123,7 @@ def _turn_state(turn: Turn) -> str:
 def _candidate_heading(candidate: Candidate, chosen: bool) -> list[Styled]:
     parts: list[Styled] = [
         (f"[{candidate.number}]", "bold green" if chosen else "bold"),
-        (f" node {candidate.node}", "cyan"),
+        (f" node {candidate.node}" if candidate.node else " imported", "cyan"),
     ]
     if candidate.model:
         parts.append(f" · {candidate.model}")

@@ -8,6 +8,8 @@ from .language import WORD, Command, Group, Parameter
 from .session import Leave, Session
 
 _WIDTH = 78
+_ON_ONE_LINE = (Group.SETTINGS, Group.SHELL)
+"""So that all fits on a screen."""
 
 
 async def show_help(session: Session, command: str = "") -> None:
@@ -17,7 +19,7 @@ async def show_help(session: Session, command: str = "") -> None:
     width = max(len(each.usage) for each in session.table.commands)
     for group in Group:
         commands = [each for each in session.table.commands if each.group is group]
-        if group is Group.SHELL:  # on one line, so that all fits on a screen
+        if group in _ON_ONE_LINE:
             parts = [("  ", (each.usage, "cyan"), f"  {each.summary}") for each in commands]
             session.output.line(*(piece for part in parts for piece in part))
             continue

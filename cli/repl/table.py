@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from . import asking, cluster, conversations, drills, faults, keys, members, shell, trace, transfer
+from . import (
+    asking,
+    cluster,
+    conversations,
+    drills,
+    faults,
+    keys,
+    members,
+    shell,
+    trace,
+    transfer,
+    verify,
+)
 from .parser import Table
 
 COMMANDS = (
     *conversations.COMMANDS,
     *asking.COMMANDS,
     *transfer.COMMANDS,
+    *verify.COMMANDS,
     *keys.COMMANDS,
     *cluster.COMMANDS,
     *members.COMMANDS,

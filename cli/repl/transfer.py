@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from consensusllm.client import Conversation
+from consensusllm.client import (
+    AlreadyExists,
+    Candidate,
+    Conversation,
+    InvalidRequest,
+    read_conversations,
+)
 
+from ..progress import Tell
 from .language import CONVERSATION, FILE, Command, Flag, Group, Parameter
 from .render import plural
 from .sanitise import escape_controls, sanitise
@@ -35,15 +42,32 @@ async def export(
 
 
 async def import_file(session: Session, file: str, conversation: str = "") -> None:
-    document = _read_document(file)
-    target = conversation or document.get("conversation")
-    if not isinstance(target, str):
-        raise CommandFailed(f"{file}: names no conversation: import {file} CONVERSATION does")
-    with session.output.progress() as tell:
-        await session.client.import_conversation(
-            document, target, tell=lambda done, total: tell(done, total, f"importing {target}")
+    found = _read_conversations(file)
+    if conversation and len(found) > 1:
+        raise CommandFailed(
+            f"{file}: holds {len(found)} conversations: leave the id out, and each gets its own"
         )
-    session.output.line(f"{target} is imported from {file}")
+    taken = []
+    with session.output.progress() as tell:
+        for each in found:
+            target = conversation or each.conversation
+            try:
+                await session.client.import_conversation(each, target, tell=_telling(tell, target))
+            except AlreadyExists:
+                if len(found) == 1:
+                    raise
+                taken.append(target)
+            else:
+                session.output.line(f"{target} is imported from {file}")
+    if taken:
+        raise CommandFailed(
+            f"{plural(len(taken), 'conversation')} of {len(found)} not imported, as there is one"
+            f" of that id: {', '.join(taken)}"
+        )
+
+
+def _telling(tell: Tell, target: str) -> Callable[[int, int], None]:
+    return lambda done, total: tell(done, total, f"importing {target}")
 
 
 def to_markdown(conversation: Conversation) -> str:
@@ -52,25 +76,41 @@ def to_markdown(conversation: Conversation) -> str:
     for turn in conversation.turns:
         parts.append(f"## Turn {turn.turn}\n\n{_quoted(turn.question)}\n")
         for candidate in turn.candidates:
-            heading = f"### Candidate {candidate.number}: node {candidate.node}"
+            heading = f"### Candidate {candidate.number}: "
+            heading += f"node {candidate.node}" if candidate.node else "imported"
             heading += f", {candidate.model}" if candidate.model else ""
             heading += " (chosen)" if candidate.number == turn.choice else ""
-            body = candidate.text
-            if candidate.error:
-                body += f"\n\n*Failed: {candidate.error}*"
-            elif not candidate.ended:
-                body += "\n\n*Not finished.*"
+            body = "\n\n".join([candidate.text, *_notes(candidate)])
             parts.append(f"{heading}\n\n{body.strip()}\n")
     if not conversation.turns:
         parts.append(f"{plural(0, 'turn')}.\n")
     return "\n".join(parts)
 
 
+def _notes(candidate: Candidate) -> list[str]:
+    """What is to be known of a candidate beside its text."""
+    notes = [
+        f"*Attempt {each.attempt}, of node {each.node}, went on at character {each.kept}.*"
+        for each in candidate.takeovers
+    ]
+    if candidate.error:
+        notes.append(f"*Failed: {candidate.error}*")
+    elif not candidate.ended:
+        notes.append("*Not finished.*")
+    elif candidate.finish_reason not in ("", "stop"):
+        notes.append(f"*Ended by: {candidate.finish_reason}.*")
+    counts = (candidate.usage.prompt_tokens, candidate.usage.completion_tokens)
+    if counts != (None, None):
+        prompt, answer = ("?" if count is None else count for count in counts)
+        notes.append(f"*Tokens: {prompt} of the prompt, {answer} of the answer.*")
+    return notes
+
+
 def _quoted(question: str) -> str:
     return "\n".join(f"> {line}".rstrip() for line in question.split("\n"))
 
 
-def _read_document(file: str) -> dict[str, Any]:
+def _read_conversations(file: str) -> list[Conversation]:
     path = Path(file).expanduser()
     if path.stat().st_size > _IMPORT_BYTES_MAX:
         raise CommandFailed(f"{file}: is larger than {_IMPORT_BYTES_MAX >> 20} MiB")
@@ -78,9 +118,10 @@ def _read_document(file: str) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise CommandFailed(f"{file}: is not a JSON document: export makes one") from error
-    if not isinstance(document, dict):
-        raise CommandFailed(f"{file}: is not an exported conversation: export makes one")
-    return document
+    try:
+        return read_conversations(document)
+    except InvalidRequest as error:
+        raise CommandFailed(f"{file}: {error}") from error
 
 
 def _write_whole(file: str, text: str) -> None:
@@ -106,18 +147,22 @@ COMMANDS = (
         (Parameter("conversation", CONVERSATION), Parameter("file", FILE, optional=True)),
         (Flag("markdown"),),
         detail=(
-            "JSON is what import reads; Markdown is for people. Without a file it is shown. "
-            "A file name with blanks goes between double quotes. An existing file is replaced."
+            "JSON has all that is known, and import reads it; Markdown is for people. Without a "
+            "file it is shown. A file name with blanks goes between double quotes. An existing "
+            "file is replaced."
         ),
         example="export c1 c1.json",
     ),
     Command(
         "import",
         Group.CONVERSATIONS,
-        "make a conversation from an exported file",
+        "make conversations from an exported file",
         import_file,
         (Parameter("file", FILE), Parameter("conversation", CONVERSATION, optional=True)),
-        detail="Without an id it gets the one in the file. It appears whole or not at all.",
+        detail=(
+            "Without an id it gets the one in the file. It appears whole or not at all. ChatGPT's "
+            "conversations.json and Open WebUI's export are read too, all that a file holds."
+        ),
         example="import c1.json c2",
     ),
 )

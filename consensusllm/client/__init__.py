@@ -18,14 +18,18 @@ from consensusllm.client.errors import (
     Unauthenticated,
     Unavailable,
 )
+from consensusllm.client.export import Altered, Export, read_export
+from consensusllm.client.imports import read_conversations
 from consensusllm.client.members import ChangeProgress, OnProgress
 from consensusllm.client.status import MemberStatus, ModelStatus, Progress, Status
+from consensusllm.client.verify import NodeCopy, NotExtended, Verification, found_at
 from consensusllm.client.watch import CandidateDone, Delta, Takeover, TurnClosed, WatchEvent
 from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
 from consensusllm.conversations.records import Candidate, Conversation, ConversationSummary, Turn
 
 __all__ = [
     "AlreadyExists",
+    "Altered",
     "Candidate",
     "CandidateDone",
     "ChangeProgress",
@@ -37,11 +41,14 @@ __all__ = [
     "Conversation",
     "ConversationSummary",
     "Delta",
+    "Export",
     "GenerationOptions",
     "InvalidRequest",
     "MemberStatus",
     "ModelStatus",
+    "NodeCopy",
     "NotAnswered",
+    "NotExtended",
     "NotFound",
     "OnProgress",
     "OutcomeUnknown",
@@ -55,5 +62,9 @@ __all__ = [
     "TurnOpened",
     "Unauthenticated",
     "Unavailable",
+    "Verification",
     "WatchEvent",
+    "found_at",
+    "read_conversations",
+    "read_export",
 ]

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from consensusllm.client import checks, export
+from consensusllm.client import checks
 from consensusllm.client.calls import Calls, Deadline
 from consensusllm.client.errors import (
     ConsensusError,
+    InvalidRequest,
     NotFound,
     Unavailable,
 )
-from consensusllm.client.imports import import_document
+from consensusllm.client.history import HistoryCalls
 from consensusllm.client.members import MemberCalls
 from consensusllm.client.nodes import Nodes
 from consensusllm.client.pipeline import Pipeline
@@ -44,6 +46,7 @@ from consensusllm.conversations.commands import (
     Rename,
     TurnOpened,
 )
+from consensusllm.conversations.history import at_revision
 from consensusllm.conversations.records import Conversation, ConversationSummary, Turn
 from consensusllm.wire.commands import conversation_from_proto, summary_from_proto
 from consensusllm.wire.generated import client_pb2
@@ -57,7 +60,7 @@ CANCELLED = "cancelled"
 _Expected = TypeVar("_Expected")
 
 
-class Client(MemberCalls):
+class Client(HistoryCalls, MemberCalls):
     """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
@@ -76,6 +79,7 @@ class Client(MemberCalls):
     ) -> None:
         self._timeout_s = timeout_s
         self._random = random.Random()
+        self._pinned_to = partial(Client, token=token, timeout_s=timeout_s, pinned=True)
         self._nodes = Nodes(addresses, token=token, pinned=pinned)
         self._pipeline = Pipeline(self._nodes)
         self._calls = Calls(self._nodes, self._pipeline, self._random)
@@ -140,16 +144,30 @@ class Client(MemberCalls):
         await self._command(command, timeout_s)
 
     async def view(
-        self, conversation: str, *, stale: bool = False, timeout_s: float | None = None
+        self,
+        conversation: str,
+        *,
+        at: int | None = None,
+        stale: bool = False,
+        timeout_s: float | None = None,
     ) -> Conversation:
         """The conversation as it is now; ``stale``: as the node has it, without asking the others.
 
-        Raises NotFound."""
+        ``at`` is a revision, 1 to that of the conversation: as it was then, but for the text of
+        candidates that were still open, which is left out. Raises NotFound, and InvalidRequest for
+        a revision that there is not."""
         read = client_pb2.Read(stale=stale, conversation=checks.conversation_id(conversation))
         reply = await self._read(read, timeout_s)
         if reply.not_found:
             raise NotFound(f"there is no conversation {conversation!r}: create it first")
-        return conversation_from_proto(reply.conversation)
+        found = conversation_from_proto(reply.conversation)
+        if at is None:
+            return found
+        if isinstance(at, bool) or not isinstance(at, int) or not 1 <= at <= found.revision:
+            raise InvalidRequest(
+                f"{conversation} has no revision {at!r:.40}: it has 1 to {found.revision}"
+            )
+        return at_revision(found, at)
 
     async def conversations(
         self,
@@ -366,37 +384,6 @@ class Client(MemberCalls):
             if not (page and reply.keys.more) or 0 < limit <= len(found):
                 return found
             after = page[-1]
-
-    # Export and import ----------------------------------------------------------------------
-
-    async def export_conversation(
-        self, conversation: str, *, timeout_s: float | None = None
-    ) -> dict[str, Any]:
-        """The conversation as a JSON document (see `export`)."""
-        return export.to_document(await self.view(conversation, timeout_s=timeout_s))
-
-    async def import_conversation(
-        self,
-        document: Mapping[str, Any],
-        name: str,
-        *,
-        timeout_s: float | None = None,
-        tell: Callable[[int, int], None] = lambda done, total: None,
-    ) -> None:
-        """Make the conversation ``name`` of an exported document, whole or not at all.
-
-        It is built under a temporary id, which begins with ``.import-``, and renamed at the end.
-        ``timeout_s`` is for each step; after each, ``tell`` is given how many of how many are done.
-        Raises InvalidRequest, AlreadyExists.
-        """
-        checks.conversation_id(name)
-        await import_document(
-            document,
-            name,
-            carry_out=lambda step: self._command(step, timeout_s),
-            discard=self.delete,
-            tell=tell,
-        )
 
     # Status ---------------------------------------------------------------------------------
 

@@ -1,118 +1,134 @@
-"""A conversation as a JSON document, and back.
+"""A conversation as a JSON document with all that is known of it, and back.
 
     {
       "format": "consensusllm-conversation",
-      "version": 1,
-      "conversation": "c1",
-      "turns": [
-        {
-          "question": "What is Paxos?",
-          "choice": 2,                     the chosen candidate's number; 0: none
-          "candidates": [
-            {"number": 1, "node": 1, "model": "m", "text": "", "error": "timed out"},
-            {"number": 2, "node": 2, "model": "n", "text": "A protocol.", "error": ""}
-          ]
-        }
-      ]
+      "version": 2,
+      "conversation": {
+        "conversation": "c1",
+        "revision": 7,
+        "turns": [
+          {
+            "turn": 1,
+            "question": "What is Paxos?",
+            "choice": 2,                     the chosen candidate's number
+            "candidates": [{"number": 1, "node": 1, "model": "m", "error": "timed out", ...}, ...],
+            ...
+          }
+        ],
+        ...
+      },
+      "links": ["9f...", ...],               of each turn
+      "head": "3c..."                        the last link
     }
 
-Turns are in order. A candidate that was still open has the text that it had reached and says so in
-``error``, because an import makes turns that are closed. Times, attempts and token counts belong to
-the cluster that made them and are left out. A reader refuses a version that it does not know and
-keys that it does not know, so nothing is dropped in silence.
+The conversation and all in it are the records of `conversations.records`, field by field; what has
+its default is left out. Links and head make the hash chain of `conversations.chain`: a reader
+refuses a document that they do not fit. One without them can be read, but not verified. A reader
+refuses a version and keys that it does not know, so nothing is dropped in silence.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from consensusllm.client.errors import InvalidRequest
-from consensusllm.conversations.commands import ImportedCandidate, ImportTurn
-from consensusllm.conversations.records import Conversation, Turn
+from consensusllm.conversations import chain
+from consensusllm.conversations.documents import MalformedDocument, from_document, to_document
+from consensusllm.conversations.history import contradiction, last_revision
+from consensusllm.conversations.records import Conversation
 
 FORMAT = "consensusllm-conversation"
-VERSION = 1
-STILL_OPEN = "still open when it was exported"
+VERSION = 2
 
-_DOCUMENT: dict[str, type] = {"format": str, "version": int, "conversation": str, "turns": list}
-_TURN: dict[str, type] = {"question": str, "choice": int, "candidates": list}
-_CANDIDATE: dict[str, type] = {"number": int, "node": int, "model": str, "text": str, "error": str}
-_JSON_NAMES = {str: "a string", int: "a whole number", list: "a list"}
+_KEYS = {"format", "version", "conversation", "links", "head"}
+_LINK = re.compile(r"[0-9a-f]{64}")
 
 
-def to_document(conversation: Conversation) -> dict[str, Any]:
+class Altered(InvalidRequest):
+    """The document is not what was exported: some turn does not fit its link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a document holds. ``links`` is None where it has none."""
+
+    conversation: Conversation
+    links: tuple[str, ...] | None
+    head: str
+
+
+def export(conversation: Conversation) -> dict[str, Any]:
     """The JSON document of ``conversation``."""
+    links = chain.links(conversation)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "conversation": conversation.conversation,
-        "turns": [_turn_to_document(turn) for turn in conversation.turns],
+        "conversation": to_document(conversation),
+        "links": links,
+        "head": chain.head(conversation),
     }
 
 
-def from_document(document: Mapping[str, Any], target: str) -> list[ImportTurn]:
-    """The commands that make ``document``'s turns in ``target``, in order.
+def read_export(document: object) -> Export:
+    """What ``document`` holds, verified as far as it has links.
 
-    Raises InvalidRequest, naming the place, for anything that `to_document` does not write.
+    Raises Altered, naming the first turn that does not fit, and InvalidRequest, naming the place,
+    for anything that `export` does not write.
     """
-    _check(document, _DOCUMENT, "the document")
-    if document["format"] != FORMAT or document["version"] != VERSION:
+    if not isinstance(document, Mapping):
+        raise InvalidRequest("the document must be a JSON object")
+    if document.get("format") != FORMAT or document.get("version") != VERSION:
         raise InvalidRequest(
-            f"the document is {document['format']!r} version {document['version']}:"
-            f" only {FORMAT!r} version {VERSION} can be imported"
+            f"the document is {document.get('format')!r:.40} version"
+            f" {document.get('version')!r:.40}: only {FORMAT!r} version {VERSION} can be read"
         )
-    return [
-        _turn_from_document(turn, target, f"turns[{index}]")
-        for index, turn in enumerate(document["turns"])
-    ]
+    for key in sorted(document.keys() - _KEYS, key=str):
+        raise InvalidRequest(f"the document has {key!r:.80}, which is not known")
+    try:
+        found = from_document(Conversation, document.get("conversation"), "conversation")
+    except MalformedDocument as error:
+        raise InvalidRequest(str(error)) from None
+    links, head = document.get("links"), document.get("head")
+    if (links is None) is not (head is None):
+        raise InvalidRequest("the document has one of 'links' and 'head': give both or neither")
+    if links is not None:
+        if not isinstance(links, list) or not all(map(_is_link, links)) or not _is_link(head):
+            raise InvalidRequest("links and head must be strings of 64 hexadecimal digits")
+        _check_links(found, links, str(head))
+    _check_stamps(found)
+    return Export(found, None if links is None else tuple(links), chain.head(found))
 
 
-def _turn_to_document(turn: Turn) -> dict[str, Any]:
-    return {
-        "question": turn.question,
-        "choice": turn.choice,
-        "candidates": [
-            {
-                "number": candidate.number,
-                "node": candidate.node,
-                "model": candidate.model,
-                "text": candidate.text,
-                "error": candidate.error if candidate.ended else STILL_OPEN,
-            }
-            for candidate in turn.candidates
-        ],
-    }
+def _is_link(value: object) -> bool:
+    return isinstance(value, str) and _LINK.fullmatch(value) is not None
 
 
-def _turn_from_document(turn: Any, target: str, place: str) -> ImportTurn:
-    _check(turn, _TURN, place)
-    candidates = []
-    for index, candidate in enumerate(turn["candidates"]):
-        _check(candidate, _CANDIDATE, f"{place}.candidates[{index}]")
-        candidates.append(ImportedCandidate(**candidate))
-    numbers = [candidate.number for candidate in candidates]
-    if len(set(numbers)) != len(numbers) or not all(0 < number < 1 << 32 for number in numbers):
-        raise InvalidRequest(f"{place}.candidates: each needs a number of its own, from 1 on")
-    if not all(0 <= candidate.node < 1 << 32 for candidate in candidates):
-        raise InvalidRequest(f"{place}.candidates: a node's number is not negative")
-    answered = [candidate.number for candidate in candidates if not candidate.error]
-    if turn["choice"] != 0 and turn["choice"] not in answered:
-        raise InvalidRequest(
-            f"{place}.choice is {turn['choice']}, which is not the number of an answered candidate"
-        )
-    return ImportTurn(target, turn["question"], tuple(candidates), turn["choice"])
+def _check_links(conversation: Conversation, links: list[str], head: str) -> None:
+    actual = chain.links(conversation)
+    for number, (link, recorded) in enumerate(zip(actual, links, strict=False), 1):
+        if link != recorded:
+            raise Altered(f"turn {number} does not fit: it, or its link, was altered")
+    if len(links) != len(actual):
+        number = min(len(links), len(actual)) + 1
+        what = "has no link" if len(actual) > len(links) else "is missing"
+        raise Altered(f"turn {number} does not fit: it {what}")
+    if head != chain.head(conversation):
+        raise Altered("the head does not fit: it is not the last link")
 
 
-def _check(value: Any, keys: dict[str, type], place: str) -> None:
-    if not isinstance(value, Mapping):
-        raise InvalidRequest(f"{place} must be a JSON object")
-    for key in sorted(keys.keys() - value.keys(), key=str):
-        raise InvalidRequest(f"{place} lacks {key!r}")
-    for key in sorted(value.keys() - keys.keys(), key=str):
-        raise InvalidRequest(f"{place} has {key!r}, which is not known")
-    for key, kind in keys.items():
-        if type(value[key]) is not kind:
-            raise InvalidRequest(f"{place}.{key} must be {_JSON_NAMES[kind]}")
-        if kind is str and any("\ud800" <= character <= "\udfff" for character in value[key]):
-            raise InvalidRequest(f"{place}.{key} holds half of a surrogate pair: it is no text")
+def _check_stamps(conversation: Conversation) -> None:
+    before = 0
+    for index, turn in enumerate(conversation.turns):
+        wrong = contradiction(turn)
+        if turn.turn != index + 1:
+            wrong = f"it says that it is turn {turn.turn}"
+        elif turn.asked_revision <= before:
+            wrong = "it was asked before the turn before it"
+        elif last_revision(turn) > conversation.revision:
+            wrong = f"it changed after revision {conversation.revision}, the conversation's"
+        if wrong:
+            raise Altered(f"turn {index + 1} does not fit: {wrong}")
+        before = turn.asked_revision

@@ -12,7 +12,6 @@ from .commands import (
     Done,
     Fork,
     GenerationOptions,
-    ImportedCandidate,
     ImportTurn,
     OpenSession,
     Operation,
@@ -30,10 +29,19 @@ from .commands import (
     TurnOpened,
     Usage,
 )
+from .history import at_revision
 from .limits import Limits
 from .machine import Counts, Machine
 from .prompt import Prompt
-from .records import Candidate, Conversation, ConversationSummary, TakenOver, Turn, TurnId
+from .records import (
+    Candidate,
+    Conversation,
+    ConversationSummary,
+    Retried,
+    TakenOver,
+    Turn,
+    TurnId,
+)
 from .snapshot import Encoding, MalformedSnapshot, encode, restore
 from .state import FrozenState
 
@@ -56,7 +64,6 @@ __all__ = [
     "FrozenState",
     "GenerationOptions",
     "ImportTurn",
-    "ImportedCandidate",
     "Limits",
     "Machine",
     "MalformedSnapshot",
@@ -71,6 +78,7 @@ __all__ = [
     "Refused",
     "Rename",
     "Reply",
+    "Retried",
     "RetryTurn",
     "SessionCommand",
     "SubmitQuery",
@@ -79,6 +87,7 @@ __all__ = [
     "TurnId",
     "TurnOpened",
     "Usage",
+    "at_revision",
     "encode",
     "restore",
 ]

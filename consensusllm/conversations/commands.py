@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from .records import Turn
+
+IMPORT_PREFIX = ".import-"
+"""What the temporary id of a conversation begins with while it is imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,25 +200,16 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportedCandidate:
-    number: int
-    node: int
-    model: str
-    text: str
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ImportTurn:
-    """Append a turn that was answered elsewhere, closed; ``choice`` 0 is none. Answers TurnOpened.
+    """Append ``turn``, which is closed and was answered elsewhere, as it is, with its stamps.
 
-    An import is made under a temporary id and renamed at its end, so it is seen whole or not.
+    INVALID unless the id begins with IMPORT_PREFIX: an import is made under a temporary id and
+    renamed at its end, so it is seen whole or not, and no history that was seen is added to.
+    Answers TurnOpened.
     """
 
     conversation: str
-    question: str
-    candidates: tuple[ImportedCandidate, ...]
-    choice: int = 0
+    turn: Turn
 
 
 # Plain keys -----------------------------------------------------------------------------------

@@ -6,22 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .commands import (
+    IMPORT_PREFIX,
     Code,
     CreateConversation,
     Delete,
     Fork,
-    ImportedCandidate,
     ImportTurn,
     Rename,
     Reply,
     TurnOpened,
 )
+from .history import contradiction, last_revision
 from .limits import Limits
-from .records import Candidate, Turn
+from .records import Turn
 from .refusal import Refusal, check_id, check_size, named
 from .sessions import DONE
 from .state import State
-from .turn_rules import check_numbers, find_conversation, find_turn, next_turn
+from .turn_rules import (
+    check_numbers,
+    check_options,
+    find_conversation,
+    find_turn,
+    next_turn,
+)
+
+_REVISION_MAX = 1 << 48
+_ATTEMPT_MAX = 1 << 31
 
 
 class ConversationRules:
@@ -58,7 +68,7 @@ class ConversationRules:
         self._check_new(fork.target)
         reason = f"not answered yet when it was forked from {fork.source}: retry it to ask again"
         turns = tuple(
-            turn if turn.closed else turn.closed_because(reason)
+            turn if turn.closed else turn.closed_because(reason, head.revision + 1)
             for turn in self._state.all_turns(fork.source, through)
         )
         self._state.create(fork.target, head.revision + 1, turns)
@@ -83,37 +93,49 @@ class ConversationRules:
         return DONE
 
     def _import_turn(self, imported: ImportTurn) -> Reply:
-        head = find_conversation(self._state, imported.conversation)
-        limits = self._limits
-        number = next_turn(imported.conversation, head, limits)
-        check_size("the question", imported.question, limits.question_bytes)
-        numbers = check_numbers((each.number for each in imported.candidates), limits)
-        for each in imported.candidates:
-            check_size(f"candidate {each.number}'s text", each.text, limits.text_bytes)
-            check_size(f"candidate {each.number}'s error", each.error, limits.text_bytes)
-            check_size(f"candidate {each.number}'s model", each.model, limits.name_bytes)
-        turn = Turn(
-            turn=number,
-            question=imported.question,
-            candidates=tuple(
-                map(_ended, sorted(imported.candidates, key=lambda each: each.number))
-            ),
-            choice=imported.choice,
-            closed=True,
-            opened_ms=self._state.time_ms,
-            deadline_ms=self._state.time_ms,
-            asked_revision=head.revision,
-            choice_revision=head.revision + 1 if imported.choice else 0,
-        )
-        chosen = turn.candidate(imported.choice)
-        if imported.choice and (chosen is None or not chosen.answered):
+        """Nothing of the turn is believed: what it says of itself is what `turn_rules` could have
+        made, and leaves room for the numbers that come after it."""
+        conversation, turn = imported.conversation, imported.turn
+        head = find_conversation(self._state, conversation)
+        if not conversation.startswith(IMPORT_PREFIX):
             raise Refusal(
                 Code.INVALID,
-                f"the imported turn chooses candidate {imported.choice}, which has no answer: "
-                "choose one that has, or none",
+                f"turns are imported into a conversation whose id begins with {IMPORT_PREFIX}: "
+                "rename it when it is whole",
             )
-        self._state.write_turn(imported.conversation, turn)
-        return TurnOpened(number, numbers)
+        number = next_turn(conversation, head, self._limits)
+        self._check_import(turn, number)
+        before = self._state.turns.get((conversation, number - 1))
+        if before is not None and before.asked_revision >= turn.asked_revision:
+            raise Refusal(Code.INVALID, f"turn {number} was asked before turn {number - 1}")
+        revision = last_revision(turn)
+        if revision > _REVISION_MAX:
+            raise Refusal(Code.INVALID, f"turn {number} has a revision of {revision}: too high")
+        self._state.write_turn(conversation, turn, max(head.revision, revision))
+        return TurnOpened(number, tuple(each.number for each in turn.candidates))
+
+    def _check_import(self, turn: Turn, number: int) -> None:
+        limits = self._limits
+        check_numbers((each.number for each in turn.candidates), limits)
+        wrong = contradiction(turn) or ("" if turn.closed else "it is still open")
+        if turn.turn != number or wrong:
+            wrong = wrong or f"it says that it is turn {turn.turn}"
+            raise Refusal(Code.INVALID, f"turn {number} cannot be imported: {wrong}")
+        check_size("the question", turn.question, limits.question_bytes)
+        check_options(turn.options, limits)
+        for each in turn.candidates:
+            check_size(f"candidate {each.number}'s text", each.text, limits.text_bytes)
+            check_size(f"candidate {each.number}'s error", each.error, limits.text_bytes)
+            for what, name in (
+                ("model", each.model),
+                ("planned model", each.planned_model),
+                ("finish reason", each.finish_reason),
+            ):
+                check_size(f"candidate {each.number}'s {what}", name, limits.name_bytes)
+            if each.attempt > _ATTEMPT_MAX:
+                raise Refusal(
+                    Code.INVALID, f"candidate {each.number} is at attempt {each.attempt}: too high"
+                )
 
     def _check_new(self, conversation: str, adds: bool = True) -> None:
         check_id(conversation)
@@ -127,14 +149,3 @@ class ConversationRules:
                 Code.TOO_LARGE,
                 f"there are {len(heads)} conversations, the limit: delete some first",
             )
-
-
-def _ended(imported: ImportedCandidate) -> Candidate:
-    return Candidate(
-        number=imported.number,
-        node=imported.node,
-        model=imported.model,
-        ended=True,
-        text=imported.text,
-        error=imported.error,
-    )

@@ -21,7 +21,7 @@ from .commands import (
     TurnOpened,
     Usage,
 )
-from .records import Candidate, Head, TakenOver, Turn, TurnId
+from .records import Candidate, Head, Retried, TakenOver, Turn, TurnId
 from .sessions import DONE, Session
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -95,6 +95,7 @@ def turn_line(turn_id: TurnId, turn: Turn) -> bytes:
         turn.asked_revision,
         turn.choice_revision,
         [options.temperature, options.max_tokens, options.seed, options.system],
+        [[r.revision, r.time_ms, r.deadline_ms, r.close_after] for r in turn.retries],
     )
 
 
@@ -110,7 +111,11 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.finish_reason,
         candidate.usage.prompt_tokens,
         candidate.usage.completion_tokens,
-        [[each.attempt, each.node, each.kept] for each in candidate.takeovers],
+        [[each.attempt, each.node, each.kept, each.revision] for each in candidate.takeovers],
+        candidate.planned_node,
+        candidate.planned_model,
+        candidate.opened_revision,
+        candidate.ended_revision,
     ]
 
 
@@ -147,6 +152,7 @@ def _text(data: bytes) -> str:
 _INT, _STR, _BOOL, _LIST, _MAYBE_INT = (int,), (str,), (bool,), (list,), (int, type(None))
 _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
+_PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
 
 
 def fields(row: object, *kinds: tuple[type, ...]) -> list[Any]:
@@ -174,8 +180,8 @@ def head(row: list[Any]) -> tuple[str, Head]:
 
 
 def turn(row: list[Any]) -> tuple[TurnId, Turn]:
-    conversation, number, question, candidates, *rest, options = fields(
-        row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, _LIST
+    conversation, number, question, candidates, *rest, options, retries = fields(
+        row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, _LIST, _LIST
     )
     choice, closed, opened_ms, deadline_ms, close_after, asked_revision, choice_revision = rest
     options = fields(options, _MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR)
@@ -191,13 +197,14 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
         asked_revision,
         choice_revision,
         GenerationOptions(*options),
+        tuple(Retried(*fields(each, *[_INT] * 4)) for each in retries),
     )
 
 
 def _candidate(row: object) -> Candidate:
-    values = fields(row, *_CANDIDATE)
-    history = (fields(each, _INT, _INT, _INT) for each in values.pop())
-    values[8:] = [Usage(*values[8:]), tuple(TakenOver(*each) for each in history)]
+    values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS)
+    takeovers = (fields(each, *[_INT] * 4) for each in values[10])
+    values[8:11] = [Usage(*values[8:10]), tuple(TakenOver(*each) for each in takeovers)]
     return Candidate(*values)
 
 

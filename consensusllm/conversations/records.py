@@ -4,6 +4,9 @@ A turn does not list its context. A choice is never changed once made, so two st
 conversation's revision when the question was asked, and the one at which a choice was made. A
 turn's context is every earlier turn whose choice is not younger than the question (see prompt.py);
 a list in each turn would take space quadratic in the length of the conversation.
+
+Whatever else happens to a turn bears its revision too, so that the conversation can be shown as it
+was at any of them (see history.py). A revision of 0 is that of something that has not happened.
 """
 
 from __future__ import annotations
@@ -19,12 +22,13 @@ TurnId: TypeAlias = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class TakenOver:
-    """``attempt`` of ``node`` took a candidate over, and went on behind its first ``kept``
-    characters."""
+    """``attempt`` of ``node`` took a candidate over at ``revision``, and went on behind its first
+    ``kept`` characters."""
 
     attempt: int
     node: int
     kept: int
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Candidate:
 
     ``text`` is the answer, or while it is open what was checkpointed of it. It ``ended`` without
     an answer where ``error`` is not empty. Attempts follow each other without a gap, but need not
-    begin at 1; every one but the first is in ``takeovers``.
+    begin at 1; every one but the first is in ``takeovers``. It was planned for ``planned_node`` and
+    ``planned_model``; ``node`` and ``model`` are those that have it now, or answered.
     """
 
     number: int
@@ -46,6 +51,10 @@ class Candidate:
     finish_reason: str = ""
     usage: Usage = field(default_factory=Usage)
     takeovers: tuple[TakenOver, ...] = ()
+    planned_node: int = 0
+    planned_model: str = ""
+    opened_revision: int = 0
+    ended_revision: int = 0
 
     @property
     def answered(self) -> bool:
@@ -64,11 +73,23 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """The turn was asked again at ``revision`` and ``time_ms``; before that it had this
+    ``deadline_ms`` and ``close_after``."""
+
+    revision: int
+    time_ms: int
+    deadline_ms: int
+    close_after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """A question and its candidates, in the order of their numbers; ``choice`` 0 is none yet.
 
-    Times are in ms since the epoch. ``close_after`` answers close the turn (0: all of them).
-    ``asked_revision`` and ``choice_revision`` (0: no choice) are revisions of the conversation.
+    Times are in ms since the epoch. ``close_after`` answers close the turn (0: all of them). It is
+    closed where all candidates have ended. ``asked_revision`` is the one that the asker saw, so
+    the turn is there from the next one on.
     """
 
     turn: int
@@ -82,6 +103,7 @@ class Turn:
     asked_revision: int = 0
     choice_revision: int = 0
     options: GenerationOptions = field(default_factory=GenerationOptions)
+    retries: tuple[Retried, ...] = ()
 
     def candidate(self, number: int) -> Candidate | None:
         return next((each for each in self.candidates if each.number == number), None)
@@ -95,14 +117,17 @@ class Turn:
             ),
         )
 
-    def closed_because(self, reason: str) -> Turn:
-        """The turn closed; candidates that were open end with ``reason`` as their error."""
+    def closed_because(self, reason: str, revision: int) -> Turn:
+        """The turn closed at ``revision``; candidates that were open end with ``reason`` as their
+        error."""
         assert reason, "an empty error would count as an answer"
         return replace(
             self,
             closed=True,
             candidates=tuple(
-                each if each.ended else replace(each, ended=True, error=reason)
+                each
+                if each.ended
+                else replace(each, ended=True, error=reason, ended_revision=revision)
                 for each in self.candidates
             ),
         )

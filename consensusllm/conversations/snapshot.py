@@ -23,7 +23,7 @@ from .sessions import Session
 from .state import FrozenState
 
 _FORMAT = "consensusllm-state"
-_VERSION = 2
+_VERSION = 3
 _CHUNK_BYTES = 256 * 1024
 _STEP_BYTES = 16 * 1024  # of records, before they are compressed
 

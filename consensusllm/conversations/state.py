@@ -70,15 +70,20 @@ class State:
             self._set_turn(conversation, turn)
         self._add_head(conversation, Head(revision, now, now, turns=len(turns)))
 
-    def write_turn(self, conversation: str, turn: Turn) -> None:
-        """Set a turn of a conversation, or append its next one; one more revision of it."""
+    def next_revision(self, conversation: str) -> int:
+        """The revision that the next change of the conversation makes."""
+        return self.heads[conversation].revision + 1
+
+    def write_turn(self, conversation: str, turn: Turn, revision: int = 0) -> None:
+        """Set a turn of a conversation, or append its next one; afterwards the conversation is at
+        ``revision`` (0: one more)."""
         head = self.heads[conversation]
         before = self.turns.get((conversation, turn.turn))
         assert before is not None or turn.turn == head.turns + 1, "turns are numbered without a gap"
         was_open = before is not None and not before.closed
         self._set_turn(conversation, turn)
         self.heads[conversation] = Head(
-            revision=head.revision + 1,
+            revision=revision or head.revision + 1,
             created_ms=head.created_ms,
             updated_ms=self.time_ms,
             turns=max(head.turns, turn.turn),

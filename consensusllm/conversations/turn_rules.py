@@ -28,7 +28,7 @@ from .commands import (
     TurnOpened,
 )
 from .limits import Limits
-from .records import Candidate, Head, TakenOver, Turn
+from .records import Candidate, Head, Retried, TakenOver, Turn
 from .refusal import Refusal, check_size, named
 from .sessions import DONE
 from .state import State
@@ -63,8 +63,8 @@ class TurnRules:
         check_size("the question", query.question, self._limits.question_bytes)
         if query.close_after < 0:
             raise Refusal(Code.INVALID, "close_after is negative: use 0 for all candidates")
-        self._check_options(query.options)
-        candidates = self._planned(query.plan, after=0, present=0)
+        check_options(query.options, self._limits)
+        candidates = self._planned(query.plan, head.revision + 1, after=0, present=0)
         self._state.write_turn(
             query.conversation,
             Turn(
@@ -85,9 +85,11 @@ class TurnRules:
         ones, and may have been reached already."""
         turn = find_turn(self._state, retry.conversation, retry.turn)
         _check_unchosen(retry.conversation, turn)
+        revision = self._state.next_revision(retry.conversation)
         candidates = self._planned(
-            retry.plan, after=turn.candidates[-1].number, present=len(turn.candidates)
+            retry.plan, revision, after=turn.candidates[-1].number, present=len(turn.candidates)
         )
+        retried = Retried(revision, self._state.time_ms, turn.deadline_ms, turn.close_after)
         self._state.write_turn(
             retry.conversation,
             replace(
@@ -96,6 +98,7 @@ class TurnRules:
                 closed=False,
                 close_after=0,
                 deadline_ms=max(turn.deadline_ms, self._deadline(retry.deadline_ms)),
+                retries=(*turn.retries, retried),
             ),
         )
         return TurnOpened(turn.turn, tuple(each.number for each in candidates))
@@ -123,16 +126,18 @@ class TurnRules:
         check_size("the error", record.error, self._limits.text_bytes)
         check_size("the model", record.model, self._limits.name_bytes)
         check_size("the finish reason", record.finish_reason, self._limits.name_bytes)
+        revision = self._state.next_revision(record.conversation)
         ended = replace(
             candidate,
             ended=True,
+            ended_revision=revision,
             text=record.text,
             error=record.error,
             model=record.model or candidate.model,
             finish_reason=record.finish_reason,
             usage=record.usage,
         )
-        self._state.write_turn(record.conversation, _settled(turn.with_candidate(ended)))
+        self._state.write_turn(record.conversation, _settled(turn.with_candidate(ended), revision))
         return DONE
 
     def _reassign(self, reassign: ReassignCandidate) -> Reply:
@@ -150,7 +155,8 @@ class TurnRules:
                 f"{reassign.keep} characters cannot be kept",
             )
         _check_node(candidate.number, reassign.node)
-        taken_over = TakenOver(reassign.attempt, reassign.node, reassign.keep)
+        revision = self._state.next_revision(reassign.conversation)
+        taken_over = TakenOver(reassign.attempt, reassign.node, reassign.keep, revision)
         moved = replace(
             candidate,
             node=reassign.node,
@@ -170,7 +176,8 @@ class TurnRules:
         if not close.reason:
             raise Refusal(Code.INVALID, "no reason is given: say why the turn is closed")
         check_size("the reason", close.reason, self._limits.text_bytes)
-        self._state.write_turn(close.conversation, turn.closed_because(close.reason))
+        revision = self._state.next_revision(close.conversation)
+        self._state.write_turn(close.conversation, turn.closed_because(close.reason, revision))
         return DONE
 
     def _choose(self, choose: Choose) -> Reply:
@@ -184,26 +191,35 @@ class TurnRules:
                 Code.NOT_ANSWERED,
                 f"{_name(turn, candidate)} {state}: {remedy}",
             )
-        revision = self._state.heads[choose.conversation].revision
+        revision = self._state.next_revision(choose.conversation)
         self._state.write_turn(
             choose.conversation,
-            replace(turn, choice=candidate.number, choice_revision=revision + 1),
+            replace(turn, choice=candidate.number, choice_revision=revision),
         )
         return Chosen(turn.turn, candidate.number)
 
     # What the rules have in common ------------------------------------------------------------
 
     def _planned(
-        self, plan: tuple[PlannedCandidate, ...], after: int, present: int
+        self, plan: tuple[PlannedCandidate, ...], revision: int, after: int, present: int
     ) -> tuple[Candidate, ...]:
-        """New open candidates, numbered on from ``after``, of a turn that has ``present`` ones."""
+        """Candidates that open at ``revision``, numbered on from ``after``, of a turn that has
+        ``present`` ones."""
         check_numbers((each.number for each in plan), self._limits, present)
         for each in plan:
             _check_node(each.number, each.node)
             check_size(f"candidate {each.number}'s model", each.model, self._limits.name_bytes)
         attempt = self._state.attempt_floor + 1
         return tuple(
-            Candidate(after + each.number, each.node, each.model, attempt)
+            Candidate(
+                number=after + each.number,
+                node=each.node,
+                model=each.model,
+                attempt=attempt,
+                planned_node=each.node,
+                planned_model=each.model,
+                opened_revision=revision,
+            )
             for each in sorted(plan, key=lambda each: each.number)
         )
 
@@ -214,14 +230,6 @@ class TurnRules:
                 f"a deadline of {deadline_ms} ms: use 1 to {self._limits.deadline_ms}",
             )
         return self._state.time_ms + deadline_ms
-
-    def _check_options(self, options: GenerationOptions) -> None:
-        if options.temperature is not None and not 0 <= options.temperature <= 2:
-            raise Refusal(Code.INVALID, f"a temperature of {options.temperature}: use 0.0 to 2.0")
-        if options.max_tokens is not None and options.max_tokens < 1:
-            raise Refusal(Code.INVALID, "max_tokens is 0: use 1 or more")
-        if options.system is not None:
-            check_size("the system prompt", options.system, self._limits.question_bytes)
 
     def _numbered(self, conversation: str, number: int) -> Turn:
         """Turn ``number``, where 0 does not stand for the latest."""
@@ -251,6 +259,15 @@ class TurnRules:
                 f"{candidate.node}: drop attempt {command.attempt}",
             )
         return turn, candidate
+
+
+def check_options(options: GenerationOptions, limits: Limits) -> None:
+    if options.temperature is not None and not 0 <= options.temperature <= 2:
+        raise Refusal(Code.INVALID, f"a temperature of {options.temperature}: use 0.0 to 2.0")
+    if options.max_tokens is not None and options.max_tokens < 1:
+        raise Refusal(Code.INVALID, "max_tokens is 0: use 1 or more")
+    if options.system is not None:
+        check_size("the system prompt", options.system, limits.question_bytes)
 
 
 def find_conversation(state: State, conversation: str) -> Head:
@@ -304,11 +321,12 @@ def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> t
     return ordered
 
 
-def _settled(turn: Turn) -> Turn:
-    """``turn``, closed where enough of its candidates have ended."""
+def _settled(turn: Turn, revision: int) -> Turn:
+    """``turn``, closed at ``revision`` where enough of its candidates have ended."""
     answers = sum(each.answered for each in turn.candidates)
     if turn.close_after and answers >= turn.close_after:
-        return turn.closed_because(f"not waited for: the turn closed after {answers} answers")
+        reason = f"not waited for: the turn closed after {answers} answers"
+        return turn.closed_because(reason, revision)
     if all(each.ended for each in turn.candidates):
         return replace(turn, closed=True)
     return turn

@@ -67,7 +67,8 @@ class Duties:
         await end(*self._proposals.values())
 
     def _close_turn(self, conversation: str, turn: Turn) -> None:
-        allowed_s = (turn.deadline_ms - turn.opened_ms) / 1000
+        asked_ms = turn.retries[-1].time_ms if turn.retries else turn.opened_ms
+        allowed_s = (turn.deadline_ms - asked_ms) / 1000
         reason = f"deadline passed: no answer in {allowed_s:g} s"
         self._propose((conversation, turn.turn), CloseTurn(conversation, turn.turn, reason))
 

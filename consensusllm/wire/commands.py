@@ -27,7 +27,6 @@ from consensusllm.conversations import (
     Done,
     Fork,
     GenerationOptions,
-    ImportedCandidate,
     ImportTurn,
     OpenSession,
     Operation,
@@ -39,6 +38,7 @@ from consensusllm.conversations import (
     Refused,
     Rename,
     Reply,
+    Retried,
     RetryTurn,
     SessionCommand,
     SubmitQuery,
@@ -188,29 +188,11 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
 
 
 def _import_to_proto(imported: ImportTurn) -> pb.ImportTurn:
-    return pb.ImportTurn(
-        conversation=imported.conversation,
-        question=imported.question,
-        candidates=[
-            pb.ImportedCandidate(
-                number=c.number, node=c.node, model=c.model, text=c.text, error=c.error
-            )
-            for c in imported.candidates
-        ],
-        choice=imported.choice,
-    )
+    return pb.ImportTurn(conversation=imported.conversation, turn=turn_to_proto(imported.turn))
 
 
 def _import_from_proto(message: pb.ImportTurn) -> ImportTurn:
-    return ImportTurn(
-        message.conversation,
-        message.question,
-        tuple(
-            ImportedCandidate(c.number, c.node, c.model, c.text, c.error)
-            for c in message.candidates
-        ),
-        message.choice,
-    )
+    return ImportTurn(message.conversation, turn_from_proto(message.turn))
 
 
 def _swap_from_proto(message: pb.CompareAndSwap) -> CompareAndSwap:
@@ -324,9 +306,15 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         finish_reason=candidate.finish_reason,
         usage=_usage_to_proto(candidate.usage),
         takeovers=[
-            pb.TakenOver(attempt=each.attempt, node=each.node, kept=each.kept)
+            pb.TakenOver(
+                attempt=each.attempt, node=each.node, kept=each.kept, revision=each.revision
+            )
             for each in candidate.takeovers
         ],
+        planned_node=candidate.planned_node,
+        planned_model=candidate.planned_model,
+        opened_revision=candidate.opened_revision,
+        ended_revision=candidate.ended_revision,
     )
 
 
@@ -341,12 +329,18 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.error,
         message.finish_reason,
         _usage_from_proto(message.usage),
-        tuple(TakenOver(each.attempt, each.node, each.kept) for each in message.takeovers),
+        tuple(
+            TakenOver(each.attempt, each.node, each.kept, each.revision)
+            for each in message.takeovers
+        ),
+        message.planned_node,
+        message.planned_model,
+        message.opened_revision,
+        message.ended_revision,
     )
 
 
 def turn_to_proto(turn: Turn) -> pb.Turn:
-    """What a reader sees; how the turn closes, its options and its stamps stay with the nodes."""
     return pb.Turn(
         turn=turn.turn,
         question=turn.question,
@@ -355,11 +349,23 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
         closed=turn.closed,
         opened_ms=turn.opened_ms,
         deadline_ms=turn.deadline_ms,
+        close_after=turn.close_after,
+        asked_revision=turn.asked_revision,
+        choice_revision=turn.choice_revision,
+        options=options_to_proto(turn.options),
+        retries=[
+            pb.Retried(
+                revision=each.revision,
+                time_ms=each.time_ms,
+                deadline_ms=each.deadline_ms,
+                close_after=each.close_after,
+            )
+            for each in turn.retries
+        ],
     )
 
 
 def turn_from_proto(message: pb.Turn) -> Turn:
-    """The turn, with defaults in what `turn_to_proto` leaves out."""
     return Turn(
         message.turn,
         message.question,
@@ -368,6 +374,14 @@ def turn_from_proto(message: pb.Turn) -> Turn:
         message.closed,
         message.opened_ms,
         message.deadline_ms,
+        message.close_after,
+        message.asked_revision,
+        message.choice_revision,
+        options_from_proto(message.options),
+        tuple(
+            Retried(each.revision, each.time_ms, each.deadline_ms, each.close_after)
+            for each in message.retries
+        ),
     )
 
 

@@ -7,7 +7,7 @@ Questions steer it: one that holds ``all fail`` gets no answer, ``two fails`` no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,6 +25,7 @@ from consensusllm.client import (
     Delta,
     MemberStatus,
     ModelStatus,
+    NodeCopy,
     NotAnswered,
     NotFound,
     OnProgress,
@@ -35,8 +36,10 @@ from consensusllm.client import (
     TurnClosed,
     TurnOpened,
     Unavailable,
+    Verification,
     WatchEvent,
 )
+from consensusllm.client.export import export
 from consensusllm.conversations import TakenOver
 from consensusllm.orchestrator.client import FaultList, FaultRefused, TraceEvent
 
@@ -46,6 +49,7 @@ ADDRESSES = {node: f"127.0.0.1:{5100 + node}" for node in NODES}
 
 def candidate(number: int, text: str, **fields: Any) -> Candidate:
     known: dict[str, Any] = {"node": number, "model": f"model-{number}", "ended": True}
+    known |= {"planned_node": number, "opened_revision": 2, "ended_revision": 3}
     return Candidate(number=number, text=text, **{**known, **fields})
 
 
@@ -158,6 +162,7 @@ class FakeCluster:
         self.by_node: dict[int, Status | None] = {node: status(node) for node in NODES}
         self.fake_faults: FakeFaults | None = FakeFaults()
         self.majority = True
+        self.copies: tuple[NodeCopy, ...] = ()
         self.refusal = ""
         self.watching = asyncio.Event()
 
@@ -180,7 +185,7 @@ class FakeCluster:
     async def ask(self, conversation: str, question: str) -> int:
         self._write("ask", conversation, question)
         turns = self._turns(conversation)
-        turns.append(Turn(len(turns) + 1, question, self._answers(question)))
+        turns.append(Turn(len(turns) + 1, question, self._answers(question), asked_revision=1))
         return len(turns)
 
     async def retry(self, conversation: str, turn: int | None = None) -> TurnOpened:
@@ -237,9 +242,16 @@ class FakeCluster:
             raise Conflict(f"turn {index + 1} of {conversation} is closed: nothing to do")
         self._turns(conversation)[index] = replace(self._turns(conversation)[index], closed=True)
 
-    async def view(self, conversation: str, *, stale: bool = False) -> Conversation:
-        self._read("view", stale, conversation)
-        return Conversation(conversation, 1, tuple(self._turns(conversation)))
+    async def view(
+        self, conversation: str, *, at: int | None = None, stale: bool = False
+    ) -> Conversation:
+        self._read("view", stale, conversation, *([] if at is None else [at]))
+        return Conversation(conversation, at or 7, tuple(self._turns(conversation)))
+
+    async def verify(self, conversation: str) -> Verification:
+        self._read("verify", False, conversation)
+        found = Conversation(conversation, 7, tuple(self._turns(conversation)))
+        return Verification(found, self.copies)
 
     async def conversations(
         self, *, stale: bool = False, timeout_s: float | None = None
@@ -272,15 +284,16 @@ class FakeCluster:
 
     async def export_conversation(self, conversation: str) -> dict[str, Any]:
         self._read("export_conversation", False, conversation)
-        turns = [{"question": turn.question} for turn in self._turns(conversation)]
-        return {"conversation": conversation, "turns": turns}
+        return export(Conversation(conversation, 7, tuple(self._turns(conversation))))
 
     async def import_conversation(
-        self, document: Mapping[str, Any], name: str, *, tell: Callable[[int, int], None]
+        self, conversation: Conversation, name: str, *, tell: Callable[[int, int], None]
     ) -> None:
         tell(1, 1)
-        self._write("import_conversation", document, name)
-        self.held[name] = []
+        self._write("import_conversation", conversation, name)
+        if name in self.held:
+            raise AlreadyExists(f"{name!r} exists already: choose another id")
+        self.held[name] = list(conversation.turns)
 
     async def put(self, key: str, value: bytes) -> None:
         self._write("put", key, value)

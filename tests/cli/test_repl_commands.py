@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from consensusllm.client import ModelStatus, Turn
+from consensusllm.client import Conversation, ModelStatus, NodeCopy, Turn
+from consensusllm.conversations import chain
 from consensusllm.orchestrator.client import TraceEvent
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.render import agreement
@@ -70,7 +71,11 @@ def desk() -> Desk:
         ("delete c1", ("delete", "c1"), "c1 is deleted\n"),
         ("set k  two  words ", ("put", "k", b"two  words"), "k is set\n"),
         ('set k "a\\nb"', ("put", "k", b"a\nb"), "k is set\n"),
-        ("view c1 --stale", ("view", "c1", True), "c1 · 0 turns\nask with: query c1 QUESTION\n"),
+        (
+            "view c1 --stale",
+            ("view", "c1", True),
+            "c1 · 0 turns · revision 7\nask with: query c1 QUESTION\n",
+        ),
         ("viewall", ("conversations",), None),
         ("viewall --stale", ("conversations", True), None),
     ],
@@ -242,7 +247,7 @@ async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
         Turn(2, "And?", (candidate(1, "", ended=False), candidate(2, "yes"))),
     ]
     assert await desk.done("view c1") == (
-        "c1 · 2 turns\n"
+        "c1 · 2 turns · revision 7\n"
         "\nturn 1 · candidate 1 is chosen\n> What is\n> *Paxos*?\n"
         "\n[1] node 1 · model-1 · chosen\n[red]one[/red]\n  **two**\n"
         "\n[2] node 2 · model-2 · failed: timed out\n"
@@ -311,18 +316,102 @@ async def test_export_and_import_carry_a_conversation(desk: Desk, tmp_path: Path
     file = tmp_path / "c 1.json"
     out = await desk.done("query c1 Was heißt das? 名前", f'export c1 "{file}"')
     assert out == f"c1 is written to {file}\n"
-    document = json.loads(file.read_text(encoding="utf-8"))
-    assert document["turns"] == [{"question": "Was heißt das? 名前"}]
+    turns = desk.cluster.held["c1"]
+    assert turns[0].question == "Was heißt das? 名前"
     assert os.listdir(tmp_path) == [file.name]
     assert await desk.done(f'import "{file}" c2') == f"c2 is imported from {file}\n"
-    assert desk.cluster.calls[-1] == ("import_conversation", document, "c2")
+    assert desk.cluster.held["c2"] == turns
+    assert await desk.failed(f'import "{file}"') == (
+        "import: 'c1' exists already: choose another id"
+    )
     await desk.done("delete c1", f'import "{file}"')
-    assert desk.cluster.calls[-1] == ("import_conversation", document, "c1")
+    assert desk.cluster.held["c1"] == turns
+
+
+CHATS = [
+    {
+        "title": title,
+        "current_node": "2",
+        "mapping": {
+            "1": {
+                "children": ["2"],
+                "message": {
+                    "author": {"role": "user"},
+                    "content": {"content_type": "text", "parts": [f"What is {title}?"]},
+                },
+            },
+            "2": {
+                "parent": "1",
+                "message": {
+                    "author": {"role": "assistant"},
+                    "content": {"content_type": "text", "parts": ["A protocol."]},
+                },
+            },
+        },
+    }
+    for title in ("Paxos", "Raft", "Zab")
+]
+
+
+async def test_a_file_of_several_conversations_is_imported_as_far_as_ids_are_free(
+    desk: Desk, tmp_path: Path
+) -> None:
+    file = tmp_path / "conversations.json"
+    file.write_text(json.dumps(CHATS), encoding="utf-8")
+    assert "holds 3 conversations: leave the id out" in await desk.failed(f"import {file} mine")
+    desk = Desk()
+    desk.cluster.held["raft"] = []
+    failed = await desk.failed(f"import {file}")
+    assert failed.endswith(
+        "import: 1 conversation of 3 not imported, as there is one of that id: raft"
+    )
+    assert desk.out == f"paxos is imported from {file}\nzab is imported from {file}\n"
+    shown = await desk.done("view zab")
+    assert shown.endswith("> What is Zab?\n\n[1] imported · chosen\nA protocol.\n")
+
+
+async def test_view_at_a_revision_asks_for_it_and_says_which_it_is(desk: Desk) -> None:
+    assert (await desk.done("view c1 --at 3")).startswith("c1 · 0 turns · revision 3\n")
+    assert desk.cluster.calls == [("view", "c1", 3)]
+
+
+async def test_verify_shows_every_copy_and_the_head(desk: Desk) -> None:
+    await desk.done("query c1 What?")
+    desk.cluster.copies = (
+        NodeCopy("a:3", 3, trouble="no connection"),
+        NodeCopy("a:1", 1, 7),
+        NodeCopy("a:2", 2, 6),
+    )
+    head = chain.head(Conversation("c1", 7, tuple(desk.cluster.held["c1"])))
+    table = "node\trevision\tcopy\n1\t7\tagrees\n2\t6\tagrees, 1 revision behind\n"
+    table += "3\t-\tcannot be read\n"
+    ended = f"head of c1 at revision 7: {head}\n"
+    assert await desk.done("verify c1") == table + ended
+    assert await desk.done(f"verify c1 --head {head.upper()}") == table + ended + (
+        "it had the head that was noted at revisions 3 to 7: what stood then still stands\n"
+    )
+    assert await desk.failed(f"verify c1 --head {'0' * 63}1") == (
+        f"verify: c1 never had the head {'0' * 63}1: what stood then was altered, or it was the "
+        "head of another conversation"
+    )
+
+
+async def test_verify_fails_where_a_copy_differs(desk: Desk) -> None:
+    desk.cluster.copies = (NodeCopy("a:1", 1, 7), NodeCopy("a:2", 2, 7, differs_from=4))
+    assert await desk.failed("verify c1") == (
+        "verify: the copies of c1 DIFFER: node 2 from turn 4 on"
+    )
+    assert "2\t7\tDIFFERS from turn 4 on\n" in desk.out
+
+
+async def test_verify_takes_nothing_but_a_head(desk: Desk) -> None:
+    assert await desk.run("verify c1 --head 12") is Outcome.MISUSE
+    assert "'12' is not a head: give the 64 hexadecimal digits of verify" in desk.err
 
 
 async def test_export_without_a_file_prints_the_document(desk: Desk) -> None:
     out = await desk.done('query c1 "\\u \x7f"', "export c1")
-    assert json.loads(out)["turns"] == [{"question": "\\u \x7f"}]
+    assert json.loads(out)["conversation"]["turns"][0]["question"] == "\\u \x7f"
 
 
 async def test_export_does_not_replace_what_is_no_regular_file(desk: Desk, tmp_path: Path) -> None:

@@ -113,9 +113,10 @@ def test_quit_is_exit() -> None:
          "usage: choose ID CANDIDATE [--turn N]"),
         ("choose c1 1 --turn", "--turn needs a value: "
          "usage: choose ID CANDIDATE [--turn N]"),
-        ("view c1 --fool", "unknown flag '--fool': usage: view ID [--stale] [--full]"),
+        ("view c1 --fool", "unknown flag '--fool': "
+         "usage: view ID [--at N] [--stale] [--full]"),
         ("view c1 --full=yes", "--full takes no value: "
-         "usage: view ID [--stale] [--full]"),
+         "usage: view ID [--at N] [--stale] [--full]"),
         ("drop 1 2 101", "'101' is not a percentage: give a number from 0 to 100"),
         ("drop 1 2 nan", "'nan' is not a percentage: give a number from 0 to 100"),
         ("delay 1 2 -5", "'-5' is not a time in milliseconds: "

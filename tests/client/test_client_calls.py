@@ -13,6 +13,7 @@ from consensusllm.client import (
     AlreadyExists,
     Client,
     Conflict,
+    Conversation,
     GenerationOptions,
     InvalidRequest,
     NotAnswered,
@@ -174,7 +175,7 @@ async def test_refusals_have_errors_of_their_own(start_cluster):
         lambda client: client.put("k", b"x" * ((1 << 20) + 1)),
         lambda client: client.put("k", "text"),
         lambda client: client.get("k", timeout_s=0),
-        lambda client: client.import_conversation({"format": "other"}, "c1"),
+        lambda client: client.import_conversation(Conversation("c1", 1, ()), "no id"),
     ],
 )
 async def test_what_can_never_succeed_is_refused_before_anything_is_sent(start_cluster, call):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from consensusllm.conversations import (
@@ -18,6 +21,8 @@ from consensusllm.conversations import (
     SubmitQuery,
     Turn,
 )
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files by path
 
 SESSION = b"driver's session"
 

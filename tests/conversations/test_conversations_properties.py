@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imported import TEMPORARY, imported_turn
 
 from consensusllm.conversations import (
     Choose,
@@ -23,7 +24,6 @@ from consensusllm.conversations import (
     Done,
     Fork,
     GenerationOptions,
-    ImportedCandidate,
     ImportTurn,
     Limits,
     Machine,
@@ -80,10 +80,16 @@ options = st.builds(
     st.none() | st.integers(-5, 5),
     st.none() | texts,
 )
-imported = st.lists(
-    st.builds(ImportedCandidate, numbers, numbers, texts, texts, st.sampled_from(["", "failed"])),
-    max_size=2,
-).map(tuple)
+answers = st.lists(st.sampled_from(["", "a", "né", "far too long"]), max_size=2)
+imported = st.builds(
+    lambda number, question, texts, choice: imported_turn(
+        number, *texts, question=question, choice=choice
+    ),
+    numbers,
+    texts,
+    answers,
+    st.integers(0, 2),
+)
 errors = st.sampled_from(["", "", "", "failed"])
 deadlines = st.sampled_from([1, 100, 0])
 offsets = st.sampled_from([0, 0, 1, 2])
@@ -102,7 +108,9 @@ conversation_operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Fork, ids, ids, turns),
     st.builds(Rename, ids, ids),
     st.builds(Delete, ids),
-    st.builds(ImportTurn, ids, texts, imported, st.integers(0, 2)),
+    st.builds(ImportTurn, st.sampled_from([TEMPORARY] * 4 + ["c1"]), imported),
+    st.builds(CreateConversation, st.just(TEMPORARY)),
+    st.builds(Rename, st.just(TEMPORARY), ids),
 )
 operations: st.SearchStrategy[Operation] = st.one_of(
     conversation_operations,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from imported import TEMPORARY, imported_turn
 
 from consensusllm.conversations import (
     Choose,
@@ -15,15 +17,17 @@ from consensusllm.conversations import (
     Delete,
     Done,
     GenerationOptions,
-    ImportedCandidate,
     ImportTurn,
     Limits,
     PlannedCandidate,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
+    Retried,
     RetryTurn,
     SubmitQuery,
+    TakenOver,
+    Turn,
     TurnOpened,
     Usage,
 )
@@ -83,9 +87,9 @@ def test_a_query_out_of_bounds_is_refused(
 
 def test_a_conversation_takes_no_more_turns_than_its_limit(driver_class: Any) -> None:
     driver = driver_class(Limits(turns_per_conversation=1))
-    driver.ask("c1")
-    assert driver.refused(SubmitQuery("c1", "?", PLAN)).code is Code.TOO_LARGE
-    imported = ImportTurn("c1", "?", (ImportedCandidate(1, 1, "", "text"),))
+    driver.ask(TEMPORARY)
+    assert driver.refused(SubmitQuery(TEMPORARY, "?", PLAN)).code is Code.TOO_LARGE
+    imported = ImportTurn(TEMPORARY, imported_turn(2, "text"))
     assert driver.refused(imported).code is Code.TOO_LARGE
 
 
@@ -283,24 +287,91 @@ def test_a_retry_never_brings_the_deadline_forward(driver: Any) -> None:
     assert driver.turn("c1", 1).deadline_ms == driver.machine.time_ms + 200_000
 
 
-def test_an_imported_turn_is_closed_and_chosen(driver: Any) -> None:
-    driver.done(CreateConversation("c1"))
-    candidates = (ImportedCandidate(2, 9, "m", "two"), ImportedCandidate(1, 0, "", "", "failed"))
-    assert driver.done(ImportTurn("c1", "asked", candidates, choice=2)) == TurnOpened(1, (1, 2))
-    turn = driver.turn("c1", 1)
-    assert turn.closed
-    assert turn.choice == 2
-    assert [c.ended for c in turn.candidates] == [True, True]
-    assert driver.refused(ImportTurn("c1", "", candidates, choice=1)).code is Code.INVALID
-    assert driver.refused(ImportTurn("c1", "", candidates, choice=7)).code is Code.INVALID
-    assert driver.refused(ImportTurn("c1", "", ())).code is Code.INVALID
-    assert driver.refused(ImportTurn("c9", "", candidates)).code is Code.NOT_FOUND
-    driver.ask("c1", "and now?")
-    assert driver.machine.prompt("c1", 2) == (
+def test_an_imported_turn_is_taken_as_it_is(driver: Any) -> None:
+    driver.done(CreateConversation(TEMPORARY))
+    turn = imported_turn(1, "", "two", question="asked", choice=2)
+    assert driver.done(ImportTurn(TEMPORARY, turn)) == TurnOpened(1, (1, 2))
+    assert driver.turn(TEMPORARY, 1) == turn
+    assert driver.machine.conversation(TEMPORARY).revision == 2
+    driver.ask(TEMPORARY, "and now?")
+    assert driver.machine.prompt(TEMPORARY, 2) == (
         ("user", "asked"),
         ("assistant", "two"),
         ("user", "and now?"),
     )
+
+
+def test_a_conversation_that_was_seen_takes_no_imported_turn(driver: Any) -> None:
+    driver.done(CreateConversation("c1"))
+    refused = driver.refused(ImportTurn("c1", imported_turn(1, "text")))
+    assert refused.code is Code.INVALID
+    assert ".import-" in refused.message
+    assert driver.refused(ImportTurn(".import-2", imported_turn(1, "text"))).code is Code.NOT_FOUND
+
+
+def answer_of(turn: Turn, **changes: Any) -> Turn:
+    """``turn`` with its only candidate changed."""
+    return replace(turn, candidates=(replace(turn.candidates[0], **changes),))
+
+
+GOOD = imported_turn(2, "text", choice=1)
+TAKEN_OVER = answer_of(GOOD, attempt=3, takeovers=(TakenOver(3, 0, 0, 3),))
+
+
+def test_an_import_may_say_that_it_was_taken_over_and_retried(driver: Any) -> None:
+    driver.done(CreateConversation(TEMPORARY))
+    driver.done(ImportTurn(TEMPORARY, imported_turn(1, "")))
+    driver.done(ImportTurn(TEMPORARY, replace(TAKEN_OVER, retries=(Retried(3, 0, 0, 0),))))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        imported_turn(1, "text"),
+        imported_turn(3, "text"),
+        imported_turn(2),
+        imported_turn(2, "text", choice=2),
+        imported_turn(2, "", choice=1),
+        imported_turn(2, "text", question="far too long"),
+        imported_turn(2, "far too long"),
+        replace(GOOD, closed=False),
+        replace(GOOD, asked_revision=1),
+        replace(GOOD, asked_revision=0),
+        replace(GOOD, asked_revision=3),
+        replace(GOOD, choice_revision=2),
+        replace(GOOD, choice=0),
+        replace(GOOD, choice_revision=1 << 60),
+        replace(GOOD, candidates=GOOD.candidates * 2),
+        replace(GOOD, options=GenerationOptions(temperature=9.0)),
+        replace(GOOD, options=GenerationOptions(system="far too long")),
+        replace(GOOD, retries=(Retried(3, 0, 0, 0), Retried(3, 0, 0, 0))),
+        replace(answer_of(GOOD, ended=False), closed=False, choice=0, choice_revision=0),
+        answer_of(GOOD, number=0),
+        answer_of(GOOD, ended_revision=0),
+        answer_of(GOOD, ended_revision=2),
+        answer_of(GOOD, opened_revision=4),
+        answer_of(GOOD, node=1),
+        answer_of(GOOD, planned_node=1),
+        answer_of(GOOD, attempt=0),
+        answer_of(GOOD, attempt=1 << 40),
+        answer_of(GOOD, model="far too long"),
+        answer_of(GOOD, planned_model="far too long"),
+        answer_of(GOOD, finish_reason="far too long"),
+        answer_of(GOOD, error="far too long"),
+        answer_of(TAKEN_OVER, attempt=1),
+        answer_of(TAKEN_OVER, attempt=4),
+        answer_of(TAKEN_OVER, node=2),
+        answer_of(TAKEN_OVER, takeovers=(TakenOver(3, 0, 0, 9),)),
+    ],
+)
+def test_an_imported_turn_that_cannot_have_come_about_is_refused(
+    driver_class: Any, turn: Turn
+) -> None:
+    driver = driver_class(Limits(question_bytes=8, text_bytes=8, name_bytes=8))
+    driver.done(CreateConversation(TEMPORARY))
+    driver.done(ImportTurn(TEMPORARY, imported_turn(1, "text")))
+    assert driver.refused(ImportTurn(TEMPORARY, turn)).code in (Code.INVALID, Code.TOO_LARGE)
+    driver.done(ImportTurn(TEMPORARY, GOOD))
 
 
 def test_a_turn_of_number_0_cannot_be_recorded_in(driver: Any) -> None:

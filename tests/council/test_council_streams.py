@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from council_fakes import WAIT_S, Cluster, until
 
-from consensusllm.conversations import ReassignCandidate, TakenOver
+from consensusllm.conversations import ReassignCandidate
 from consensusllm.conversations.commands import RecordCheckpoint
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.port import SubmitFailed
@@ -149,7 +149,7 @@ async def test_another_node_goes_on_behind_the_checkpoint(start):
     await until(lambda: cluster.turn().closed)
     candidate = cluster.candidate()
     assert (candidate.text, candidate.model) == ("one two three", "second")
-    assert candidate.takeovers == (TakenOver(2, 1, 8),)
+    assert [(each.attempt, each.node, each.kept) for each in candidate.takeovers] == [(2, 1, 8)]
     said = [(each.offset, each.text) for each in cluster.ports[1].deltas]
     assert said == [(0, "one two "), (8, "three")]
 
@@ -169,7 +169,8 @@ async def test_a_model_that_cannot_go_on_begins_anew_under_an_attempt_of_its_own
     second.say("anew", None)
     await until(lambda: cluster.turn().closed)
     assert cluster.candidate().text == "anew"
-    assert cluster.candidate().takeovers == (TakenOver(2, 1, 8), TakenOver(3, 1, 0))
+    takeovers = [(each.attempt, each.node, each.kept) for each in cluster.candidate().takeovers]
+    assert takeovers == [(2, 1, 8), (3, 1, 0)]
     assert {each.attempt for each in cluster.ports[1].deltas} == {3}
 
 

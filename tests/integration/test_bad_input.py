@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import pytest
 import pytest_asyncio
 from real_cluster import PATIENCE_S, RealCluster, eventually, free_ports
 
-from consensusllm.client import Conflict, ConsensusError, NotAnswered
+from consensusllm.client import Candidate, Conflict, ConsensusError, Conversation, NotAnswered, Turn
+from consensusllm.client.export import export
 from consensusllm.conversations.commands import (
     CompareAndSwap,
     Put,
@@ -225,17 +226,37 @@ async def test_input_that_is_no_text_or_has_no_end_is_refused(cluster: RealClust
 # Candidates and choices ------------------------------------------------------------------------
 
 
-def told(*choices: int) -> dict[str, Any]:
-    """A document whose turns have an error as candidate 1 and answers as 2 and 3."""
-    candidates = [
-        {"number": 1, "node": 1, "model": "m", "text": "", "error": "timed out"},
-        {"number": 2, "node": 2, "model": "m", "text": "two", "error": ""},
-        {"number": 3, "node": 3, "model": "m", "text": "three", "error": ""},
-    ]
-    turns = [{"question": "q", "choice": choice, "candidates": candidates} for choice in choices]
-    return {
-        "format": "consensusllm-conversation", "version": 1, "conversation": "told", "turns": turns
-    }  # fmt: skip
+def told(*choices: int) -> Conversation:
+    """A conversation whose turns have an error as candidate 1 and answers as 2 and 3."""
+    return Conversation(
+        "told",
+        len(choices) + 1,
+        tuple(
+            Turn(
+                turn=number,
+                question="q",
+                candidates=tuple(
+                    Candidate(
+                        number=each,
+                        node=each,
+                        model="m",
+                        ended=True,
+                        text=text,
+                        error="" if text else "timed out",
+                        planned_node=each,
+                        opened_revision=number + 1,
+                        ended_revision=number + 1,
+                    )
+                    for each, text in enumerate(("", "two", "three"), 1)
+                ),
+                choice=choice,
+                closed=True,
+                asked_revision=number,
+                choice_revision=number + 1 if choice else 0,
+            )
+            for number, choice in enumerate(choices, 1)
+        ),
+    )
 
 
 async def test_only_an_answer_can_be_chosen_and_only_once(cluster: RealCluster) -> None:
@@ -286,9 +307,9 @@ async def test_an_import_that_fails_half_way_leaves_nothing(
     cluster: RealCluster, tmp_path: Path
 ) -> None:
     before = await content(cluster)
-    document = told(2, 0)
-    document["turns"][1]["question"] = "x" * (MIB + 1)
-    (tmp_path / "long.json").write_text(json.dumps(document))
+    first, second = told(2, 0).turns
+    long = Conversation("told", 3, (first, replace(second, question="x" * (MIB + 1))))
+    (tmp_path / "long.json").write_text(json.dumps(export(long)))
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "noise.json").write_bytes(bytes(range(256)))
     (tmp_path / "deep.json").write_text("[" * 100_000)

@@ -23,7 +23,6 @@ from consensusllm.conversations import (
     Done,
     Fork,
     GenerationOptions,
-    ImportedCandidate,
     ImportTurn,
     OpenSession,
     Operation,
@@ -35,9 +34,11 @@ from consensusllm.conversations import (
     Refused,
     Rename,
     Reply,
+    Retried,
     RetryTurn,
     SessionCommand,
     SubmitQuery,
+    TakenOver,
     Turn,
     TurnOpened,
     Usage,
@@ -61,7 +62,39 @@ options = st.builds(
     st.none() | text,
 )
 usage = st.builds(Usage, maybe_u64, maybe_u64)
-imported = st.builds(ImportedCandidate, u32, u32, text, text, text)
+takeovers = st.lists(st.builds(TakenOver, u32, u32, u32, u64), max_size=2).map(tuple)
+candidates = st.builds(
+    Candidate,
+    number=u32,
+    node=u32,
+    model=text,
+    attempt=u32,
+    ended=st.booleans(),
+    text=text,
+    error=text,
+    finish_reason=text,
+    usage=usage,
+    takeovers=takeovers,
+    planned_node=u32,
+    planned_model=text,
+    opened_revision=u64,
+    ended_revision=u64,
+)
+turns = st.builds(
+    Turn,
+    turn=u32,
+    question=text,
+    candidates=st.lists(candidates, max_size=3).map(tuple),
+    choice=u32,
+    closed=st.booleans(),
+    opened_ms=time_ms,
+    deadline_ms=time_ms,
+    close_after=u32,
+    asked_revision=u64,
+    choice_revision=u64,
+    options=options,
+    retries=st.lists(st.builds(Retried, u64, time_ms, time_ms, u32), max_size=2).map(tuple),
+)
 
 OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     OpenSession: st.builds(OpenSession),
@@ -76,7 +109,7 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     Fork: st.builds(Fork, text, text, u32),
     Rename: st.builds(Rename, text, text),
     Delete: st.builds(Delete, text),
-    ImportTurn: st.builds(ImportTurn, text, text, st.lists(imported, max_size=3).map(tuple), u32),
+    ImportTurn: st.builds(ImportTurn, text, turns),
     Put: st.builds(Put, text, data),
     CompareAndSwap: st.builds(CompareAndSwap, text, st.none() | data, st.none() | data),
     DeleteKey: st.builds(DeleteKey, text),
@@ -88,17 +121,6 @@ replies: st.SearchStrategy[Reply] = st.one_of(
     st.builds(TurnOpened, u32, st.lists(u32, max_size=4).map(tuple)),
     st.builds(Chosen, u32, u32),
     st.builds(Refused, st.sampled_from(Code), text, u32, u32, st.none() | data),
-)
-candidates = st.builds(Candidate, u32, u32, text, u32, st.booleans(), text, text, text, usage)
-turns = st.builds(
-    Turn,
-    u32,
-    text,
-    st.lists(candidates, max_size=3).map(tuple),
-    u32,
-    st.booleans(),
-    time_ms,
-    time_ms,
 )
 
 

@@ -254,7 +254,7 @@ class Conversation(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., revision: _Optional[int] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ...) -> None: ...
 
 class Turn(_message.Message):
-    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms")
+    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms", "close_after", "asked_revision", "choice_revision", "options", "retries")
     TURN_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
@@ -262,6 +262,11 @@ class Turn(_message.Message):
     CLOSED_FIELD_NUMBER: _ClassVar[int]
     OPENED_MS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    ASKED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_REVISION_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    RETRIES_FIELD_NUMBER: _ClassVar[int]
     turn: int
     question: str
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
@@ -269,10 +274,27 @@ class Turn(_message.Message):
     closed: bool
     opened_ms: int
     deadline_ms: int
-    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    close_after: int
+    asked_revision: int
+    choice_revision: int
+    options: GenerationOptions
+    retries: _containers.RepeatedCompositeFieldContainer[Retried]
+    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ..., asked_revision: _Optional[int] = ..., choice_revision: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., retries: _Optional[_Iterable[_Union[Retried, _Mapping]]] = ...) -> None: ...
+
+class Retried(_message.Message):
+    __slots__ = ("revision", "time_ms", "deadline_ms", "close_after")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    time_ms: int
+    deadline_ms: int
+    close_after: int
+    def __init__(self, revision: _Optional[int] = ..., time_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers")
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +305,10 @@ class Candidate(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TAKEOVERS_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_NODE_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    OPENED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    ENDED_REVISION_FIELD_NUMBER: _ClassVar[int]
     number: int
     node: int
     model: str
@@ -293,17 +319,23 @@ class Candidate(_message.Message):
     finish_reason: str
     usage: Usage
     takeovers: _containers.RepeatedCompositeFieldContainer[TakenOver]
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ...) -> None: ...
+    planned_node: int
+    planned_model: str
+    opened_revision: int
+    ended_revision: int
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ...) -> None: ...
 
 class TakenOver(_message.Message):
-    __slots__ = ("attempt", "node", "kept")
+    __slots__ = ("attempt", "node", "kept", "revision")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     node: int
     kept: int
-    def __init__(self, attempt: _Optional[int] = ..., node: _Optional[int] = ..., kept: _Optional[int] = ...) -> None: ...
+    revision: int
+    def __init__(self, attempt: _Optional[int] = ..., node: _Optional[int] = ..., kept: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens")
@@ -635,31 +667,13 @@ class Delete(_message.Message):
     conversation: str
     def __init__(self, conversation: _Optional[str] = ...) -> None: ...
 
-class ImportedCandidate(_message.Message):
-    __slots__ = ("number", "node", "model", "text", "error")
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    NODE_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    TEXT_FIELD_NUMBER: _ClassVar[int]
-    ERROR_FIELD_NUMBER: _ClassVar[int]
-    number: int
-    node: int
-    model: str
-    text: str
-    error: str
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., text: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
-
 class ImportTurn(_message.Message):
-    __slots__ = ("conversation", "question", "candidates", "choice")
+    __slots__ = ("conversation", "turn")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
-    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
-    CHOICE_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
     conversation: str
-    question: str
-    candidates: _containers.RepeatedCompositeFieldContainer[ImportedCandidate]
-    choice: int
-    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[ImportedCandidate, _Mapping]]] = ..., choice: _Optional[int] = ...) -> None: ...
+    turn: Turn
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[_Union[Turn, _Mapping]] = ...) -> None: ...
 
 class Put(_message.Message):
     __slots__ = ("key", "value")
