@@ -139,6 +139,16 @@ GOALS = (
     _within("view, p99, over few conversations", "scale", "view_p99_us", "few_view_p99_us", 1.3),
     _within("put beside streams, p99, over idle", "streams", "p99_us", "idle_p99_us", 3.0),
     Goal("elections beside streams", Cell("streams", 0, "direct"), "elections", at_most=0),
+    Goal(
+        "first token, added to the model's own",
+        Cell("first-token", 0, "direct"),
+        "added_p50_us",
+        at_most=2000,
+    ),
+    Goal(
+        "pause when a node is killed", Cell("takeover", 0, "direct"), "pause_p50_ms", at_most=1500
+    ),
+    Goal("answers that were not whole then", Cell("takeover", 0, "direct"), "not_whole", at_most=0),
     Goal("consensusllm --help", STARTING_CELL, "help_ms", at_most=300),
     Goal("consensusllm up, to ready:", STARTING_CELL, "ready_ms", at_most=3000),
 )

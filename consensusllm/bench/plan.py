@@ -30,19 +30,21 @@ WORKLOADS = {
     "failover": "longest gap between writes after kill -9 of the leader",
     "catch-up": "a follower that was killed and missed puts, from its start until it is in step",
     "streams": "one client's put while many answers are streamed, against the same cluster idle",
+    "first-token": "what consensus adds to the first token of an answer",
+    "takeover": "the pause in a streamed answer whose node is killed, with nothing lost",
     "growth": "memory and disk of a node after many puts and after ten times as many",
     "scale": "choose and view with many conversations, against few in the same cluster",
     "elections": "elections that nobody needed, with all cores busy",
 }
 """In the order in which they are done: memory first, on a cluster that has done nothing else."""
 
-LONG = ("memory", "streams", "growth", "scale", "elections")
+LONG = ("memory", "streams", "takeover", "growth", "scale", "elections")
 """Those that are done only where they are asked for."""
 
-ONCE = ("growth", "scale", "elections")
+ONCE = ("takeover", "growth", "scale", "elections")
 """Those that are done in the first run only: they take minutes."""
 
-OWN_CLUSTER = ("catch-up", "streams", "growth", "scale", "elections")
+OWN_CLUSTER = (*("catch-up", "streams", "first-token", "takeover", "growth", "scale", "elections"),)
 """Those that leave behind, or need, another cluster than the rest share."""
 
 MEMORY_OUTSTANDING = 256
@@ -53,7 +55,8 @@ class Plan:
     """``kills`` are those of each run; ``floor_count`` the repetitions of each floor figure,
     ``starts`` those of each command's start. ``many`` conversations of ``turns`` are measured
     against ``few``; ``streams`` queries at once, each answered by three models at
-    ``tokens_per_second``; ``minutes`` of watching for elections."""
+    ``tokens_per_second``; ``first_tokens`` of both kinds; ``takeovers`` nodes killed as they write,
+    ``minutes`` of watching for elections."""
 
     workloads: Sequence[str] = tuple(name for name in WORKLOADS if name not in LONG)
     systems: Sequence[str] = SYSTEMS
@@ -71,6 +74,8 @@ class Plan:
     missed_puts: int = 20_000
     streams: int = 200
     tokens_per_second: float = 50.0
+    first_tokens: int = 200
+    takeovers: int = 50
     many: int = 10_000
     few: int = 10
     turns: int = 20
@@ -127,6 +132,8 @@ QUICK = Plan(
     starts=1,
     missed_puts=2_000,
     streams=20,
+    first_tokens=10,
+    takeovers=1,
     many=100,
     few=5,
     turns=4,

@@ -29,6 +29,17 @@ LISTED = {
         "words_per_second": "words read",
         "elections": "elections",
     },
+    "first-token": {
+        "first_p50_us": "cluster p50",
+        "model_first_p50_us": "model p50",
+        "added_p50_us": "added",
+    },
+    "takeover": {
+        "whole": "answers whole",
+        "not_whole": "not whole",
+        "pause_p50_ms": "pause p50",
+        "pause_max_ms": "longest",
+    },
     "growth": {
         "early_rss_mib": "RSS early",
         "rss_mib": "RSS late",
@@ -224,6 +235,8 @@ def _listed(results: Results, workload: str, plan: Plan) -> list[str]:
         "catch-up": f"; {plan.missed_puts:,} puts missed",
         "streams": f"; {plan.streams:,} queries of three answers each, {plan.tokens_per_second:g} "
         f"words a second each; answering.concurrency {2 * plan.streams}",
+        "first-token": f"; {plan.first_tokens:,} queries of three answers",
+        "takeover": f"; {plan.takeovers:,} kills",
         "growth": f"; {plan.memory_puts:,} and {plan.memory_puts * plan.growth:,} puts",
         "scale": f"; {plan.few:,} and {plan.many:,} of {plan.turns:,} turns",
     }

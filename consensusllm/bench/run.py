@@ -16,7 +16,19 @@ import grpc.aio
 
 from consensusllm.client import ConsensusError
 
-from . import catch_up, elections, etcd, floor, growth, pysyncobj, scale, starting, streams
+from . import (
+    catch_up,
+    elections,
+    etcd,
+    first_token,
+    floor,
+    growth,
+    pysyncobj,
+    scale,
+    starting,
+    streams,
+    takeover,
+)
 from .etcd import Etcd
 from .figures import Cell, Results, percentile
 from .gaps import longest_gap
@@ -33,6 +45,7 @@ BEFORE_KILL_S = 1.0
 FIRST = (
     *("per_second", "p50_us", "p99_us", "gap_ms", "help_ms", "ready_ms", "serving_ms", "back_ms"),
     *("fdatasync_us", "ping_us", "idle_p99_us", "elections", "early_rss_mib", "rss_mib"),
+    *("added_p50_us", "pause_p50_ms", "pause_max_ms", "not_whole"),
     *("few_choose_p99_us", "choose_p99_us", "few_view_p99_us", "view_p99_us"),
 )
 """The figures that are told as soon as they are measured, where a cell has them."""
@@ -131,6 +144,10 @@ class Bench:
         plan = self._plan
         if workload == "streams":
             streams.prepare(system, plan.streams, plan.tokens_per_second)
+        elif workload == "first-token":
+            first_token.prepare(system)
+        elif workload == "takeover":
+            takeover.prepare(system)
         elif workload == "scale":
             scale.prepare(system)
 
@@ -175,6 +192,10 @@ class Bench:
             return await scale.measure(system, plan.many, plan.few, plan.turns, say)
         if cell.workload == "streams":
             return await streams.measure(system, plan.streams, plan.seconds, say)
+        if cell.workload == "first-token":
+            return await first_token.measure(system, plan.first_tokens)
+        if cell.workload == "takeover":
+            return await takeover.measure(system, plan.takeovers, say)
         return await elections.measure(system, plan.minutes, say)
 
     async def _loop(self, system: System, cell: Cell, directory: Path) -> dict[str, float]:

@@ -15,6 +15,7 @@ from consensusllm.bench.goals import GOALS, Verdict, judged, shown
 from consensusllm.bench.plan import ALL, LONG, ONCE, OWN_CLUSTER, QUICK, WORKLOADS, Plan
 from consensusllm.bench.processes import BenchError, Usage
 from consensusllm.bench.run import loop_figures, usage_figures
+from consensusllm.bench.takeover import Reading
 from consensusllm.bench.work import (
     KEYS,
     VALUE_BYTES,
@@ -25,6 +26,8 @@ from consensusllm.bench.work import (
     key,
     value,
 )
+from consensusllm.client import CandidateDone, Delta, Takeover
+from consensusllm.conversations.records import Candidate
 
 OURS = Cell("puts", 64, "direct")
 ETCD = Cell("puts", 64, "etcd")
@@ -256,3 +259,37 @@ def test_values_have_their_size_and_differ_and_keys_come_round() -> None:
 async def asyncio_turn() -> None:
     """Let the others run."""
     await asyncio.sleep(0)
+
+
+def reading() -> Reading:
+    made = Reading("c", victim=2)
+    made.take(Delta(1, 1, 0, "another's", 1, "m"), 0.0)
+    made.take(Delta(2, 1, 0, "one two", 2, "m"), 1.0)
+    return made
+
+
+def test_the_pause_of_a_taken_over_answer_is_the_longest_from_the_kill_on() -> None:
+    read = reading()
+    assert read.begun.is_set()
+    read.take(Takeover(2, 2, 3, 3), 1.5)
+    read.take(Delta(2, 2, 3, " 2", 3, "m"), 2.0)
+    read.take(Delta(1, 1, 9, " text", 1, "m"), 2.1)
+    read.take(Delta(2, 2, 5, " three", 3, "m"), 2.1)
+    assert read.pause_s(1.25) == pytest.approx(0.75)
+    assert read.pause_s(3.0) == 0.0
+    read.take(CandidateDone(Candidate(2, 3, ended=True, text="one 2 three")), 2.2)
+
+
+@pytest.mark.parametrize("offset", [2, 4, 7])
+def test_text_that_does_not_go_on_where_it_was_taken_over_fails_the_measurement(
+    offset: int,
+) -> None:
+    read = reading()
+    read.take(Takeover(2, 2, 3, 3), 1.5)
+    with pytest.raises(BenchError, match="that ends at 3"):
+        read.take(Delta(2, 2, offset, " 2", 3, "m"), 2.0)
+
+
+def test_an_answer_that_was_read_otherwise_than_recorded_fails_the_measurement() -> None:
+    with pytest.raises(BenchError, match="not what was recorded"):
+        reading().take(CandidateDone(Candidate(2, 3, ended=True, text="one twp")), 2.2)
