@@ -101,9 +101,12 @@ class Reading:
                 self._times_s.append(now)
         elif isinstance(event, Takeover) and event.candidate == self._candidate:
             self._text = self._text[: event.offset]
-        elif isinstance(event, CandidateDone) and event.candidate.number == self._candidate:
-            if event.candidate.text != self._text:
-                raise BenchError("what was read is not what was recorded")
+        elif (
+            isinstance(event, CandidateDone)
+            and event.candidate.number == self._candidate
+            and event.candidate.text != self._text
+        ):
+            raise BenchError("what was read is not what was recorded")
 
     def pause_s(self, since: float) -> float:
         """The longest time without text that ended after ``since``."""
