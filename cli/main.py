@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "orchestrator": (".serve:orchestrator", "Run the network between the nodes."),
     "repl": (".repl:repl", "Talk to a cluster."),
     "status": (".status:status", "Show what every node is doing."),
+    "query": (".query:query", "Ask a question, and print the answers."),
+    "models": (".models:models", "Show every model, how it does and what it cost."),
     "add-node": (".members:add_node", "Make a new node a member."),
     "remove-node": (".members:remove_node", "Make a node no member any more."),
     "replace-node": (".members:replace_node", "Add a new node, then remove an old one."),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
 
+from .oneline import run_line
 from .options import cluster_options
 
 _NODE = click.IntRange(min=1, max=2**31 - 1)
@@ -23,7 +23,7 @@ def add_node(node: int, address: str, **cluster: Any) -> int:
     Without HOST:PORT the launcher starts its process, on the base port plus NODE. With it, start
     the process first: `consensusllm node NODE --join HOST:PORT --config FILE`.
     """
-    return _say(cluster, "addNode", node, address)
+    return run_line(cluster, "addNode", node, address)
 
 
 @click.command("remove-node")
@@ -31,7 +31,7 @@ def add_node(node: int, address: str, **cluster: Any) -> int:
 @cluster_options
 def remove_node(node: int, **cluster: Any) -> int:
     """Make node NODE no member any more, for ever; a leader hands over first."""
-    return _say(cluster, "removeNode", node)
+    return run_line(cluster, "removeNode", node)
 
 
 @click.command("replace-node")
@@ -41,7 +41,7 @@ def remove_node(node: int, **cluster: Any) -> int:
 @cluster_options
 def replace_node(node: int, new: int, address: str, **cluster: Any) -> int:
     """Add node NEW, then remove node NODE; HOST:PORT is NEW's, as for add-node."""
-    return _say(cluster, "replaceNode", node, new, address)
+    return run_line(cluster, "replaceNode", node, new, address)
 
 
 @click.command("transfer-leader")
@@ -49,14 +49,4 @@ def replace_node(node: int, new: int, address: str, **cluster: Any) -> int:
 @cluster_options
 def transfer_leader(node: int, **cluster: Any) -> int:
     """Have the leader hand over to node NODE."""
-    return _say(cluster, "transferLeader", node)
-
-
-def _say(cluster: dict[str, Any], *words: object) -> int:
-    """Run one line of the REPL."""
-    from consensusllm.config import resolve_cluster
-
-    from .repl.command import run_commands
-
-    line = " ".join(str(word) for word in words if word != "")
-    return asyncio.run(run_commands(resolve_cluster(**cluster), (line,)))
+    return run_line(cluster, "transferLeader", node)

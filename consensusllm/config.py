@@ -72,15 +72,53 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}$")]
+Price = Annotated[float, Field(ge=0.0, le=1_000_000.0)]
+Tokens = Annotated[int, Field(ge=1, le=1 << 40)]
+
+
+DomainText = Annotated[str, Field(min_length=1, max_length=16_384)]
+
+
+class PriceConfig(_Section):
+    """What a million tokens cost, those of the prompt and those of the answer."""
+
+    prompt: Price = 0.0
+    completion: Price = 0.0
+
+
 class ModelConfig(_Section):
     """A model that a node serves. ``auto`` takes what is there: a Gemini key, a reachable Ollama,
-    else the built-in responder. ``options`` are the provider's own."""
+    else the built-in responder. ``options`` are the provider's own.
+
+    ``name`` is what queries call it; left out, that is the model's own name, or the provider's.
+    ``fallbacks`` are names of models of any node, to be asked in its place where it fails.
+    """
 
     provider: Literal["auto", "gemini", "ollama", "openai", "builtin", "scripted"] = "auto"
     model: str = ""
     base_url: str | None = None
     api_key: SecretStr | None = None
     options: dict[str, JsonValue] = {}
+    name: ModelName | None = None
+    price: PriceConfig = PriceConfig()
+    context_tokens: Tokens | None = None
+    max_tokens: Tokens | None = None
+    tags: tuple[ModelName, ...] = Field(default=(), max_length=32)
+    fallbacks: tuple[ModelName, ...] = Field(default=(), max_length=32)
+
+    @property
+    def known_name(self) -> str:
+        """What queries call it, as far as the configuration alone says; "" where it does not."""
+        return self.name or re.sub(r"[^A-Za-z0-9._:/+-]", "-", self.model)
+
+    @model_validator(mode="after")
+    def _agree(self) -> ModelConfig:
+        if self.known_name and self.known_name in self.fallbacks:
+            raise ValueError(f"fallbacks: {self.known_name} cannot stand in for itself")
+        if self.context_tokens and self.max_tokens and self.max_tokens >= self.context_tokens:
+            raise ValueError("max_tokens must be below context_tokens: a question needs room")
+        return self
 
 
 class NodeConfig(_Section):
@@ -88,7 +126,7 @@ class NodeConfig(_Section):
 
     id: int = Field(ge=1, le=2**31 - 1)
     address: Address
-    models: tuple[ModelConfig, ...] = Field(default=(ModelConfig(),), min_length=1)
+    models: tuple[ModelConfig, ...] = Field(default=(ModelConfig(),), min_length=1, max_length=64)
 
 
 class OrchestratorConfig(_Section):
@@ -165,7 +203,10 @@ class LogSettings(_Section):
 
 
 class Config(_Section):
-    """A whole cluster; every process of it reads the same file. All but ``nodes`` has a default."""
+    """A whole cluster; every process of it reads the same file. All but ``nodes`` has a default.
+
+    ``domains`` maps names that queries may give to what their models are told first.
+    """
 
     cluster_id: str = Field(default="demo", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     network: Literal["orchestrated", "direct"] = "orchestrated"
@@ -176,6 +217,7 @@ class Config(_Section):
     paxos: PaxosSettings = PaxosSettings()
     answering: AnsweringSettings = AnsweringSettings()
     limits: Limits = Limits()
+    domains: dict[ModelName, DomainText] = {}
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -191,6 +233,27 @@ class Config(_Section):
             if owner := addresses.get(node.address):
                 raise ValueError(f"nodes[{index}].address: {owner} has the address {node.address}")
             addresses[node.address] = f"node {node.id}"
+        return self
+
+    @model_validator(mode="after")
+    def _models_are_known(self) -> Config:
+        names: list[str] = []
+        for index, node in enumerate(self.nodes):
+            own = [model.known_name for model in node.models if model.name]
+            for place, model in enumerate(node.models):
+                if model.name and own.count(model.name) > 1:
+                    raise ValueError(
+                        f"nodes[{index}].models[{place}].name: another model of node {node.id} is "
+                        f"named {model.name}"
+                    )
+            names += [model.known_name for model in node.models]
+        if all(names):  # else some are only known when their nodes run
+            for index, node in enumerate(self.nodes):
+                for place, model in enumerate(node.models):
+                    for fallback in model.fallbacks:
+                        if fallback not in names:
+                            where = f"nodes[{index}].models[{place}].fallbacks"
+                            raise ValueError(f"{where}: {_unknown(fallback, names)}")
         return self
 
     @model_validator(mode="after")
@@ -445,6 +508,12 @@ def _first_fault(model: type[BaseModel], error: ValidationError) -> str:
         return f"{where}: is missing"
     message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{where}: {message}" if where else message
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(dict.fromkeys(names))}"
+    return f"no model is named {name}; {hint}"
 
 
 def _fields_below(annotation: Any) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -23,14 +24,13 @@ from consensusllm.conversations import Limits, Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND as STREAM_KIND
 from consensusllm.council.live_text import LiveText
-from consensusllm.llm.port import Provider, ProviderError
-from consensusllm.llm.settings import Limits as ProviderLimits
-from consensusllm.llm.settings import ProviderSettings, Timeouts
+from consensusllm.llm.port import Provider
 from consensusllm.paxos import Membership, PaxosConfig, Recovered, Role
 from consensusllm.replica.local import LocalReplica
 from consensusllm.replica.opening import open_replica
 from consensusllm.replica.replica import Replica, ReplicaConfig
 from consensusllm.replica.runtime import Runtime
+from consensusllm.service.asking import Planner
 from consensusllm.service.pipeline import Requests
 from consensusllm.service.servicer import ClientServicer
 from consensusllm.service.status import Facts
@@ -50,6 +50,9 @@ from consensusllm.wire.generated import (
     peer_pb2,
     peer_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from consensusllm.serving import OwnModel
 
 log = structlog.get_logger()
 
@@ -135,7 +138,7 @@ class _Node:
         self._transport = self._make_transport(rng)
         self._runtime = Runtime(replica, disk, self._transport, self._on_broken)
         self._runtime.on_members = self._on_members
-        self._models: list[client_pb2.ModelStatus] = []
+        self._models: list[OwnModel] = []
         self._live = LiveText(
             own.id, lambda node, body: self._transport.send(node, STREAM_KIND, body)
         )
@@ -220,7 +223,11 @@ class _Node:
             self._runtime,
             self._addresses,
             default_timeout_s=READ_TIMEOUT_S,
-            default_deadline_ms=config.answering.deadline_ms,
+            planner=Planner(
+                self._runtime,
+                default_deadline_ms=config.answering.deadline_ms,
+                domains=config.domains,
+            ),
             max_question_bytes=config.limits.question_bytes,
             max_value_bytes=config.limits.value_bytes,
             max_command_bytes=config.limits.message_bytes // 2,
@@ -257,42 +264,21 @@ class _Node:
 
     async def _answer(self) -> None:
         """Find out which models there are, then answer with them until cancelled."""
-        auto, registry = await asyncio.to_thread(_import_providers)
-        made: list[Provider] = []
-        providers: dict[str, Provider] = {}
-        unserved = "configure one"
+        serving = await asyncio.to_thread(_import_serving)
+        made: list[OwnModel] = await serving.make_models(self._config, self._own, os.environ)
         try:
-            for index, settings in enumerate(_provider_settings(self._config, self._own)):
-                chosen, reason = await auto.resolve(settings, os.environ)
-                model = chosen.model
-                try:
-                    provider = registry.make_provider(chosen)
-                except ProviderError as error:
-                    log.error("a model cannot be served", model=settings.model, error=str(error))
-                    reason = str(error)
-                    if index == 0:
-                        unserved = reason
-                else:
-                    log.info("serving a model", provider=chosen.provider, reason=reason)
-                    made.append(provider)
-                    model = provider.model
-                    if index == 0:
-                        providers[""] = provider
-                    if model:
-                        providers.setdefault(model, provider)
-                self._models.append(
-                    client_pb2.ModelStatus(
-                        node=self._own.id,
-                        provider=chosen.provider,
-                        model=model,
-                        note=reason,
-                    )
-                )
+            self._models.extend(made)
+            providers: dict[str, Provider] = {
+                each.served.name: each.provider for each in made if each.provider is not None
+            }
+            if made[0].provider is not None:
+                providers[""] = made[0].provider
             answering = self._config.answering
             answerer = Answerer(
                 self._local,
                 providers,
-                unserved=unserved,
+                models=tuple(each.served for each in made if each.provider is not None),
+                unserved=made[0].note,
                 concurrency=answering.concurrency,
                 reassign_after_s=answering.reassign_after_ms / 1000,
             )
@@ -302,15 +288,16 @@ class _Node:
             finally:
                 await answerer.close()
         finally:
-            for provider in made:
-                await provider.aclose()
+            for each in made:
+                if each.provider is not None:
+                    await each.provider.aclose()
 
 
-def _import_providers() -> tuple[ModuleType, ModuleType]:
-    """Not before the node serves: it votes without them."""
-    from consensusllm.llm import auto, registry
+def _import_serving() -> ModuleType:
+    """Not before the node serves: it votes without its models."""
+    from consensusllm import serving
 
-    return auto, registry
+    return serving
 
 
 def _listed(nodes: Iterable[int]) -> str:
@@ -347,33 +334,6 @@ def _replica_config(config: Config, node_id: int, now: float) -> ReplicaConfig:
         snapshot_every_slots=settings.snapshot_every_slots,
         snapshot_bytes_per_s=settings.snapshot_bytes_per_s,
     )
-
-
-def _provider_settings(config: Config, own: NodeConfig) -> list[ProviderSettings]:
-    answering = config.answering
-    timeouts = Timeouts(
-        first_token_s=answering.first_token_timeout_ms / 1000,
-        idle_s=answering.idle_timeout_ms / 1000,
-        total_s=answering.deadline_ms / 1000,
-    )
-    limits = ProviderLimits(
-        max_answer_bytes=config.limits.answer_bytes,
-        concurrency=answering.concurrency,
-        attempts=answering.retries + 1,
-    )
-    return [
-        ProviderSettings(
-            provider=model.provider,
-            model=model.model,
-            base_url=model.base_url or "",
-            api_key=model.api_key.get_secret_value() if model.api_key else "",
-            node=own.id,
-            timeouts=timeouts,
-            limits=limits,
-            options=model.options,
-        )
-        for model in own.models
-    ]
 
 
 def _reason(error: BaseException) -> str:

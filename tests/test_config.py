@@ -101,6 +101,47 @@ def test_a_fault_is_told_with_its_key_path(document: dict[str, Any], fault: str)
     assert fault_of(document) == fault
 
 
+def with_models(*models: dict[str, Any]) -> dict[str, Any]:
+    return {"nodes": [{"id": 1, "address": "a:1", "models": list(models)}]}
+
+
+@pytest.mark.parametrize(
+    ("models", "fault"),
+    [
+        (({"name": "a b"},), "nodes[0].models[0].name: "),
+        (({"price": {"prompt": -1}},), "nodes[0].models[0].price.prompt: "),
+        (({"price": {"output": 1}},), "nodes[0].models[0].price.output: unknown key"),
+        (({"context_tokens": 0},), "nodes[0].models[0].context_tokens: "),
+        (
+            ({"context_tokens": 100, "max_tokens": 100},),
+            "nodes[0].models[0]: max_tokens must be below context_tokens",
+        ),
+        (
+            ({"name": "a"}, {"name": "a"}),
+            "nodes[0].models[0].name: another model of node 1 is named a",
+        ),
+        (({"name": "a", "fallbacks": ["a"]},), "nodes[0].models[0]: fallbacks: a cannot stand in"),
+        (
+            ({"name": "llama"}, {"model": "qwen", "fallbacks": ["lama"]}),
+            "nodes[0].models[1].fallbacks: no model is named lama; did you mean llama?",
+        ),
+        (
+            ({"name": "llama"}, {"model": "qwen", "fallbacks": ["zzz"]}),
+            "nodes[0].models[1].fallbacks: no model is named zzz; there are llama, qwen",
+        ),
+    ],
+)
+def test_a_fault_of_a_model_is_told_with_its_key_path(
+    models: tuple[dict[str, Any], ...], fault: str
+) -> None:
+    assert fault_of(with_models(*models)).startswith(fault)
+
+
+def test_a_fallback_may_be_a_model_whose_name_only_its_node_knows() -> None:
+    document = with_models({"provider": "auto"}, {"name": "a", "fallbacks": ["llama3.2:latest"]})
+    assert Config.from_document(document, source="c.json").nodes[0].models[1].fallbacks
+
+
 def test_ten_nodes_are_too_many() -> None:
     nodes = [{"id": number, "address": f"a:{number}"} for number in range(1, 11)]
     assert fault_of({"nodes": nodes}) == "nodes: a cluster has 1 to 9 nodes, not 10"
@@ -231,7 +272,7 @@ def keys_of(section: BaseModel, where: str = "") -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for name in type(section).model_fields:
         value = getattr(section, name)
-        first = value[0] if isinstance(value, tuple) else value
+        first = value[0] if isinstance(value, tuple) and value else value
         keys[where + name] = value
         if isinstance(first, BaseModel):
             keys |= keys_of(first, f"{where}{name}.")

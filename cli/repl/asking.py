@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 
-from consensusllm.client import Conflict, Turn
+from consensusllm.client import Conflict, GenerationOptions, Plan, Turn
 
 from .language import CONVERSATION, NUMBER, QUESTION, Command, Flag, Group, Parameter
+from .planning import MODEL_FLAGS, QUERY_FLAGS, read_file
 from .session import CommandFailed, Session
-from .watch import watch
+from .watch import closed, watch
 
 
-async def query(session: Session, conversation: str, question: str) -> None:
-    turn = await session.client.ask(conversation, question)
-    await _follow(session, conversation, turn, ())
+async def query(
+    session: Session,
+    conversation: str,
+    question: str,
+    models: tuple[str, ...] = (),
+    n: int = 1,
+    one: bool = False,
+    close_after: int = 0,
+    deadline: float = 0.0,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    system: str | None = None,
+    persona: str = "",
+    domain: str = "",
+    file: tuple[str, ...] = (),
+    json: bool = False,
+) -> None:
+    turn = await session.client.ask(
+        conversation,
+        question,
+        close_after=close_after,
+        deadline_ms=round(1000 * deadline),
+        options=GenerationOptions(temperature, max_tokens, seed, system),
+        plan=Plan(models, n, one, domain, persona, tuple(map(read_file, file))),
+    )
+    await _follow(session, conversation, turn, (), as_json=json)
 
 
-async def retry(session: Session, conversation: str, turn: int | None = None) -> None:
-    opened = await session.client.retry(conversation, turn)
+async def retry(
+    session: Session,
+    conversation: str,
+    turn: int | None = None,
+    models: tuple[str, ...] = (),
+    n: int = 1,
+    one: bool = False,
+) -> None:
+    opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one))
     await _follow(session, conversation, opened.turn, opened.candidates)
 
 
@@ -47,14 +81,21 @@ async def cancel(session: Session, conversation: str, turn: int | None = None) -
 
 
 async def _follow(
-    session: Session, conversation: str, number: int, candidates: Sequence[int]
+    session: Session,
+    conversation: str,
+    number: int,
+    candidates: Sequence[int],
+    as_json: bool = False,
 ) -> None:
     """Show the turn until it is closed, then say what can be done with it. Who stops watching it
     stops the models too, so that nobody pays for what nobody reads."""
-    session.output.line((f"turn {number} of {conversation}", "bold"))
     events = session.client.watch(conversation, number, candidates=candidates)
     try:
-        turn = await watch(session.output, events, candidates)
+        if as_json:
+            turn = await closed(events)
+        else:
+            session.output.line((f"turn {number} of {conversation}", "bold"))
+            turn = await watch(session.output, events, candidates)
     except asyncio.CancelledError:
         with suppress(Conflict):  # it has just closed by itself
             await session.client.cancel(conversation, number)
@@ -62,15 +103,20 @@ async def _follow(
             f"turn {number} of {conversation} is cancelled: view {conversation} shows what there is"
         )
         raise
-    _hint(session, conversation, turn)
+    if as_json:
+        document = {"conversation": conversation, **asdict(turn)}
+        session.output.line(json.dumps(document, indent=2))
+    _hint(session, conversation, turn, quiet=as_json)
 
 
-def _hint(session: Session, conversation: str, turn: Turn) -> None:
+def _hint(session: Session, conversation: str, turn: Turn, quiet: bool) -> None:
     answered = [str(candidate.number) for candidate in turn.candidates if candidate.answered]
     if not answered:
         raise CommandFailed(
             f"no candidate of turn {turn.turn} answered: retry {conversation} asks again"
         )
+    if quiet:
+        return
     session.output.line()
     session.output.line(
         (f"choose {conversation} N keeps an answer: N is ", "dim"), ", ".join(answered)
@@ -84,12 +130,13 @@ COMMANDS = (
         "ask every node's model and watch the answers come",
         query,
         (Parameter("conversation", CONVERSATION), Parameter("question", QUESTION)),
+        QUERY_FLAGS,
         detail=(
             "The question is the rest of the line exactly as typed. Between double quotes, "
             '\\n, \\t, \\" and \\\\ stand for a newline, a tab, a quote and a backslash. '
             'Between two """ it may go over several lines; at the prompt Alt-Enter also makes a '
-            "new line. "
-            "Ctrl-C cancels the turn."
+            "new line. Flags come before the question; one that begins with two dashes itself goes "
+            "behind a lone --. Ctrl-C cancels the turn."
         ),
         example="query c1 What is Paxos?",
     ),
@@ -129,11 +176,8 @@ COMMANDS = (
         "ask a turn's question again, keeping its answers",
         retry,
         (Parameter("conversation", CONVERSATION),),
-        (Flag("turn", NUMBER),),
-        detail=(
-            "Without --turn it is the latest turn. The new candidates are numbered on. A turn that "
-            "has a choice is not asked again."
-        ),
+        (Flag("turn", NUMBER, "the turn; else the latest"), *MODEL_FLAGS),
+        detail=("The new candidates are numbered on. A turn that has a choice is not asked again."),
         example="retry c1",
     ),
 )

@@ -15,7 +15,9 @@ from consensusllm.client import (
     ConsensusError,
     Conversation,
     ConversationSummary,
+    GenerationOptions,
     OnProgress,
+    Plan,
     Status,
     TurnOpened,
     Verification,
@@ -35,9 +37,20 @@ class NoSuchNode(ConsensusError):
 class Conversations(Protocol):
     """What the commands need of `consensusllm.client.Client`."""
 
-    async def create(self, conversation: str) -> None: ...
-    async def ask(self, conversation: str, question: str) -> int: ...
-    async def retry(self, conversation: str, turn: int | None = None) -> TurnOpened: ...
+    async def create(self, conversation: str, *, system: str = "") -> None: ...
+    async def ask(
+        self,
+        conversation: str,
+        question: str,
+        *,
+        close_after: int = 0,
+        deadline_ms: int = 0,
+        options: GenerationOptions | None = None,
+        plan: Plan | None = None,
+    ) -> int: ...
+    async def retry(
+        self, conversation: str, turn: int | None = None, *, plan: Plan | None = None
+    ) -> TurnOpened: ...
     def watch(
         self, conversation: str, turn: int, *, candidates: Sequence[int] = ()
     ) -> AsyncGenerator[WatchEvent, None]: ...

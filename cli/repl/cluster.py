@@ -1,4 +1,4 @@
-"""The commands that look at the cluster: status, nodes, models, log."""
+"""The commands that look at the cluster: status, nodes, log."""
 
 from __future__ import annotations
 
@@ -68,21 +68,6 @@ async def nodes(session: Session) -> None:
         )
     session.output.table(
         ["node", "address", "role", "linked to", "network", "up for", "version"], rows
-    )
-    _require_answer(statuses)
-
-
-async def models(session: Session) -> None:
-    statuses = await session.statuses()
-    session.output.table(
-        ["node", "provider", "model", "note"],
-        [
-            [str(model.node or node), model.provider, model.model, model.note]
-            for node, one in sorted(statuses.items())
-            if one is not None
-            for model in one.models
-            if model.node in (0, node)
-        ],
     )
     _require_answer(statuses)
 
@@ -176,13 +161,6 @@ COMMANDS = (
         "show the nodes' addresses and links",
         nodes,
         example="nodes",
-    ),
-    Command(
-        "models",
-        Group.CLUSTER,
-        "show which models the nodes serve",
-        models,
-        example="models",
     ),
     Command(
         "log",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .language import CONVERSATION, NUMBER, Command, Flag, Group, Parameter
+from .language import CONVERSATION, NUMBER, WORDS, Command, Flag, Group, Parameter
 from .render import show_conversation, show_conversations
 from .session import Session
 
 
-async def create(session: Session, conversation: str) -> None:
-    await session.client.create(conversation)
+async def create(session: Session, conversation: str, system: str = "") -> None:
+    await session.client.create(conversation, system=system)
     session.output.line(f"{conversation} is created: ask with query {conversation} QUESTION")
 
 
@@ -62,7 +62,11 @@ COMMANDS = (
         "begin a conversation",
         create,
         (_ONE,),
-        detail="An id is 1 to 64 of letters, digits, '.', '_' and '-'.",
+        (Flag("system", WORDS),),
+        detail=(
+            "An id is 1 to 64 of letters, digits, '.', '_' and '-'. --system gives it a system "
+            "prompt, for queries that bring none of their own."
+        ),
         example="create c1",
     ),
     Command(

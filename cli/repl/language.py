@@ -14,8 +14,10 @@ from typing import Any
 from .lexer import Misuse
 
 _CONVERSATION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_FLAGS_SHOWN = 3
 _PERCENT_MAX = 100.0
 _DELAY_MAX_MS = 3_600_000.0
+_DEADLINE_MAX_S = 3600.0
 
 
 class Group(Enum):
@@ -58,10 +60,13 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """``--name``, with a value where ``kind`` is given; keyword ``name`` of the handler."""
+    """``--name``, with a value where ``kind`` is given; keyword ``name`` of the handler, with all
+    values where it may be ``repeated``. ``meaning`` is its line of the command's help."""
 
     name: str
     kind: Kind | None = None
+    meaning: str = ""
+    repeated: bool = False
 
     @property
     def word(self) -> str:
@@ -88,8 +93,18 @@ class Command:
 
     @property
     def usage(self) -> str:
+        """Many flags are left to the command's own help. Those of a text come before it."""
         parameters = [parameter.usage for parameter in self.parameters]
-        return " ".join([self.name, *parameters, *(flag.usage for flag in self.flags)])
+        flags = [flag.usage for flag in self.flags]
+        if self.leaves_flags_out:
+            flags = ["[--FLAG…]"]
+        place = len(parameters) - self.takes_text
+        return " ".join([self.name, *parameters[:place], *flags, *parameters[place:]])
+
+    @property
+    def leaves_flags_out(self) -> bool:
+        """Whether its usage does not name its flags."""
+        return len(self.flags) > _FLAGS_SHOWN
 
     @property
     def needs_nodes(self) -> bool:
@@ -166,6 +181,30 @@ def _milliseconds(word: str, nodes: Sequence[int]) -> float:
     return _quantity(word.removesuffix("ms"), "a time in milliseconds", _DELAY_MAX_MS)
 
 
+def _seconds(word: str, nodes: Sequence[int]) -> float:
+    seconds = _quantity(word.removesuffix("s"), "a time in seconds", _DEADLINE_MAX_S)
+    if seconds < 0.001:
+        raise Misuse(f"{word!r} is no time: give seconds above 0")
+    return seconds
+
+
+def _temperature(word: str, nodes: Sequence[int]) -> float:
+    return _quantity(word, "a temperature", 2.0)
+
+
+def _integer(word: str, nodes: Sequence[int]) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", word):
+        raise Misuse(f"{word!r} is not a whole number")
+    return int(word)
+
+
+def _names(word: str, nodes: Sequence[int]) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in word.split(","))
+    if not all(names):
+        raise Misuse(f"{word!r} has an empty name: write names with commas between them")
+    return names
+
+
 CONVERSATION = Kind("ID", _conversation)
 NODE = Kind("NODE", _node)
 NODES = Kind("NODES", _nodes)
@@ -173,7 +212,13 @@ NUMBER = Kind("N", _number)
 HEAD = Kind("HEAD", _head)
 PERCENT = Kind("PERCENT", _percent)
 MILLISECONDS = Kind("MS", _milliseconds)
+SECONDS = Kind("SECONDS", _seconds)
+TEMPERATURE = Kind("T", _temperature)
+INTEGER = Kind("N", _integer)
+NAMES = Kind("NAMES", _names)
 FILE = Kind("FILE", _any_word)
 WORD = Kind("WORD", _any_word)
 QUESTION = Kind("QUESTION", _question, is_text=True)
 VALUE = Kind("VALUE", _value, is_text=True)
+WORDS = Kind("TEXT", _value)
+"""A word that may be anything; several are put between quotes."""

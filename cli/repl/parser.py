@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .language import Command, Flag, Parameter
-from .lexer import Misuse, Word, is_comment_or_blank, is_open_block, take_text, take_word
+from .language import Command, Parameter
+from .lexer import BLANKS, Misuse, Word, is_comment_or_blank, is_open_block, take_text, take_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ def parse_arguments(command: Command, rest: str, nodes: Sequence[int]) -> Parsed
     if command.takes_text:
         for parameter in command.parameters:
             if parameter.kind.is_text:
+                rest = _take_leading_flags(command, rest, arguments, nodes)
                 word: Word | None = Word(take_text(rest), quoted=True)
                 present = bool(rest.strip())
             else:
@@ -93,6 +94,7 @@ def needs_more_lines(table: Table, line: str) -> bool:
         for parameter in command.parameters:
             if not parameter.kind.is_text:
                 _, rest = take_word(rest)
+        rest = _take_leading_flags(command, rest, {}, ())
     except Misuse:
         return False
     return is_open_block(rest)
@@ -111,29 +113,64 @@ def _take_flags(
     command: Command, words: list[Word], arguments: dict[str, Any], nodes: Sequence[int]
 ) -> list[str]:
     """Put the flags' values in ``arguments``; return the words that are left."""
-    flags: dict[str, Flag] = {flag.word: flag for flag in command.flags}
     left: list[str] = []
     waiting = iter(words)
     for word in waiting:
         if word.quoted or not word.text.startswith("--"):
             left.append(word.text)
-            continue
-        flag_text, equals, value = word.text.partition("=")
-        flag = flags.get(flag_text.lower())
-        if flag is None:
-            raise Misuse(f"unknown flag {flag_text!r}: usage: {command.usage}")
-        if flag.kind is None:
-            if equals:
-                raise Misuse(f"{flag.word} takes no value: usage: {command.usage}")
-            arguments[flag.name] = True
-            continue
-        if not equals:
-            following = next(waiting, None)
-            if following is None:
-                raise Misuse(f"{flag.word} needs a value: usage: {command.usage}")
-            value = following.text
-        arguments[flag.name] = flag.kind.read(value, nodes)
+        else:
+            _take_flag(command, word, lambda: next(waiting, None), arguments, nodes)
     return left
+
+
+def _take_leading_flags(
+    command: Command, rest: str, arguments: dict[str, Any], nodes: Sequence[int]
+) -> str:
+    """Put the flags before a text in ``arguments``; return the text. A text that begins with two
+    dashes itself is put behind a lone --, or between quotes."""
+    while command.flags:
+        word, after = take_word(rest) if rest.lstrip(BLANKS).startswith("--") else (None, "")
+        if word is None:
+            break
+        if word.text == "--":
+            return after
+
+        def following() -> Word | None:
+            nonlocal after
+            word, after = take_word(after)
+            return word
+
+        _take_flag(command, word, following, arguments, nodes)
+        rest = after
+    return rest
+
+
+def _take_flag(
+    command: Command,
+    word: Word,
+    following: Callable[[], Word | None],
+    arguments: dict[str, Any],
+    nodes: Sequence[int],
+) -> None:
+    """Put the value of the flag ``word`` in ``arguments``; ``following`` is the next word."""
+    flag_text, equals, value = word.text.partition("=")
+    flag = next((flag for flag in command.flags if flag.word == flag_text.lower()), None)
+    if flag is None:
+        near = difflib.get_close_matches(flag_text, [flag.word for flag in command.flags], n=1)
+        hint = f"did you mean {near[0]}? " if near and command.leaves_flags_out else ""
+        raise Misuse(f"unknown flag {flag_text!r}: {hint}usage: {command.usage}")
+    if flag.kind is None:
+        if equals:
+            raise Misuse(f"{flag.word} takes no value: usage: {command.usage}")
+        arguments[flag.name] = True
+        return
+    if not equals:
+        next_word = following()
+        if next_word is None:
+            raise Misuse(f"{flag.word} needs a value: usage: {command.usage}")
+        value = next_word.text
+    read = flag.kind.read(value, nodes)
+    arguments[flag.name] = (*arguments.get(flag.name, ()), read) if flag.repeated else read
 
 
 def _missing(command: Command, parameter: Parameter) -> Misuse:

@@ -13,7 +13,7 @@ from consensusllm.client import Candidate, Conversation, ConversationSummary, St
 from .output import Output, Styled
 
 SHORT_LINES_MAX = 20
-"""A terminal shows this many lines of an answer unless all of it is asked for."""
+"""A terminal shows this many lines of a question or an answer unless all of it is asked for."""
 _NOTABLE_FINISH = frozenset({"length", "content_filter", "safety"})
 
 
@@ -23,6 +23,8 @@ def show_conversation(output: Output, conversation: Conversation, full: bool) ->
         (conversation.conversation, "bold"),
         f" · {plural(count, 'turn')} · revision {conversation.revision}",
     )
+    if conversation.system:
+        output.line(("system: ", "dim"), conversation.system)
     if not count:
         output.line(f"ask with: query {conversation.conversation} QUESTION")
     for turn in conversation.turns:
@@ -32,8 +34,10 @@ def show_conversation(output: Output, conversation: Conversation, full: bool) ->
 
 def show_turn(output: Output, turn: Turn, full: bool) -> None:
     output.line((f"turn {turn.turn}", "bold"), f" · {_turn_state(turn)}")
-    for line in turn.question.split("\n"):
+    question, hidden = _shortened(output, turn.question, full)
+    for line in question.split("\n"):
         output.line(("> ", "dim"), (line, "bold"))
+    _say_hidden(output, hidden)
     for candidate in turn.candidates:
         output.line()
         show_candidate(output, candidate, chosen=candidate.number == turn.choice, full=full)
@@ -44,14 +48,22 @@ def show_candidate(output: Output, candidate: Candidate, chosen: bool, full: boo
     output.line(*_candidate_heading(candidate, chosen))
     if not candidate.text:
         return
-    text, hidden = candidate.text, 0
-    if output.terminal and not full:
-        lines = text.split("\n")
-        hidden = len(lines) - SHORT_LINES_MAX
-        text = "\n".join(lines[:SHORT_LINES_MAX]) if hidden > 0 else text
+    text, hidden = _shortened(output, candidate.text, full)
     output.line(text)
-    if hidden > 0:
-        output.line((f"… {plural(hidden, 'more line')}: view with --full shows all", "dim"))
+    _say_hidden(output, hidden)
+
+
+def _shortened(output: Output, text: str, full: bool) -> tuple[str, int]:
+    """What of ``text`` is shown, and how many lines are not."""
+    lines = text.split("\n")
+    if not output.terminal or full or len(lines) <= SHORT_LINES_MAX:
+        return text, 0
+    return "\n".join(lines[:SHORT_LINES_MAX]), len(lines) - SHORT_LINES_MAX
+
+
+def _say_hidden(output: Output, lines: int) -> None:
+    if lines > 0:
+        output.line((f"… {plural(lines, 'more line')}: view with --full shows all", "dim"))
 
 
 def show_conversations(output: Output, conversations: Sequence[ConversationSummary]) -> None:

@@ -38,6 +38,10 @@ def _one_command(session: Session, command: Command) -> None:
     output.line(f"  {command.summary}")
     for line in textwrap.wrap(command.detail, _WIDTH):
         output.line(f"  {line}")
+    shown = [(flag.usage[1:-1], flag.meaning) for flag in command.flags if flag.meaning]
+    width = max((len(usage) for usage, _ in shown), default=0)
+    for usage, meaning in shown:
+        output.line("  ", (usage.ljust(width), "cyan"), f"  {meaning}")
     if command.example:
         output.line("  for example: ", (command.example, "cyan"))
     if command.aliases:

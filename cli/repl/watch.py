@@ -7,7 +7,7 @@ order of the numbers, so that the same turn always prints the same.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,20 +54,27 @@ async def watch(
     A cancelled watch leaves what was shown whole.
     """
     view: View = LiveView(output, numbers) if output.terminal else WholeView(output, numbers)
-    closed: Turn | None = None
-    async with aclosing(events) as stream:
-        with view:
-            async for event in stream:
-                view.show(event)
-                if isinstance(event, TurnClosed):
-                    closed = event.turn
-    assert closed is not None, "a watch ends with TurnClosed or raises"
+    with view:
+        turn = await closed(events, view.show)
     if output.terminal:
-        for candidate in closed.candidates:
+        for candidate in turn.candidates:
             if not numbers or candidate.number in numbers:
                 output.line()
                 show_candidate(output, candidate, chosen=False, full=False)
-    return closed
+    return turn
+
+
+async def closed(
+    events: AsyncGenerator[WatchEvent, None],
+    show: Callable[[WatchEvent], None] = lambda event: None,
+) -> Turn:
+    """The turn once it is closed; ``show`` is given every event."""
+    async with aclosing(events) as stream:
+        async for event in stream:
+            show(event)
+            if isinstance(event, TurnClosed):
+                return event.turn
+    raise AssertionError("a watch ends with TurnClosed or raises")
 
 
 class WholeView:

@@ -21,6 +21,8 @@ from consensusllm.client.errors import (
 from consensusllm.client.export import Altered, Export, read_export
 from consensusllm.client.imports import read_conversations
 from consensusllm.client.members import ChangeProgress, OnProgress
+from consensusllm.client.models import ClusterModel, cluster_models, money
+from consensusllm.client.plan import File, Plan
 from consensusllm.client.status import MemberStatus, ModelStatus, Progress, Status
 from consensusllm.client.verify import NodeCopy, NotExtended, Verification, found_at
 from consensusllm.client.watch import CandidateDone, Delta, Takeover, TurnClosed, WatchEvent
@@ -36,12 +38,14 @@ __all__ = [
     "ChangeRefused",
     "Chosen",
     "Client",
+    "ClusterModel",
     "Conflict",
     "ConsensusError",
     "Conversation",
     "ConversationSummary",
     "Delta",
     "Export",
+    "File",
     "GenerationOptions",
     "InvalidRequest",
     "MemberStatus",
@@ -53,6 +57,7 @@ __all__ = [
     "OnProgress",
     "OutcomeUnknown",
     "Overloaded",
+    "Plan",
     "Progress",
     "Status",
     "Takeover",
@@ -64,7 +69,9 @@ __all__ = [
     "Unavailable",
     "Verification",
     "WatchEvent",
+    "cluster_models",
     "found_at",
+    "money",
     "read_conversations",
     "read_export",
 ]

@@ -41,6 +41,11 @@ def _utf8(text: str, what: str) -> bytes:
         raise InvalidRequest(f"{what} must be Unicode text") from None
 
 
+def text(text: str, what: str) -> str:
+    _utf8(text, what)
+    return text
+
+
 def question(question: str) -> str:
     size_bytes = len(_utf8(question, "the question"))
     if not question:

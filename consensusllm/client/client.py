@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
@@ -25,9 +25,11 @@ from consensusllm.client.errors import (
     Unavailable,
 )
 from consensusllm.client.history import HistoryCalls
+from consensusllm.client.keys import KeyCalls
 from consensusllm.client.members import MemberCalls
 from consensusllm.client.nodes import Nodes
 from consensusllm.client.pipeline import Pipeline
+from consensusllm.client.plan import Plan
 from consensusllm.client.session import Session
 from consensusllm.client.status import Status, node_status
 from consensusllm.client.watch import TurnClosed, WatchEvent, watch
@@ -35,14 +37,10 @@ from consensusllm.conversations.commands import (
     Choose,
     Chosen,
     CloseTurn,
-    CompareAndSwap,
     CreateConversation,
     Delete,
-    DeleteKey,
     Fork,
     GenerationOptions,
-    Operation,
-    Put,
     Rename,
     TurnOpened,
 )
@@ -60,7 +58,7 @@ CANCELLED = "cancelled"
 _Expected = TypeVar("_Expected")
 
 
-class Client(HistoryCalls, MemberCalls):
+class Client(HistoryCalls, KeyCalls, MemberCalls):
     """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
@@ -109,9 +107,15 @@ class Client(HistoryCalls, MemberCalls):
 
     # Conversations --------------------------------------------------------------------------
 
-    async def create(self, conversation: str, *, timeout_s: float | None = None) -> None:
-        """Make an empty conversation. Raises AlreadyExists."""
-        await self._command(CreateConversation(checks.conversation_id(conversation)), timeout_s)
+    async def create(
+        self, conversation: str, *, system: str = "", timeout_s: float | None = None
+    ) -> None:
+        """Make an empty conversation, with a ``system`` prompt for its queries. Raises
+        AlreadyExists."""
+        command = CreateConversation(
+            checks.conversation_id(conversation), checks.text(system, "the system prompt")
+        )
+        await self._command(command, timeout_s)
 
     async def rename(
         self, conversation: str, target: str, *, timeout_s: float | None = None
@@ -201,16 +205,19 @@ class Client(HistoryCalls, MemberCalls):
         close_after: int = 0,
         deadline_ms: int = 0,
         options: GenerationOptions | None = None,
+        plan: Plan | None = None,
         timeout_s: float | None = None,
     ) -> Turn:
         """Ask, and return the turn once it has closed (not ``wait``: at once, as it is then).
 
+        ``plan`` says who is to answer, and with which files (None: every node's default model).
         ``close_after`` answers close it (0: all), or ``deadline_ms`` (0: the cluster's default).
         ``timeout_s`` is for the whole, by default long enough for slow models. Where it passes,
         Unavailable is raised and the answers are kept: see `view`.
         """
         deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
-        turn = await self._ask(conversation, question, close_after, deadline_ms, options, deadline)
+        ask = _question(conversation, question, close_after, deadline_ms, options, plan)
+        turn = await self._ask(ask, deadline)
         if not wait:
             return await self._turn(conversation, turn)
         async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
@@ -227,12 +234,12 @@ class Client(HistoryCalls, MemberCalls):
         close_after: int = 0,
         deadline_ms: int = 0,
         options: GenerationOptions | None = None,
+        plan: Plan | None = None,
         timeout_s: float | None = None,
     ) -> int:
         """Submit the question and return the number of its turn, without waiting for answers."""
-        return await self._ask(
-            conversation, question, close_after, deadline_ms, options, self._deadline(timeout_s)
-        )
+        ask = _question(conversation, question, close_after, deadline_ms, options, plan)
+        return await self._ask(ask, self._deadline(timeout_s))
 
     async def stream(
         self,
@@ -242,6 +249,7 @@ class Client(HistoryCalls, MemberCalls):
         close_after: int = 0,
         deadline_ms: int = 0,
         options: GenerationOptions | None = None,
+        plan: Plan | None = None,
         timeout_s: float | None = None,
         cancel: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
@@ -249,7 +257,8 @@ class Client(HistoryCalls, MemberCalls):
         TurnClosed as the last. Arguments are those of `query`. With ``cancel`` the turn is
         cancelled where the generator is closed before that."""
         deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
-        turn = await self._ask(conversation, question, close_after, deadline_ms, options, deadline)
+        ask = _question(conversation, question, close_after, deadline_ms, options, plan)
+        turn = await self._ask(ask, deadline)
         event: WatchEvent | None = None
         try:
             async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
@@ -287,9 +296,11 @@ class Client(HistoryCalls, MemberCalls):
         turn: int | None = None,
         *,
         deadline_ms: int = 0,
+        plan: Plan | None = None,
         timeout_s: float | None = None,
     ) -> TurnOpened:
-        """Ask the question of ``turn`` (None: the latest) again; nothing is overwritten.
+        """Ask the question of ``turn`` (None: the latest) again; nothing is overwritten. Of
+        ``plan`` only who is to answer counts.
 
         Returns the turn's number and those of its new candidates, to be given to `watch`.
         Raises NotFound, Conflict (it has a choice)."""
@@ -299,6 +310,7 @@ class Client(HistoryCalls, MemberCalls):
             turn=checks.number(turn, "turn"),
             deadline_ms=checks.number(deadline_ms, "deadline_ms"),
         )
+        (plan or Plan()).choose_models(ask)
         return _expect(TurnOpened, await self._session.ask(ask, self._deadline(timeout_s)))
 
     async def choose(
@@ -330,60 +342,6 @@ class Client(HistoryCalls, MemberCalls):
             checks.conversation_id(conversation), checks.number(turn, "turn"), CANCELLED
         )
         await self._command(command, timeout_s)
-
-    # Keys -----------------------------------------------------------------------------------
-
-    async def put(self, key: str, value: bytes, *, timeout_s: float | None = None) -> None:
-        """Set ``key`` (1 to 512 characters) to ``value`` (at most 1 MiB)."""
-        await self._command(Put(checks.key(key), checks.value(value)), timeout_s)
-
-    async def get(
-        self, key: str, *, stale: bool = False, timeout_s: float | None = None
-    ) -> bytes | None:
-        """The value of ``key``, or None where it is absent."""
-        reply = await self._read(client_pb2.Read(stale=stale, key=checks.key(key)), timeout_s)
-        return None if reply.not_found else reply.key_value.value
-
-    async def compare_and_swap(
-        self,
-        key: str,
-        expected: bytes | None,
-        new: bytes | None,
-        *,
-        timeout_s: float | None = None,
-    ) -> None:
-        """Set ``key`` to ``new`` where it holds ``expected``; None stands for absent.
-
-        Raises Conflict, whose ``.current`` is the value that stands."""
-        expected = None if expected is None else checks.value(expected)
-        new = None if new is None else checks.value(new)
-        await self._command(CompareAndSwap(checks.key(key), expected, new), timeout_s)
-
-    async def delete_key(self, key: str, *, timeout_s: float | None = None) -> None:
-        """Remove ``key``. Raises NotFound."""
-        await self._command(DeleteKey(checks.key(key)), timeout_s)
-
-    async def keys(
-        self,
-        prefix: str = "",
-        *,
-        after: str = "",
-        limit: int = 0,
-        stale: bool = False,
-        timeout_s: float | None = None,
-    ) -> list[str]:
-        """The keys that begin with ``prefix``, in order, after ``after``; ``limit`` 0 is all."""
-        found: list[str] = []
-        while True:
-            wanted = client_pb2.ListKeys(
-                prefix=prefix, after=after, limit=limit and limit - len(found)
-            )
-            reply = await self._read(client_pb2.Read(stale=stale, keys=wanted), timeout_s)
-            page = list(reply.keys.keys)
-            found += page
-            if not (page and reply.keys.more) or 0 < limit <= len(found):
-                return found
-            after = page[-1]
 
     # Status ---------------------------------------------------------------------------------
 
@@ -419,41 +377,12 @@ class Client(HistoryCalls, MemberCalls):
 
     # What the calls share -------------------------------------------------------------------
 
-    def _deadline(self, timeout_s: float | None) -> Deadline:
-        return Deadline(self._timeout_s if timeout_s is None else timeout_s)
-
     def _answer_timeout_s(self, deadline_ms: int, timeout_s: float | None) -> float:
         if timeout_s is not None:
             return timeout_s
         return max(ANSWER_TIMEOUT_S, deadline_ms / 1000 + self._timeout_s)
 
-    def _command(
-        self, operation: Operation, timeout_s: float | None
-    ) -> Coroutine[None, None, object]:
-        return self._session.command(operation, self._deadline(timeout_s))
-
-    async def _read(self, read: client_pb2.Read, timeout_s: float | None) -> client_pb2.ReadReply:
-        response, _ = await self._calls.answered(
-            lambda: client_pb2.Request(read=read), self._deadline(timeout_s), changes=False
-        )
-        return response.read
-
-    async def _ask(
-        self,
-        conversation: str,
-        question: str,
-        close_after: int,
-        deadline_ms: int,
-        options: GenerationOptions | None,
-        deadline: Deadline,
-    ) -> int:
-        ask = client_pb2.Ask(
-            conversation=checks.conversation_id(conversation),
-            question=checks.question(question),
-            close_after=checks.number(close_after, "close_after"),
-            deadline_ms=checks.number(deadline_ms, "deadline_ms"),
-            options=checks.options(options or GenerationOptions()),
-        )
+    async def _ask(self, ask: client_pb2.Ask, deadline: Deadline) -> int:
         submit = Deadline(max(0.001, min(self._timeout_s, deadline.remaining_s())))
         return _expect(TurnOpened, await self._session.ask(ask, submit)).turn
 
@@ -470,6 +399,27 @@ class Client(HistoryCalls, MemberCalls):
             await self._turn(conversation, turn)
 
         return watch(self._nodes, conversation, turn, candidates, deadline, self._random, confirm)
+
+
+def _question(
+    conversation: str,
+    question: str,
+    close_after: int,
+    deadline_ms: int,
+    options: GenerationOptions | None,
+    plan: Plan | None,
+) -> client_pb2.Ask:
+    plan = plan or Plan()
+    ask = client_pb2.Ask(
+        conversation=checks.conversation_id(conversation),
+        question=checks.question(plan.with_files(question)),
+        close_after=checks.number(close_after, "close_after"),
+        deadline_ms=checks.number(deadline_ms, "deadline_ms"),
+        options=checks.options(options or GenerationOptions()),
+    )
+    plan.choose_models(ask)
+    ask.domain, ask.persona = plan.domain, plan.persona
+    return ask
 
 
 def _expect(kind: type[_Expected], reply: object) -> _Expected:

@@ -8,22 +8,21 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from consensusllm.client import checks
+from consensusllm.client.base import BaseCalls
 from consensusllm.client.errors import ConsensusError, NotFound
 from consensusllm.client.export import export
 from consensusllm.client.imports import import_conversation
 from consensusllm.client.nodes import Nodes
 from consensusllm.client.status import Status
 from consensusllm.client.verify import NodeCopy, Verification
-from consensusllm.conversations.commands import Operation
 from consensusllm.conversations.records import Conversation
 
 
-class HistoryCalls:
+class HistoryCalls(BaseCalls):
     """What it needs of `Client`: its plain calls, and one for each node alone."""
 
     _nodes: Nodes
     _pinned_to: Callable[[list[str]], AbstractAsyncContextManager[HistoryCalls]]
-    _command: Callable[[Operation, float | None], Awaitable[object]]
     delete: Callable[..., Awaitable[None]]
     status: Callable[..., Awaitable[Status]]
     view: Callable[..., Awaitable[Conversation]]

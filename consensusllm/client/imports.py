@@ -59,7 +59,7 @@ async def import_conversation(
     temporary = f"{IMPORT_PREFIX}{os.urandom(8).hex()}"
     turns = _import_turns(conversation, temporary)
     rename = Rename(temporary, name)
-    steps: list[Operation] = [CreateConversation(temporary), *turns, rename]
+    steps: list[Operation] = [CreateConversation(temporary, conversation.system), *turns, rename]
     for number, step in enumerate(steps, 1):
         try:
             await carry_out(step)

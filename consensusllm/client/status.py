@@ -9,6 +9,8 @@ import grpc.aio
 from consensusllm.client.calls import Deadline
 from consensusllm.client.errors import Unavailable
 from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
+from consensusllm.conversations.records import RegisteredModel
+from consensusllm.wire.commands import registered_from_proto
 from consensusllm.wire.generated import client_pb2
 
 _REMEDY = "start the node or check its address"
@@ -30,12 +32,21 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model that answers in the cluster; ``note`` is what a person should know of it."""
+    """A model that the node serves (or, not ``served``, cannot), and its calls since the process
+    began. ``note`` is what a person should know of it. Percentiles and speed are of the last
+    answers, 0 where there are none; ``last_error`` is "" where the last call went well."""
 
     node: int
     provider: str
     model: str
     note: str
+    name: str = ""
+    in_flight: int = 0
+    tokens_per_second: float = 0.0
+    latency_p50_ms: int = 0
+    latency_p99_ms: int = 0
+    last_error: str = ""
+    served: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one node. ``leader`` 0: none known. ``state_hash`` is that of ``applied_slot``.
+    """The state of one node. ``leader`` 0: none known. ``state_hash`` is that of ``applied_slot``,
+    and so is ``registry``: the models of all nodes, each with its node.
 
     ``loop_lag_ms`` is the event loop's worst in the last ten seconds, ``loop_lag_max_ms`` since the
     process began; ``pending`` counts commands
@@ -85,6 +97,7 @@ class Status:
     elections: int
     loop_lag_max_ms: float
     progress: Progress
+    registry: tuple[tuple[int, RegisteredModel], ...] = ()
 
 
 async def node_status(nodes: Nodes, address: str, deadline: Deadline) -> Status:
@@ -119,9 +132,11 @@ def _from_proto(status: client_pb2.Status) -> Status:
         )
         for each in status.members
     )
+    names = client_pb2.ModelStatus.DESCRIPTOR.fields_by_name
     fields["models"] = tuple(
-        ModelStatus(each.node, each.provider, each.model, each.note) for each in status.models
+        ModelStatus(**{name: getattr(each, name) for name in names}) for each in status.models
     )
+    fields["registry"] = tuple((each.node, registered_from_proto(each)) for each in status.registry)
     names = status.progress.DESCRIPTOR.fields_by_name
     fields["progress"] = Progress(**{name: getattr(status.progress, name) for name in names})
     return Status(**fields)

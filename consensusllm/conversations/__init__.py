@@ -24,6 +24,8 @@ from .commands import (
     Rename,
     Reply,
     RetryTurn,
+    ServedModel,
+    ServeModels,
     SessionCommand,
     SubmitQuery,
     TurnOpened,
@@ -32,11 +34,12 @@ from .commands import (
 from .history import at_revision
 from .limits import Limits
 from .machine import Counts, Machine
-from .prompt import Prompt
+from .prompt import Prompt, prompt_hash, system_prompt
 from .records import (
     Candidate,
     Conversation,
     ConversationSummary,
+    RegisteredModel,
     Retried,
     TakenOver,
     Turn,
@@ -76,10 +79,13 @@ __all__ = [
     "RecordCandidate",
     "RecordCheckpoint",
     "Refused",
+    "RegisteredModel",
     "Rename",
     "Reply",
     "Retried",
     "RetryTurn",
+    "ServeModels",
+    "ServedModel",
     "SessionCommand",
     "SubmitQuery",
     "TakenOver",
@@ -89,5 +95,7 @@ __all__ = [
     "Usage",
     "at_revision",
     "encode",
+    "prompt_hash",
     "restore",
+    "system_prompt",
 ]

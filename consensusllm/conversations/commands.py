@@ -20,12 +20,14 @@ IMPORT_PREFIX = ".import-"
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """What a query asks of its models; None leaves it to the model's own configuration."""
+    """What a query asks of its models; None leaves it to the model's own configuration, and the
+    ``system`` prompt to the conversation's. ``role`` comes before it (see prompt.system_prompt)."""
 
     temperature: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
     system: str | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,41 @@ class Usage:
     completion_tokens: int | None = None
 
 
+# The models of the cluster ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that a node serves, under the ``name`` by which queries ask for it (unique on the
+    node). ``model`` is what ``provider`` calls it; "" where the provider does not say.
+
+    ``context_tokens`` is what it can read and write in all, ``max_tokens`` the most that it writes
+    (0: not known). Prices are in millionths of the currency for a million tokens. ``fallbacks`` are
+    names of models to ask in its place, in that order, where it fails.
+    """
+
+    name: str
+    provider: str
+    model: str = ""
+    context_tokens: int = 0
+    max_tokens: int = 0
+    prompt_price: int = 0
+    completion_price: int = 0
+    tags: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServeModels:
+    """``node`` serves these ``models`` from now on, the default one first; none: it is gone from
+    the registry. What is known of a model that stays (same name, provider and model) stays too.
+    Proposed by the node itself, or by the leader where it is no member. Answers Done.
+    """
+
+    node: int
+    models: tuple[ServedModel, ...]
+
+
 # Conversations --------------------------------------------------------------------------------
 
 
@@ -58,9 +95,11 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class CreateConversation:
-    """Refused with EXISTS where the id is taken. Answers Done."""
+    """Refused with EXISTS where the id is taken. ``system`` is the system prompt of those of its
+    queries that bring none; "" is none. Answers Done."""
 
     conversation: str
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +155,9 @@ class RecordCandidate:
     """The end of a candidate: an answer, or an ``error`` (non-empty) in its place.
 
     ``text`` is the whole of it, what the attempt took over included. The first one of the current
-    attempt is kept; any other is refused with STALE.
+    attempt is kept; any other is refused with STALE. ``model`` is the exact one, as ``provider``
+    names it; ``served_as`` is its name in the node's part of the registry ("": it has none), which
+    counts the call. ``prompt_hash`` is that of prompt.py ("": nothing was asked).
     """
 
     conversation: str
@@ -128,6 +169,9 @@ class RecordCandidate:
     finish_reason: str
     usage: Usage = field(default_factory=Usage)
     error: str = ""
+    provider: str = ""
+    served_as: str = ""
+    prompt_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +286,7 @@ class DeleteKey:
 
 Operation: TypeAlias = (
     OpenSession
+    | ServeModels
     | CreateConversation
     | SubmitQuery
     | RetryTurn

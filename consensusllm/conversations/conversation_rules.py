@@ -53,7 +53,8 @@ class ConversationRules:
 
     def _create(self, create: CreateConversation) -> Reply:
         self._check_new(create.conversation)
-        self._state.create(create.conversation, revision=1)
+        check_size("the system prompt", create.system, self._limits.system_bytes)
+        self._state.create(create.conversation, revision=1, system=create.system)
         return DONE
 
     def _fork(self, fork: Fork) -> Reply:
@@ -71,7 +72,7 @@ class ConversationRules:
             turn if turn.closed else turn.closed_because(reason, head.revision + 1)
             for turn in self._state.all_turns(fork.source, through)
         )
-        self._state.create(fork.target, head.revision + 1, turns)
+        self._state.create(fork.target, head.revision + 1, turns, head.system)
         return DONE
 
     def _rename(self, rename: Rename) -> Reply:
@@ -130,6 +131,8 @@ class ConversationRules:
                 ("model", each.model),
                 ("planned model", each.planned_model),
                 ("finish reason", each.finish_reason),
+                ("provider", each.provider),
+                ("prompt's hash", each.prompt_hash),
             ):
                 check_size(f"candidate {each.number}'s {what}", name, limits.name_bytes)
             if each.attempt > _ATTEMPT_MAX:

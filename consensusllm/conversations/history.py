@@ -62,6 +62,9 @@ def _candidate_at(candidate: Candidate, revision: int) -> Candidate:
         usage=Usage(),
         takeovers=takeovers,
         ended_revision=0,
+        provider="",
+        prompt_hash="",
+        cost=0,
     )
 
 

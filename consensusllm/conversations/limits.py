@@ -16,6 +16,7 @@ class Limits:
     """Bounds in count and in bytes (UTF-8); all are inclusive."""
 
     question_bytes: int = MEBIBYTE
+    system_bytes: int = 16 * 1024  # of a conversation, whose head is written with each of its turns
     text_bytes: int = 4 * MEBIBYTE
     value_bytes: int = MEBIBYTE
     key_characters: int = 512
@@ -25,6 +26,8 @@ class Limits:
     conversations: int = 1_000_000
     keys: int = 1_000_000
     deadline_ms: int = 3_600_000
+    models_per_node: int = 64
+    registered_nodes: int = 64
     sessions: int = 10_000
     replies_per_session: int = 4096
     reply_bytes_per_session: int = 16 * MEBIBYTE  # of values inside remembered replies

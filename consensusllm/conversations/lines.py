@@ -18,10 +18,11 @@ from .commands import (
     GenerationOptions,
     Refused,
     Reply,
+    ServedModel,
     TurnOpened,
     Usage,
 )
-from .records import Candidate, Head, Retried, TakenOver, Turn, TurnId
+from .records import Candidate, Head, RegisteredModel, Retried, TakenOver, Turn, TurnId
 from .sessions import DONE, Session
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -76,6 +77,7 @@ def head_line(conversation: str, head: Head) -> bytes:
         head.updated_ms,
         head.turns,
         head.open_turns,
+        head.system,
     )
 
 
@@ -94,7 +96,13 @@ def turn_line(turn_id: TurnId, turn: Turn) -> bytes:
         turn.close_after,
         turn.asked_revision,
         turn.choice_revision,
-        [options.temperature, options.max_tokens, options.seed, options.system],
+        [
+            options.temperature,
+            options.max_tokens,
+            options.seed,
+            options.system,
+            options.role,
+        ],
         [[r.revision, r.time_ms, r.deadline_ms, r.close_after] for r in turn.retries],
     )
 
@@ -116,6 +124,33 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.planned_model,
         candidate.opened_revision,
         candidate.ended_revision,
+        candidate.provider,
+        candidate.prompt_hash,
+        candidate.cost,
+    ]
+
+
+def models_line(node: int, models: tuple[RegisteredModel, ...]) -> bytes:
+    return line("models", node, [_model_row(each) for each in models])
+
+
+def _model_row(model: RegisteredModel) -> list[object]:
+    served = model.served
+    return [
+        served.name,
+        served.provider,
+        served.model,
+        served.context_tokens,
+        served.max_tokens,
+        served.prompt_price,
+        served.completion_price,
+        list(served.tags),
+        list(served.fallbacks),
+        model.answers,
+        model.errors,
+        model.prompt_tokens,
+        model.completion_tokens,
+        model.cost,
     ]
 
 
@@ -153,6 +188,8 @@ _INT, _STR, _BOOL, _LIST, _MAYBE_INT = (int,), (str,), (bool,), (list,), (int, t
 _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
+_CALL = (_STR, _STR, _INT)
+_MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 5)
 
 
 def fields(row: object, *kinds: tuple[type, ...]) -> list[Any]:
@@ -175,7 +212,7 @@ def key(row: list[Any]) -> tuple[str, bytes]:
 
 
 def head(row: list[Any]) -> tuple[str, Head]:
-    conversation, *rest = fields(row[1:], _STR, *[_INT] * 5)
+    conversation, *rest = fields(row[1:], _STR, *[_INT] * 5, _STR)
     return conversation, Head(*rest)
 
 
@@ -184,7 +221,7 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
         row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, _LIST, _LIST
     )
     choice, closed, opened_ms, deadline_ms, close_after, asked_revision, choice_revision = rest
-    options = fields(options, _MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR)
+    options = fields(options, _MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR, _MAYBE_STR)
     return (conversation, number), Turn(
         number,
         question,
@@ -202,10 +239,21 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
 
 
 def _candidate(row: object) -> Candidate:
-    values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS)
+    values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS, *_CALL)
     takeovers = (fields(each, *[_INT] * 4) for each in values[10])
     values[8:11] = [Usage(*values[8:10]), tuple(TakenOver(*each) for each in takeovers)]
     return Candidate(*values)
+
+
+def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:
+    node, rows = fields(row[1:], _INT, _LIST)
+    return node, tuple(map(_model, rows))
+
+
+def _model(row: object) -> RegisteredModel:
+    *served, tags, fallbacks, answers, errors, prompt, completion, cost = fields(row, *_MODEL)
+    words = (tuple(fields(each, *[_STR] * len(each))) for each in (tags, fallbacks))
+    return RegisteredModel(ServedModel(*served, *words), answers, errors, prompt, completion, cost)
 
 
 def session(row: list[Any]) -> tuple[bytes, Session]:

@@ -17,8 +17,9 @@ from .key_rules import KeyRules
 from .limits import Limits
 from .lines import Clock, clock_line, session_line
 from .prompt import Prompt, prompt
-from .records import Conversation, ConversationSummary, Turn, TurnId
+from .records import Conversation, ConversationSummary, RegisteredModel, Turn, TurnId
 from .refusal import Refusal
+from .registry_rules import RegistryRules
 from .sessions import Session, Sessions
 from .state import FrozenState, State
 from .turn_rules import TurnRules
@@ -56,6 +57,7 @@ class Machine:
             **KeyRules(self._state, limits).handlers(),
             **ConversationRules(self._state, limits).handlers(),
             **TurnRules(self._state, limits).handlers(),
+            **RegistryRules(self._state, limits).handlers(),
         }
 
     # Writing ----------------------------------------------------------------------------------
@@ -113,7 +115,9 @@ class Machine:
         if head is None:
             return None
         turns = self._state.all_turns(conversation, head.turns)
-        return Conversation(conversation, head.revision, turns, head.created_ms, head.updated_ms)
+        return Conversation(
+            conversation, head.revision, turns, head.created_ms, head.updated_ms, head.system
+        )
 
     def turn(self, conversation: str, turn: int) -> Turn | None:
         """One turn, whatever the length of its conversation."""
@@ -153,6 +157,11 @@ class Machine:
         ``after`` ("" for the beginning)."""
         return self._state.key_names.page(after, limit, prefix)
 
+    @property
+    def registry(self) -> Mapping[int, tuple[RegisteredModel, ...]]:
+        """The models of each node that serves some, its default one first. To be read only."""
+        return self._state.registry
+
     def counts(self) -> Counts:
         state = self._state
         return Counts(len(state.heads), len(state.keys), len(self._sessions.table), len(state.open))
@@ -182,6 +191,7 @@ class Machine:
             heads=state.heads.copy(),
             turns=state.turns.copy(),
             keys=state.keys.copy(),
+            registry=state.registry.copy(),
             conversations=tuple(state.conversations),
             key_names=tuple(state.key_names),
             extra=dict(extra or {}),
@@ -192,4 +202,10 @@ class Machine:
 
     def _fingerprints(self) -> tuple[Fingerprint[Any, Any], ...]:
         state = self._state
-        return self._session_hash, state.head_hash, state.turn_hash, state.key_hash
+        return (
+            self._session_hash,
+            state.head_hash,
+            state.turn_hash,
+            state.key_hash,
+            state.registry_hash,
+        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Literal, TypeAlias
 
+from .commands import GenerationOptions
 from .records import Turn
 
 Prompt: TypeAlias = tuple[tuple[Literal["user", "assistant"], str], ...]
@@ -34,3 +37,23 @@ def prompt(turn: Turn, earlier: Callable[[int], Turn]) -> Prompt:
         messages += [("user", before.question), ("assistant", chosen.text)]
     messages.append(("user", turn.question))
     return tuple(messages)
+
+
+def system_prompt(options: GenerationOptions) -> str | None:
+    """What the model is told before the conversation: its role, then the system prompt."""
+    parts = [part for part in (options.role, options.system) if part]
+    return "\n\n".join(parts) if parts else options.system
+
+
+def prompt_hash(prompt: Prompt, options: GenerationOptions) -> str:
+    """64 hexadecimal digits: SHA-256 of all that a model is asked, as canonical JSON (sorted keys,
+    no spaces, ASCII). Whoever has the question, its context and its options can take it again."""
+    asked = {
+        "messages": [list(message) for message in prompt],
+        "system": system_prompt(options),
+        "temperature": options.temperature,
+        "max_tokens": options.max_tokens,
+        "seed": options.seed,
+    }
+    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode("ascii")).hexdigest()

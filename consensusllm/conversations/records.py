@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from .commands import GenerationOptions, Usage
+from .commands import GenerationOptions, ServedModel, Usage
 
 TurnId: TypeAlias = tuple[str, int]
 """(conversation id, turn number >= 1)."""
@@ -39,6 +39,10 @@ class Candidate:
     an answer where ``error`` is not empty. Attempts follow each other without a gap, but need not
     begin at 1; every one but the first is in ``takeovers``. It was planned for ``planned_node`` and
     ``planned_model``; ``node`` and ``model`` are those that have it now, or answered.
+
+    ``model`` is a name of the registry until the candidate has ended; then the exact model, as
+    ``provider`` names it. ``prompt_hash`` says what it was asked (see prompt.py), ``cost`` what
+    that cost, in millionths of the currency.
     """
 
     number: int
@@ -55,6 +59,9 @@ class Candidate:
     planned_model: str = ""
     opened_revision: int = 0
     ended_revision: int = 0
+    provider: str = ""
+    prompt_hash: str = ""
+    cost: int = 0
 
     @property
     def answered(self) -> bool:
@@ -136,7 +143,8 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class Head:
     """A conversation without its turns, which are records of their own: changing one of ten
-    thousand turns must not copy the others. ``revision`` counts the changes that a reader can see.
+    thousand turns must not copy the others. ``revision`` counts the changes that a reader can see,
+    ``system`` is the system prompt of queries that bring none.
     """
 
     revision: int
@@ -144,6 +152,20 @@ class Head:
     updated_ms: int
     turns: int = 0
     open_turns: int = 0
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A model in the registry, and what its recorded candidates came to. ``cost`` is in millionths
+    of the currency."""
+
+    served: ServedModel
+    answers: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +177,7 @@ class Conversation:
     turns: tuple[Turn, ...]
     created_ms: int = 0
     updated_ms: int = 0
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """A snapshot: the whole state after one slot as bytes, and back.
 
 Inside a zlib stream there is one line of JSON a record: a head with the format's version and the
-owner's extra, the clock, the sessions by last use, each conversation with its turns, the keys, and
-an end with the number of records, the slot, and the state's hash. Equal states give equal bytes.
-Slot, sessions and whatever the owner adds (membership) are thus kept and installed together.
+owner's extra, the clock, the sessions by last use, the models of each node, each conversation with
+its turns, the keys, and an end with the number of records, the slot, and the state's hash. Equal
+states give equal bytes. Slot, sessions and whatever the owner adds (membership) are thus kept and
+installed together.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from .fingerprint import MODULUS, digest
 from .limits import Limits
 from .lines import MalformedLine
 from .machine import Machine
-from .records import Head, Turn, TurnId
+from .records import Head, RegisteredModel, Turn, TurnId
 from .sessions import Session
 from .state import FrozenState
 
 _FORMAT = "consensusllm-state"
-_VERSION = 3
+_VERSION = 4
 _CHUNK_BYTES = 256 * 1024
 _STEP_BYTES = 16 * 1024  # of records, before they are compressed
 
@@ -46,7 +47,8 @@ class Encoding(Iterator[bytes]):
     """
 
     def __init__(self, frozen: FrozenState) -> None:
-        self.total = 1 + sum(map(len, (frozen.sessions, frozen.heads, frozen.turns, frozen.keys)))
+        tables = (frozen.sessions, frozen.registry, frozen.heads, frozen.turns, frozen.keys)
+        self.total = 1 + sum(map(len, tables))
         self.done = 0
         self._steps = self._encoded(frozen)
 
@@ -83,6 +85,8 @@ def _records(frozen: FrozenState) -> Iterator[bytes]:
     yield lines.clock_line(lines.Clock(frozen.time_ms, frozen.attempt_floor, frozen.touches))
     for name, session in frozen.sessions:
         yield lines.session_line(name, session)
+    for node in sorted(frozen.registry):
+        yield lines.models_line(node, frozen.registry[node])
     for conversation in frozen.conversations:
         head = frozen.heads[conversation]
         yield lines.head_line(conversation, head)
@@ -138,6 +142,7 @@ def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
     (extra,) = lines.fields(first[2:], (dict,))
     clock: lines.Clock | None = None
     sessions: dict[bytes, Session] = {}
+    registry: dict[int, tuple[RegisteredModel, ...]] = {}
     heads: dict[str, Head] = {}
     turns: dict[TurnId, Turn] = {}
     keys: dict[str, bytes] = {}
@@ -151,6 +156,8 @@ def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
             clock = lines.clock(row)
         elif kind == "session":
             name, sessions[name] = lines.session(row)
+        elif kind == "models":
+            node, registry[node] = lines.models(row)
         elif kind == "conversation":
             conversation, heads[conversation] = lines.head(row)
         elif kind == "turn":
@@ -170,6 +177,7 @@ def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
         slot=slot,
         **clock._asdict(),
         sessions=tuple(sessions.items()),
+        registry=registry,
         heads=heads,
         turns=turns,
         keys=keys,

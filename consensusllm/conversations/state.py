@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .fingerprint import Fingerprint
-from .lines import head_line, key_line, turn_line
+from .lines import head_line, key_line, models_line, turn_line
 from .names import SortedNames
-from .records import Head, Turn, TurnId
+from .records import Head, RegisteredModel, Turn, TurnId
 from .sessions import Session
 
 
@@ -33,13 +33,14 @@ class FrozenState:
     heads: Mapping[str, Head] = field(default_factory=dict)
     turns: Mapping[TurnId, Turn] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
+    registry: Mapping[int, tuple[RegisteredModel, ...]] = field(default_factory=dict)
     conversations: tuple[str, ...] = ()
     key_names: tuple[str, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
 class State:
-    """Conversations, keys, and the replicated clock.
+    """Conversations, keys, the registry of models, and the replicated clock.
 
     ``attempt_floor`` is the highest attempt under any conversation id that was given up: new
     candidates start above it, so that an answer which was still on its way when its conversation
@@ -52,6 +53,7 @@ class State:
         self.heads = dict(frozen.heads)
         self.turns = dict(frozen.turns)
         self.keys = dict(frozen.keys)
+        self.registry = dict(frozen.registry)
         self.conversations = SortedNames(frozen.conversations)
         self.key_names = SortedNames(frozen.key_names)
         self.open = {turn_id for turn_id, turn in self.turns.items() if not turn.closed}
@@ -59,16 +61,19 @@ class State:
         self.head_hash = Fingerprint(self.heads, head_line)
         self.turn_hash = Fingerprint(self.turns, turn_line)
         self.key_hash = Fingerprint(self.keys, key_line)
+        self.registry_hash = Fingerprint(self.registry, models_line)
 
     # Conversations ----------------------------------------------------------------------------
 
-    def create(self, conversation: str, revision: int, turns: tuple[Turn, ...] = ()) -> None:
+    def create(
+        self, conversation: str, revision: int, turns: tuple[Turn, ...] = (), system: str = ""
+    ) -> None:
         """Add a conversation under an id that is free, with closed ``turns`` to begin with."""
         now = self.time_ms
         for turn in turns:
             assert turn.closed, "a conversation begins with closed turns"
             self._set_turn(conversation, turn)
-        self._add_head(conversation, Head(revision, now, now, turns=len(turns)))
+        self._add_head(conversation, Head(revision, now, now, turns=len(turns), system=system))
 
     def next_revision(self, conversation: str) -> int:
         """The revision that the next change of the conversation makes."""
@@ -88,6 +93,7 @@ class State:
             updated_ms=self.time_ms,
             turns=max(head.turns, turn.turn),
             open_turns=head.open_turns + (not turn.closed) - was_open,
+            system=head.system,
         )
         self.head_hash.marked.add(conversation)
         self.touched[conversation, turn.turn] = None
@@ -151,3 +157,13 @@ class State:
         del self.keys[key]
         self.key_names.remove(key)
         self.key_hash.marked.add(key)
+
+    # The registry -----------------------------------------------------------------------------
+
+    def set_models(self, node: int, models: tuple[RegisteredModel, ...]) -> None:
+        """What ``node`` serves; none: it is gone from the registry."""
+        if models:
+            self.registry[node] = models
+        else:
+            self.registry.pop(node, None)
+        self.registry_hash.marked.add(node)

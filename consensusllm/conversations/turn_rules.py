@@ -30,6 +30,7 @@ from .commands import (
 from .limits import Limits
 from .records import Candidate, Head, Retried, TakenOver, Turn
 from .refusal import Refusal, check_size, named
+from .registry_rules import count_call
 from .sessions import DONE
 from .state import State
 
@@ -63,7 +64,10 @@ class TurnRules:
         check_size("the question", query.question, self._limits.question_bytes)
         if query.close_after < 0:
             raise Refusal(Code.INVALID, "close_after is negative: use 0 for all candidates")
-        check_options(query.options, self._limits)
+        options = query.options
+        check_options(options, self._limits)
+        if options.system is None and head.system:
+            options = replace(options, system=head.system)
         candidates = self._planned(query.plan, head.revision + 1, after=0, present=0)
         self._state.write_turn(
             query.conversation,
@@ -75,7 +79,7 @@ class TurnRules:
                 deadline_ms=self._deadline(query.deadline_ms),
                 close_after=query.close_after,
                 asked_revision=head.revision,
-                options=query.options,
+                options=options,
             ),
         )
         return TurnOpened(number, tuple(each.number for each in candidates))
@@ -127,6 +131,9 @@ class TurnRules:
         check_size("the model", record.model, self._limits.name_bytes)
         check_size("the finish reason", record.finish_reason, self._limits.name_bytes)
         revision = self._state.next_revision(record.conversation)
+        check_size("the provider", record.provider, self._limits.name_bytes)
+        check_size("the prompt's hash", record.prompt_hash, self._limits.name_bytes)
+        cost = count_call(self._state, candidate.node, record)
         ended = replace(
             candidate,
             ended=True,
@@ -136,6 +143,9 @@ class TurnRules:
             model=record.model or candidate.model,
             finish_reason=record.finish_reason,
             usage=record.usage,
+            provider=record.provider,
+            prompt_hash=record.prompt_hash,
+            cost=cost,
         )
         self._state.write_turn(record.conversation, _settled(turn.with_candidate(ended), revision))
         return DONE
@@ -268,6 +278,8 @@ def check_options(options: GenerationOptions, limits: Limits) -> None:
         raise Refusal(Code.INVALID, "max_tokens is 0: use 1 or more")
     if options.system is not None:
         check_size("the system prompt", options.system, limits.question_bytes)
+    if options.role is not None:
+        check_size("the role", options.role, limits.question_bytes)
 
 
 def find_conversation(state: State, conversation: str) -> Head:

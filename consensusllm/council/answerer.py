@@ -21,16 +21,21 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
 from consensusllm.conversations.commands import (
     Code,
+    GenerationOptions,
     ReassignCandidate,
     RecordCandidate,
     Refused,
+    ServedModel,
+    ServeModels,
     Usage,
 )
+from consensusllm.conversations.prompt import prompt_hash, system_prompt
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError, Turn
@@ -64,7 +69,8 @@ MODEL_CHARACTERS = 64
 
 class Answerer:
     """``providers`` are this node's, by the name of their model; "" is the default one, and
-    ``unserved`` says why there is none.
+    ``unserved`` says why there is none. ``models`` is what the registry is told of them, before any
+    is called.
 
     A candidate whose model this node does not serve (it was reassigned) goes to the default. At
     most ``concurrency`` (>= 1) candidates are worked on at a time; the others wait in the state.
@@ -76,6 +82,7 @@ class Answerer:
         port: ReplicaPort,
         providers: Mapping[str, Provider],
         *,
+        models: tuple[ServedModel, ...] = (),
         unserved: str = "configure one",
         concurrency: int = 4,
         reassign_after_s: float = 3.0,
@@ -89,7 +96,8 @@ class Answerer:
         self._concurrency = concurrency
         self._poll_s = poll_s
         self._rng = rng or random.Random()
-        self._duties = Duties(port, reassign_after_s, clock)
+        self._models = models
+        self._duties = Duties(port, reassign_after_s, clock, models)
         self._wake = asyncio.Event()
         self._poll_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -133,6 +141,7 @@ class Answerer:
 
     async def _run(self) -> None:
         await self._pass_barrier()
+        await self._register()
         self._found = set(self._assigned(self._port.machine.open_turns()))
         self._on_poll()
         while True:
@@ -154,6 +163,18 @@ class Answerer:
                 return await self._port.barrier()
             except SubmitFailed:
                 await self._pause()
+
+    async def _register(self) -> None:
+        """What this node records counts under the models that the registry has of it."""
+        while not self._duties.registered():
+            try:
+                reply = await self._port.submit(ServeModels(self._port.node, self._models))
+            except SubmitFailed:
+                await self._pause()
+            else:
+                if isinstance(reply, Refused):
+                    log.error("the registry does not take this node's models", reply=reply.message)
+                return
 
     def _take_touched(self) -> Iterator[tuple[str, RecordedTurn]]:
         touched, self._touched = self._touched, set()
@@ -245,7 +266,7 @@ class Answerer:
         options = turn.options
         return GenerateRequest(
             turns=tuple(Turn(role, text) for role, text in prompt),
-            system=options.system,
+            system=system_prompt(options),
             temperature=options.temperature,
             max_tokens=options.max_tokens,
             seed=options.seed,
@@ -257,7 +278,7 @@ class Answerer:
     ) -> None:
         if provider is None:
             why = f"node {self._port.node} serves no model: {self._unserved}"
-            record = _failed(key, why, "")
+            record = _failed(RecordCandidate(*key, text="", model="", finish_reason=""), why)
         else:
             log.info("answering", **key._asdict(), provider=provider.name)
             record = await self._generate(key, provider, request)
@@ -268,6 +289,15 @@ class Answerer:
     async def _generate(
         self, key: Generation, provider: Provider, request: GenerateRequest
     ) -> RecordCandidate:
+        called = RecordCandidate(
+            *key,
+            text="",
+            model=provider.model[:MODEL_CHARACTERS],
+            finish_reason="",
+            provider=provider.name,
+            served_as=self._served_as(provider),
+            prompt_hash=_hash_of(request),
+        )
         pieces = [request.prefix]
         offset = len(request.prefix)
         if offset:
@@ -285,20 +315,24 @@ class Answerer:
                         if (running := len(self._running)) > FREE_STREAMS:
                             await asyncio.sleep(min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S))
         except ProviderError as error:
-            return _failed(key, str(error), provider.model)
+            return _failed(called, str(error))
         except Exception as error:
             log.exception("a provider raised what it must not", provider=provider.name)
-            text = f"{provider.name}: failed unexpectedly ({type(error).__name__})"
-            return _failed(key, text, provider.model)
+            return _failed(called, f"{provider.name}: failed unexpectedly ({type(error).__name__})")
         finally:
             checkpoints.close()
-        return RecordCandidate(
-            *key,
+        return replace(
+            called,
             text="".join(pieces),
-            model=last.model[:MODEL_CHARACTERS],
+            model=last.model[:MODEL_CHARACTERS] or called.model,
             finish_reason=last.finish_reason,
             usage=Usage(last.prompt_tokens, last.completion_tokens),
         )
+
+    def _served_as(self, provider: Provider) -> str:
+        """The name that ``provider`` has in the registry."""
+        named = (name for name, each in self._providers.items() if name and each is provider)
+        return next(named, "")
 
     async def _record(self, key: Generation, record: RecordCandidate) -> None:
         """Propose ``record`` until the state machine has answered; a candidate that closes or moves
@@ -314,21 +348,23 @@ class Answerer:
             if not unfit or record.error:
                 return
             assert isinstance(reply, Refused)
-            record = _failed(key, f"the answer cannot be recorded: {reply.message}", record.model)
+            record = _failed(record, f"the answer cannot be recorded: {reply.message}")
 
     async def _pause(self) -> None:
         # Nodes that lost the leader at once should not all come back at once.
         await asyncio.sleep(self._rng.uniform(RETRY_S / 5, RETRY_S))
 
 
-def _failed(key: Generation, error: str, model: str) -> RecordCandidate:
-    return RecordCandidate(
-        *key,
-        text="",
-        model=model[:MODEL_CHARACTERS],
-        finish_reason="",
-        error=error[:ERROR_CHARACTERS] or "no answer",
+def _failed(called: RecordCandidate, error: str) -> RecordCandidate:
+    """The call ended without an answer."""
+    return replace(called, text="", finish_reason="", error=error[:ERROR_CHARACTERS] or "no answer")
+
+
+def _hash_of(request: GenerateRequest) -> str:
+    options = GenerationOptions(
+        request.temperature, request.max_tokens, request.seed, request.system
     )
+    return prompt_hash(tuple((turn.role, turn.text) for turn in request.turns), options)
 
 
 def _report_bug(task: asyncio.Task[None]) -> None:

@@ -1,8 +1,10 @@
-"""What the leader does for candidates and turns that nobody else can help.
+"""What the leader does for candidates and turns that nobody else can help, and what each node says
+of itself.
 
 A candidate whose node is gone is reassigned to one that lives, under the next attempt, which fences
 the old one; a turn past its deadline is closed. Both are decided anew from the state each time, by
-whoever leads then, so nothing here needs to outlive a leader.
+whoever leads then, so nothing here needs to outlive a leader. A node whose models are not what the
+registry says of it says so; for one that is no member any more the leader does.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from consensusllm.conversations.commands import (
     CloseTurn,
     Operation,
     ReassignCandidate,
+    ServedModel,
+    ServeModels,
 )
 from consensusllm.conversations.records import Turn
 
@@ -30,7 +34,7 @@ PROPOSALS_MAX = 32
 
 
 class Duties:
-    """`look` is called often, on the event loop, and does nothing while another node leads.
+    """`look` is called often, on the event loop. ``models`` are those that this node serves.
 
     A node counts as gone once this leader has not heard from it for ``reassign_after_s`` of
     ``clock`` (seconds, monotonic).
@@ -41,8 +45,10 @@ class Duties:
         port: ReplicaPort,
         reassign_after_s: float,
         clock: Callable[[], float] = time.monotonic,
+        models: tuple[ServedModel, ...] = (),
     ) -> None:
         self._port = port
+        self._models = models
         self._clock = clock
         self._reassign_after_s = reassign_after_s
         self._absent_since: dict[int, float] = {}
@@ -50,6 +56,8 @@ class Duties:
 
     def look(self) -> None:
         """Propose what the state now asks for, each thing once at a time."""
+        if not self.registered():
+            self._propose("models", ServeModels(self._port.node, self._models))
         if not self._port.is_leader():
             self._absent_since.clear()
             return
@@ -62,6 +70,13 @@ class Duties:
             else:
                 self._close_turn(conversation, turn)
         self._reassign(in_time)
+        for node in sorted(self._port.machine.registry.keys() - self._port.members()):
+            self._propose(("models", node), ServeModels(node, ()))
+
+    def registered(self) -> bool:
+        """Whether the registry has this node's models."""
+        found = self._port.machine.registry.get(self._port.node, ())
+        return tuple(each.served for each in found) == self._models
 
     async def close(self) -> None:
         await end(*self._proposals.values())

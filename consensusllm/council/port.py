@@ -46,6 +46,10 @@ class ReplicaPort(Protocol):
         """The nodes that the leader hears from, itself included; of use on the leader only."""
         ...
 
+    def members(self) -> frozenset[int]:
+        """The members of the cluster, those that still join included, as of the applied state."""
+        ...
+
     def now_ms(self) -> int:
         """Wall-clock time in ms since the epoch."""
         ...

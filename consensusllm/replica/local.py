@@ -102,6 +102,9 @@ class LocalReplica:
     def live(self) -> frozenset[int]:
         return frozenset(self._runtime.replica.paxos.live)
 
+    def members(self) -> frozenset[int]:
+        return frozenset(each.node for each in self._runtime.replica.members.members)
+
     def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:
         self._callbacks.append(callback)
 

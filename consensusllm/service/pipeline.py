@@ -27,25 +27,23 @@ from consensusllm.conversations.commands import (
     ImportTurn,
     OpenSession,
     Operation,
-    PlannedCandidate,
     Put,
     Rename,
     Reply,
-    RetryTurn,
     SessionCommand,
-    SubmitQuery,
 )
+from consensusllm.council.planning import Unplannable
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.commands import (
     decode_command,
     encode_command,
-    options_from_proto,
     reply_to_proto,
 )
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
 
+from .asking import Planner, wishes_of
 from .reads import run_query
 
 _CLIENT_OPERATIONS: frozenset[type[Operation]] = frozenset(
@@ -101,7 +99,7 @@ class Requests:
         addresses: dict[int, str],
         *,
         default_timeout_s: float,
-        default_deadline_ms: int,
+        planner: Planner,
         max_question_bytes: int,
         max_value_bytes: int,
         max_command_bytes: int,
@@ -110,7 +108,7 @@ class Requests:
         self._runtime = runtime
         self._addresses = addresses
         self._default_timeout_s = default_timeout_s
-        self._default_deadline_ms = default_deadline_ms
+        self._planner = planner
         self._max_question_bytes = max_question_bytes
         self._max_value_bytes = max_value_bytes
         self._max_command_bytes = max_command_bytes
@@ -183,28 +181,29 @@ class Requests:
         timeout_s: float,
         to: Answers,
     ) -> None:
-        """Complete a query with its plan: one candidate for each node that is alive."""
+        """Complete a query with its plan. One that names models is planned from a registry that is
+        as new as the question."""
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
-        replica = self._runtime.replica
-        nodes = replica.paxos.live or replica.paxos.membership.voters
-        plan = tuple(PlannedCandidate(node, node) for node in nodes)
-        deadline_ms = ask.deadline_ms or self._default_deadline_ms
-        operation: Operation
-        if ask.retry:
-            operation = RetryTurn(ask.conversation, ask.turn, plan, deadline_ms)
-        else:
-            operation = SubmitQuery(
-                ask.conversation,
-                ask.question,
-                plan,
-                min(ask.close_after, len(plan)),
-                deadline_ms,
-                options_from_proto(ask.options),
-            )
         if len(ask.session) != 16:
             raise MalformedMessage("a session has 16 bytes")
-        decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
-        self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
+        wishes = wishes_of(ask)
+
+        def submit(failure: Failure | None) -> None:
+            if failure is not None:
+                to.answer(partial(self._outcome, identifier, failure))
+                return
+            try:
+                operation = self._planner.complete(ask, wishes)
+            except Unplannable as error:
+                to.answer(partial(_invalid, identifier, str(error)))
+                return
+            decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
+            self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
+
+        if wishes.plain:
+            submit(None)
+        else:
+            self._runtime.read(timeout_s, submit)
 
     def leader_address(self) -> str:
         """Where the leader is; "" where that is here, or not known."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from consensusllm import __version__
 from consensusllm.paxos import Role
 from consensusllm.replica.runtime import Runtime
+from consensusllm.wire.commands import registered_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
+
+if TYPE_CHECKING:
+    from consensusllm.serving import OwnModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class Facts:
     addresses: dict[int, str]
     transport: str
     orchestrator_address: str
-    models: Sequence[pb.ModelStatus]
+    models: Sequence[OwnModel]
 
 
 def status(runtime: Runtime, facts: Facts) -> pb.Status:
@@ -60,7 +65,12 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
         log_first_slot=paxos.log_first_slot,
         log_bytes=paxos.log_size_bytes,
         members=members,
-        models=facts.models,
+        models=[_model(facts.node, each) for each in facts.models],
+        registry=[
+            registered_to_proto(node, each)
+            for node, models in sorted(machine.registry.items())
+            for each in models
+        ],
         conversations=counts.conversations,
         keys=counts.keys,
         loop_lag_ms=runtime.loop_lag_ms,
@@ -73,3 +83,21 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
         loop_lag_max_ms=runtime.loop_lag_max_ms,
         progress=pb.Progress(**asdict(replica.progress)),
     )
+
+
+def _model(node: int, own: OwnModel) -> pb.ModelStatus:
+    found = pb.ModelStatus(
+        node=node,
+        provider=own.served.provider,
+        model=own.served.model,
+        note=own.note,
+        name=own.served.name,
+        served=own.provider is not None,
+    )
+    if own.provider is not None:
+        found.in_flight = own.provider.in_flight
+        found.tokens_per_second = own.provider.tokens_per_second
+        found.latency_p50_ms = own.provider.latency_ms(50)
+        found.latency_p99_ms = own.provider.latency_ms(99)
+        found.last_error = own.provider.last_error
+    return found

@@ -36,10 +36,13 @@ from consensusllm.conversations import (
     RecordCandidate,
     RecordCheckpoint,
     Refused,
+    RegisteredModel,
     Rename,
     Reply,
     Retried,
     RetryTurn,
+    ServedModel,
+    ServeModels,
     SessionCommand,
     SubmitQuery,
     TakenOver,
@@ -51,6 +54,7 @@ from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
 
 SESSION_BYTES = 16
+_SERVED = tuple(pb.ServedModel.DESCRIPTOR.fields_by_name)
 
 # Commands -------------------------------------------------------------------------------------
 
@@ -91,6 +95,7 @@ def options_to_proto(options: GenerationOptions) -> pb.GenerationOptions:
         max_tokens=options.max_tokens,
         seed=options.seed,
         system=options.system,
+        role=options.role,
     )
 
 
@@ -100,6 +105,7 @@ def options_from_proto(message: pb.GenerationOptions) -> GenerationOptions:
         _optional(message, "max_tokens"),
         _optional(message, "seed"),
         _optional(message, "system"),
+        _optional(message, "role"),
     )
 
 
@@ -170,6 +176,9 @@ def _record_to_proto(record: RecordCandidate) -> pb.RecordCandidate:
         finish_reason=record.finish_reason,
         usage=_usage_to_proto(record.usage),
         error=record.error,
+        provider=record.provider,
+        served_as=record.served_as,
+        prompt_hash=record.prompt_hash,
     )
 
 
@@ -184,6 +193,9 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
         message.finish_reason,
         _usage_from_proto(message.usage),
         message.error,
+        message.provider,
+        message.served_as,
+        message.prompt_hash,
     )
 
 
@@ -193,6 +205,24 @@ def _import_to_proto(imported: ImportTurn) -> pb.ImportTurn:
 
 def _import_from_proto(message: pb.ImportTurn) -> ImportTurn:
     return ImportTurn(message.conversation, turn_from_proto(message.turn))
+
+
+def served_to_proto(served: ServedModel) -> pb.ServedModel:
+    return pb.ServedModel(**{name: getattr(served, name) for name in _SERVED})
+
+
+def served_from_proto(message: pb.ServedModel) -> ServedModel:
+    values = {name: getattr(message, name) for name in _SERVED}
+    values |= {"tags": tuple(message.tags), "fallbacks": tuple(message.fallbacks)}
+    return ServedModel(**values)
+
+
+def _serve_to_proto(serve: ServeModels) -> pb.ServeModels:
+    return pb.ServeModels(node=serve.node, models=map(served_to_proto, serve.models))
+
+
+def _serve_from_proto(message: pb.ServeModels) -> ServeModels:
+    return ServeModels(message.node, tuple(map(served_from_proto, message.models)))
 
 
 def _swap_from_proto(message: pb.CompareAndSwap) -> CompareAndSwap:
@@ -226,6 +256,7 @@ def _flat(name: str, kind: Any, message: Any, decoder: _Decoder | None = None) -
 
 
 _flat("open_session", OpenSession, pb.OpenSession)
+_codec("serve_models", ServeModels, _serve_to_proto, _serve_from_proto)
 _flat("create_conversation", CreateConversation, pb.CreateConversation)
 _codec("submit_query", SubmitQuery, _submit_to_proto, _submit_from_proto)
 _codec("retry_turn", RetryTurn, _retry_to_proto, _retry_from_proto)
@@ -315,6 +346,9 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         planned_model=candidate.planned_model,
         opened_revision=candidate.opened_revision,
         ended_revision=candidate.ended_revision,
+        provider=candidate.provider,
+        prompt_hash=candidate.prompt_hash,
+        cost=candidate.cost,
     )
 
 
@@ -337,6 +371,9 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.planned_model,
         message.opened_revision,
         message.ended_revision,
+        message.provider,
+        message.prompt_hash,
+        message.cost,
     )
 
 
@@ -392,6 +429,7 @@ def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
         turns=map(turn_to_proto, conversation.turns),
         created_ms=conversation.created_ms,
         updated_ms=conversation.updated_ms,
+        system=conversation.system,
     )
 
 
@@ -402,6 +440,30 @@ def conversation_from_proto(message: pb.Conversation) -> Conversation:
         tuple(map(turn_from_proto, message.turns)),
         message.created_ms,
         message.updated_ms,
+        message.system,
+    )
+
+
+def registered_to_proto(node: int, model: RegisteredModel) -> pb.RegisteredModel:
+    return pb.RegisteredModel(
+        node=node,
+        served=served_to_proto(model.served),
+        answers=model.answers,
+        errors=model.errors,
+        prompt_tokens=model.prompt_tokens,
+        completion_tokens=model.completion_tokens,
+        cost=model.cost,
+    )
+
+
+def registered_from_proto(message: pb.RegisteredModel) -> RegisteredModel:
+    return RegisteredModel(
+        served_from_proto(message.served),
+        message.answers,
+        message.errors,
+        message.prompt_tokens,
+        message.completion_tokens,
+        message.cost,
     )
 
 

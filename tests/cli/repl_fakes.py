@@ -23,12 +23,14 @@ from consensusllm.client import (
     Conversation,
     ConversationSummary,
     Delta,
+    GenerationOptions,
     MemberStatus,
     ModelStatus,
     NodeCopy,
     NotAnswered,
     NotFound,
     OnProgress,
+    Plan,
     Progress,
     Status,
     Takeover,
@@ -71,7 +73,7 @@ def status(node: int, **fields: Any) -> Status:
         "members": tuple(
             MemberStatus(other, ADDRESSES[other], True, 57, other != node, True) for other in NODES
         ),
-        "models": (ModelStatus(node, "builtin", "extract", "offline"),),
+        "models": (ModelStatus(node, "builtin", "extract", "offline", "extract"),),
         "conversations": 1,
         "keys": 0,
         "loop_lag_ms": 0.5,
@@ -165,6 +167,8 @@ class FakeCluster:
         self.copies: tuple[NodeCopy, ...] = ()
         self.refusal = ""
         self.watching = asyncio.Event()
+        self.asked: tuple[int, int, GenerationOptions | None, Plan | None] | None = None
+        """How the last question was asked: close_after, deadline_ms, options, plan."""
 
     @property
     def client(self) -> FakeCluster:
@@ -176,20 +180,33 @@ class FakeCluster:
     async def faults(self) -> FakeFaults | None:
         return self.fake_faults
 
-    async def create(self, conversation: str) -> None:
-        self._write("create", conversation)
+    async def create(self, conversation: str, *, system: str = "") -> None:
+        self._write("create", conversation, *([system] if system else []))
         if conversation in self.held:
             raise AlreadyExists(f"{conversation!r} exists already: choose another id")
         self.held[conversation] = []
 
-    async def ask(self, conversation: str, question: str) -> int:
+    async def ask(
+        self,
+        conversation: str,
+        question: str,
+        *,
+        close_after: int = 0,
+        deadline_ms: int = 0,
+        options: GenerationOptions | None = None,
+        plan: Plan | None = None,
+    ) -> int:
         self._write("ask", conversation, question)
+        self.asked = (close_after, deadline_ms, options, plan)
         turns = self._turns(conversation)
         turns.append(Turn(len(turns) + 1, question, self._answers(question), asked_revision=1))
         return len(turns)
 
-    async def retry(self, conversation: str, turn: int | None = None) -> TurnOpened:
+    async def retry(
+        self, conversation: str, turn: int | None = None, *, plan: Plan | None = None
+    ) -> TurnOpened:
         self._write("retry", conversation, turn)
+        self.asked = (0, 0, None, plan)
         index = (turn or len(self._turns(conversation))) - 1
         old = self._turns(conversation)[index]
         fresh = tuple(

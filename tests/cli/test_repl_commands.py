@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from consensusllm.client import Conversation, ModelStatus, NodeCopy, Turn
+from consensusllm.client import (
+    Conversation,
+    File,
+    GenerationOptions,
+    ModelStatus,
+    NodeCopy,
+    Plan,
+    Turn,
+)
 from consensusllm.conversations import chain
 from consensusllm.orchestrator.client import TraceEvent
 from consensusllm_cli.repl.output import Output
@@ -473,10 +481,9 @@ def test_agreement_is_claimed_only_where_it_was_seen() -> None:
     assert agreement({1: status(1)}) == "node 1 is at slot 57: hash 1f2e3d4c5b6a"
 
 
-async def test_nodes_models_and_log_show_what_the_nodes_say(desk: Desk) -> None:
+async def test_nodes_and_log_show_what_the_nodes_say(desk: Desk) -> None:
     nodes = await desk.done("nodes")
     assert "2\t127.0.0.1:5102\tleading\t1,3\torchestrated\t1:02:03\t0.1.0\n" in nodes
-    assert "1\tbuiltin\textract\toffline\n" in await desk.done("models")
     assert "1\t1\t57\t57\t-\t4096\t0\t1\t7\n" in await desk.done("log")
 
 
@@ -524,7 +531,7 @@ async def test_help_lists_every_command_on_one_screen(desk: Desk) -> None:
 
 async def test_help_of_a_command_gives_usage_meaning_and_example(desk: Desk) -> None:
     out = await desk.done("help QUERY")
-    assert out.startswith("query ID QUESTION…\n  ask every node's model")
+    assert out.startswith("query ID [--FLAG…] QUESTION…\n  ask every node's model")
     assert "exactly as typed" in out
     assert out.endswith("  for example: query c1 What is Paxos?\n")
     assert await desk.run("help quary") is Outcome.MISUSE
@@ -548,3 +555,58 @@ async def test_a_bug_is_one_line_and_a_traceback_only_where_it_is_wanted() -> No
             "query: internal error: ZeroDivisionError: a bug in two lines; --verbose shows more\n"
         )
         assert ("Traceback" in desk.err) == verbose
+
+
+async def test_query_hands_on_how_it_is_asked(desk: Desk, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("\ufeffnotes", encoding="utf-8")
+    await desk.done(
+        f"query c1 --models a,b@2 --n 2 --close-after 3 --deadline 1.5 --temperature 0.5 --seed 7 "
+        f'--max-tokens 9 --system "be kind" --persona "a judge" --domain law --file "{notes}" Why?'
+    )
+    assert desk.cluster.asked == (
+        3,
+        1500,
+        GenerationOptions(0.5, 9, 7, "be kind"),
+        Plan(("a", "b@2"), 2, False, "law", "a judge", (File("notes.md", "notes"),)),
+    )
+    await desk.done("query c1 Why?")
+    assert desk.cluster.asked == (0, 0, GenerationOptions(), Plan())
+    await desk.done("retry c1 --one")
+    assert desk.cluster.asked == (0, 0, None, Plan(one=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff\xfe", "is no text in UTF-8: only text goes with a question"),
+        (b"x" * ((1 << 20) + 1), "has over 1048576 bytes: give a shorter part of it"),
+    ],
+)
+async def test_a_file_that_cannot_go_with_a_question_is_one_line(
+    desk: Desk, tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    file = tmp_path / "file"
+    if content is not None:
+        file.write_bytes(content)
+    assert (await desk.failed(f"query c1 --file {file} Why?")).endswith(why)
+    assert desk.cluster.calls == []
+
+
+async def test_query_as_json_is_the_closed_turn(desk: Desk) -> None:
+    document = json.loads(await desk.done("query c1 --json Why?"))
+    assert (document["conversation"], document["turn"], document["closed"]) == ("c1", 1, True)
+    assert [each["number"] for each in document["candidates"]] == [1, 2, 3]
+
+
+async def test_create_with_a_system_prompt(desk: Desk) -> None:
+    await desk.done('create c2 --system "be kind"')
+    assert desk.cluster.calls == [("create", "c2", "be kind")]
+
+
+async def test_help_of_query_explains_its_flags(desk: Desk) -> None:
+    out = await desk.done("help query")
+    for flag in TABLE.find("query").flags:
+        assert f"  {flag.usage[1:-1]}" in out
+        assert flag.meaning in out

@@ -70,9 +70,24 @@ def test_any_value_round_trips_quoted(value: str) -> None:
         ("trace prepare accept --count 5", {"what": ("prepare", "accept"), "count": 5}),
         ("help", {}),
         ('export c1 "--odd name"', {"conversation": "c1", "file": "--odd name"}),
-        ("query c1 --turn is not a flag here", {
+        ("query c1 -- --turn is not a flag here", {
             "conversation": "c1", "question": "--turn is not a flag here"
         }),
+        ('query c1 "--turn is none here either"', {
+            "conversation": "c1", "question": "--turn is none here either"
+        }),
+        ("query c1 what is --turn for?", {
+            "conversation": "c1", "question": "what is --turn for?"
+        }),
+        ('query c1 --models a,b@2 --n 3 --one --persona "a  judge" why?  so', {
+            "conversation": "c1", "question": "why?  so", "models": ("a", "b@2"), "n": 3,
+            "one": True, "persona": "a  judge"
+        }),
+        ("query c1 --file a.md --file=b.md --deadline 1.5s --seed -3 why?", {
+            "conversation": "c1", "question": "why?", "file": ("a.md", "b.md"),
+            "deadline": 1.5, "seed": -3
+        }),
+        ("set k --v", {"key": "k", "value": "--v"}),
         ('set k ""', {"key": "k", "value": ""}),
     ],
 )  # fmt: skip
@@ -121,7 +136,16 @@ def test_quit_is_exit() -> None:
         ("drop 1 2 nan", "'nan' is not a percentage: give a number from 0 to 100"),
         ("delay 1 2 -5", "'-5' is not a time in milliseconds: "
          "give a number from 0 to 3600000"),
-        ("query c1", "the question is missing: usage: query ID QUESTION…"),
+        ("query c1", "the question is missing: usage: query ID [--FLAG…] QUESTION…"),
+        ("query c1 --one", "the question is missing: usage: query ID [--FLAG…] QUESTION…"),
+        ("query c1 --model a why?", "unknown flag '--model': did you mean --models? "
+         "usage: query ID [--FLAG…] QUESTION…"),
+        ("query c1 --models", "--models needs a value: usage: query ID [--FLAG…] QUESTION…"),
+        ("query c1 --models a,,b why?", "'a,,b' has an empty name: "
+         "write names with commas between them"),
+        ("query c1 --temperature 3 why?", "'3' is not a temperature: give a number from 0 to 2"),
+        ("query c1 --deadline 0 why?", "'0' is no time: give seconds above 0"),
+        ("query c1 --seed x why?", "'x' is not a whole number"),
         ('query c1 ""', "the question is empty"),
         ('query c1 """open', 'the """ block is not closed: end it with """'),
         ("create c\udc80", "the line is not valid UTF-8 text"),

@@ -39,6 +39,8 @@ from consensusllm.conversations import (
     Rename,
     Reply,
     RetryTurn,
+    ServedModel,
+    ServeModels,
     SessionCommand,
     SubmitQuery,
     Turn,
@@ -50,6 +52,7 @@ from consensusllm.conversations import (
 
 LIMITS = Limits(
     question_bytes=8,
+    system_bytes=8,
     text_bytes=8,
     value_bytes=4,
     key_characters=3,
@@ -79,6 +82,7 @@ options = st.builds(
     st.none() | st.integers(0, 2),
     st.none() | st.integers(-5, 5),
     st.none() | texts,
+    st.none() | texts,
 )
 answers = st.lists(st.sampled_from(["", "a", "né", "far too long"]), max_size=2)
 imported = st.builds(
@@ -91,16 +95,24 @@ imported = st.builds(
     st.integers(0, 2),
 )
 errors = st.sampled_from(["", "", "", "failed"])
+names = st.sampled_from(["a", "a", "b", "", "no name"])
+served = st.builds(
+    ServedModel, names, st.just("p"), texts, completion_price=st.sampled_from([0, 1, 2_500_000])
+)
 deadlines = st.sampled_from([1, 100, 0])
 offsets = st.sampled_from([0, 0, 1, 2])
 
 conversation_operations: st.SearchStrategy[Operation] = st.one_of(
-    st.builds(CreateConversation, ids),
+    st.builds(CreateConversation, ids, texts),
     st.builds(SubmitQuery, ids, texts, plans, st.integers(0, 2), deadlines, options),
     st.builds(SubmitQuery, ids, st.just("q"), plans),
     st.builds(RetryTurn, ids, turns, plans, deadlines),
     st.builds(RecordCheckpoint, ids, turns, numbers, attempts, offsets, texts),
-    st.builds(RecordCandidate, ids, turns, numbers, attempts, texts, texts, texts, usages, errors),
+    st.builds(
+        RecordCandidate,
+        *(ids, turns, numbers, attempts, texts, texts, texts, usages, errors),
+        served_as=names,
+    ),
     st.builds(RecordCandidate, ids, turns, numbers, st.just(1), st.just("x"), texts, texts),
     st.builds(ReassignCandidate, ids, turns, numbers, attempts, numbers, offsets),
     st.builds(CloseTurn, ids, turns, texts),
@@ -115,6 +127,7 @@ conversation_operations: st.SearchStrategy[Operation] = st.one_of(
 operations: st.SearchStrategy[Operation] = st.one_of(
     conversation_operations,
     conversation_operations,
+    st.builds(ServeModels, st.integers(0, 3), st.lists(served, max_size=2).map(tuple)),
     st.builds(Put, keys, values),
     st.builds(CompareAndSwap, keys, st.none() | values, st.none() | values),
     st.builds(DeleteKey, keys),

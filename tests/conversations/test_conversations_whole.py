@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,12 +16,16 @@ from consensusllm.conversations import (
     CreateConversation,
     Delete,
     Fork,
+    GenerationOptions,
     Limits,
     PlannedCandidate,
     RecordCheckpoint,
     Rename,
     RetryTurn,
     SubmitQuery,
+    encode,
+    restore,
+    system_prompt,
 )
 
 
@@ -218,3 +223,45 @@ def test_a_machine_goes_with_its_last_reference(driver: Any) -> None:
     finally:
         if collecting:
             gc.enable()
+
+
+# The system prompt ------------------------------------------------------------------------------
+
+
+def test_queries_that_bring_no_system_prompt_have_the_conversations(driver: Any) -> None:
+    driver.done(CreateConversation("c1", "be kind"))
+    assert driver.machine.conversation("c1").system == "be kind"
+    plan = (PlannedCandidate(1, 1),)
+    own = GenerationOptions(seed=3, system="be brief", role="You are a judge.")
+    driver.done(SubmitQuery("c1", "a", plan))
+    driver.done(SubmitQuery("c1", "b", plan, options=own))
+    driver.done(SubmitQuery("c1", "c", plan, options=replace(own, system="")))
+    asked = [system_prompt(driver.turn("c1", turn).options) for turn in (1, 2, 3)]
+    assert asked == ["be kind", "You are a judge.\n\nbe brief", "You are a judge."]
+    driver.done(CloseTurn("c1", 1, "enough"))
+    driver.done(CloseTurn("c1", 2, "enough"))
+    driver.done(CloseTurn("c1", 3, "enough"))
+    driver.done(Fork("c1", "c2"))
+    driver.done(Rename("c1", "c3"))
+    assert driver.machine.conversation("c2").system == "be kind"
+    assert driver.machine.conversation("c3").system == "be kind"
+    restored = restore(encode(driver.machine.freeze()), Limits())
+    assert restored.conversation("c2") == driver.machine.conversation("c2")
+
+
+def test_system_prompts_and_roles_are_bounded(driver: Any) -> None:
+    long = "x" * (Limits().system_bytes + 1)
+    assert driver.refused(CreateConversation("c1", long)).code is Code.TOO_LARGE
+    driver.done(CreateConversation("c1"))
+    for options in (
+        GenerationOptions(system="x" * (Limits().question_bytes + 1)),
+        GenerationOptions(role="x" * (Limits().question_bytes + 1)),
+    ):
+        query = SubmitQuery("c1", "a", (PlannedCandidate(1, 1),), options=options)
+        assert driver.refused(query).code is Code.TOO_LARGE
+
+
+def test_an_empty_system_prompt_is_not_the_same_as_none() -> None:
+    assert system_prompt(GenerationOptions()) is None
+    assert system_prompt(GenerationOptions(system="")) == ""
+    assert system_prompt(GenerationOptions(role="r")) == "r"

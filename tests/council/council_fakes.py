@@ -33,6 +33,7 @@ class Cluster:
         self.time_ms = 1_000_000
         self.leader = 1
         self.live = frozenset(range(1, nodes + 1))
+        self.members = self.live
         self.limits = limits or Limits()
         self.changed = asyncio.Condition()
         self.ports = {node: Port(self, node) for node in sorted(self.live)}
@@ -106,6 +107,9 @@ class Port:
 
     def live(self) -> frozenset[int]:
         return self.cluster.live
+
+    def members(self) -> frozenset[int]:
+        return self.cluster.members
 
     def now_ms(self) -> int:
         return self.cluster.time_ms

@@ -36,6 +36,8 @@ from consensusllm.conversations import (
     Reply,
     Retried,
     RetryTurn,
+    ServedModel,
+    ServeModels,
     SessionCommand,
     SubmitQuery,
     TakenOver,
@@ -59,6 +61,7 @@ options = st.builds(
     st.none() | st.floats(allow_nan=False),
     st.none() | u32,
     st.none() | st.integers(-(2**63), 2**63 - 1),
+    st.none() | text,
     st.none() | text,
 )
 usage = st.builds(Usage, maybe_u64, maybe_u64)
@@ -96,13 +99,21 @@ turns = st.builds(
     retries=st.lists(st.builds(Retried, u64, time_ms, time_ms, u32), max_size=2).map(tuple),
 )
 
+words = st.lists(text, max_size=3).map(tuple)
+served = st.builds(ServedModel, text, text, text, u64, u64, u64, u64, words, words)
+
 OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     OpenSession: st.builds(OpenSession),
-    CreateConversation: st.builds(CreateConversation, text),
+    ServeModels: st.builds(ServeModels, u32, st.lists(served, max_size=3).map(tuple)),
+    CreateConversation: st.builds(CreateConversation, text, text),
     SubmitQuery: st.builds(SubmitQuery, text, text, plan, u32, u32, options),
     RetryTurn: st.builds(RetryTurn, text, u32, plan, u32),
     RecordCheckpoint: st.builds(RecordCheckpoint, text, u32, u32, u32, u32, text),
-    RecordCandidate: st.builds(RecordCandidate, text, u32, u32, u32, text, text, text, usage, text),
+    RecordCandidate: st.builds(
+        RecordCandidate,
+        *(text, u32, u32, u32, text, text, text, usage, text),
+        *(text, text, text),
+    ),
     ReassignCandidate: st.builds(ReassignCandidate, text, u32, u32, u32, u32, u32),
     CloseTurn: st.builds(CloseTurn, text, u32, text),
     Choose: st.builds(Choose, text, u32, u32),

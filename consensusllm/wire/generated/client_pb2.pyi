@@ -90,7 +90,7 @@ class Request(_message.Message):
     def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., command: _Optional[bytes] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options")
+    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,11 @@ class Ask(_message.Message):
     CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    ONE_FIELD_NUMBER: _ClassVar[int]
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    PERSONA_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     sequence: int
     acknowledged: int
@@ -111,7 +116,12 @@ class Ask(_message.Message):
     close_after: int
     deadline_ms: int
     options: GenerationOptions
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
+    models: _containers.RepeatedScalarFieldContainer[str]
+    samples: int
+    one: bool
+    domain: str
+    persona: str
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ...) -> None: ...
 
 class Read(_message.Message):
     __slots__ = ("stale", "key", "conversation", "list", "keys")
@@ -240,18 +250,20 @@ class ConversationList(_message.Message):
     def __init__(self, conversations: _Optional[_Iterable[_Union[ConversationSummary, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class Conversation(_message.Message):
-    __slots__ = ("conversation", "revision", "turns", "created_ms", "updated_ms")
+    __slots__ = ("conversation", "revision", "turns", "created_ms", "updated_ms", "system")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
     UPDATED_MS_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     revision: int
     turns: _containers.RepeatedCompositeFieldContainer[Turn]
     created_ms: int
     updated_ms: int
-    def __init__(self, conversation: _Optional[str] = ..., revision: _Optional[int] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ...) -> None: ...
+    system: str
+    def __init__(self, conversation: _Optional[str] = ..., revision: _Optional[int] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., system: _Optional[str] = ...) -> None: ...
 
 class Turn(_message.Message):
     __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms", "close_after", "asked_revision", "choice_revision", "options", "retries")
@@ -294,7 +306,7 @@ class Retried(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., time_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision")
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -309,6 +321,9 @@ class Candidate(_message.Message):
     PLANNED_MODEL_FIELD_NUMBER: _ClassVar[int]
     OPENED_REVISION_FIELD_NUMBER: _ClassVar[int]
     ENDED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     number: int
     node: int
     model: str
@@ -323,7 +338,10 @@ class Candidate(_message.Message):
     planned_model: str
     opened_revision: int
     ended_revision: int
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ...) -> None: ...
+    provider: str
+    prompt_hash: str
+    cost: int
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ...) -> None: ...
 
 class TakenOver(_message.Message):
     __slots__ = ("attempt", "node", "kept", "revision")
@@ -410,7 +428,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("cluster_id", "node", "incarnation", "role", "leader", "ballot_seq_num", "ballot_pid", "chosen_through", "applied_slot", "state_hash", "snapshot_slot", "log_first_slot", "log_bytes", "members", "models", "conversations", "keys", "loop_lag_ms", "uptime_ms", "version", "transport", "orchestrator_address", "pending", "elections", "loop_lag_max_ms", "progress")
+    __slots__ = ("cluster_id", "node", "incarnation", "role", "leader", "ballot_seq_num", "ballot_pid", "chosen_through", "applied_slot", "state_hash", "snapshot_slot", "log_first_slot", "log_bytes", "members", "models", "conversations", "keys", "loop_lag_ms", "uptime_ms", "version", "transport", "orchestrator_address", "pending", "elections", "loop_lag_max_ms", "progress", "registry")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -437,6 +455,7 @@ class Status(_message.Message):
     ELECTIONS_FIELD_NUMBER: _ClassVar[int]
     LOOP_LAG_MAX_MS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     node: int
     incarnation: int
@@ -463,7 +482,8 @@ class Status(_message.Message):
     elections: int
     loop_lag_max_ms: float
     progress: Progress
-    def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., leader: _Optional[int] = ..., ballot_seq_num: _Optional[int] = ..., ballot_pid: _Optional[int] = ..., chosen_through: _Optional[int] = ..., applied_slot: _Optional[int] = ..., state_hash: _Optional[str] = ..., snapshot_slot: _Optional[int] = ..., log_first_slot: _Optional[int] = ..., log_bytes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., conversations: _Optional[int] = ..., keys: _Optional[int] = ..., loop_lag_ms: _Optional[float] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., transport: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., pending: _Optional[int] = ..., elections: _Optional[int] = ..., loop_lag_max_ms: _Optional[float] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ...) -> None: ...
+    registry: _containers.RepeatedCompositeFieldContainer[RegisteredModel]
+    def __init__(self, cluster_id: _Optional[str] = ..., node: _Optional[int] = ..., incarnation: _Optional[int] = ..., role: _Optional[str] = ..., leader: _Optional[int] = ..., ballot_seq_num: _Optional[int] = ..., ballot_pid: _Optional[int] = ..., chosen_through: _Optional[int] = ..., applied_slot: _Optional[int] = ..., state_hash: _Optional[str] = ..., snapshot_slot: _Optional[int] = ..., log_first_slot: _Optional[int] = ..., log_bytes: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., conversations: _Optional[int] = ..., keys: _Optional[int] = ..., loop_lag_ms: _Optional[float] = ..., uptime_ms: _Optional[int] = ..., version: _Optional[str] = ..., transport: _Optional[str] = ..., orchestrator_address: _Optional[str] = ..., pending: _Optional[int] = ..., elections: _Optional[int] = ..., loop_lag_max_ms: _Optional[float] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., registry: _Optional[_Iterable[_Union[RegisteredModel, _Mapping]]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("known_slot", "records_encoded", "records", "bytes_received", "bytes")
@@ -498,28 +518,62 @@ class MemberStatus(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ..., live: _Optional[bool] = ..., chosen_through: _Optional[int] = ..., connected: _Optional[bool] = ..., voting: _Optional[bool] = ..., queued_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("node", "provider", "model", "note")
+    __slots__ = ("node", "provider", "model", "note", "name", "in_flight", "tokens_per_second", "latency_p50_ms", "latency_p99_ms", "last_error", "served")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P50_MS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P99_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_ERROR_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
     node: int
     provider: str
     model: str
     note: str
-    def __init__(self, node: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
+    name: str
+    in_flight: int
+    tokens_per_second: float
+    latency_p50_ms: int
+    latency_p99_ms: int
+    last_error: str
+    served: bool
+    def __init__(self, node: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., note: _Optional[str] = ..., name: _Optional[str] = ..., in_flight: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., latency_p50_ms: _Optional[int] = ..., latency_p99_ms: _Optional[int] = ..., last_error: _Optional[str] = ..., served: _Optional[bool] = ...) -> None: ...
+
+class RegisteredModel(_message.Message):
+    __slots__ = ("node", "served", "answers", "errors", "prompt_tokens", "completion_tokens", "cost")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    served: ServedModel
+    answers: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: int
+    def __init__(self, node: _Optional[int] = ..., served: _Optional[_Union[ServedModel, _Mapping]] = ..., answers: _Optional[int] = ..., errors: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost: _Optional[int] = ...) -> None: ...
 
 class GenerationOptions(_message.Message):
-    __slots__ = ("temperature", "max_tokens", "seed", "system")
+    __slots__ = ("temperature", "max_tokens", "seed", "system", "role")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     max_tokens: int
     seed: int
     system: str
-    def __init__(self, temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., system: _Optional[str] = ...) -> None: ...
+    role: str
+    def __init__(self, temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., system: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
 
 class PlannedCandidate(_message.Message):
     __slots__ = ("number", "node", "model")
@@ -535,11 +589,43 @@ class OpenSession(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ServedModel(_message.Message):
+    __slots__ = ("name", "provider", "model", "context_tokens", "max_tokens", "prompt_price", "completion_price", "tags", "fallbacks")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_PRICE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_PRICE_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    provider: str
+    model: str
+    context_tokens: int
+    max_tokens: int
+    prompt_price: int
+    completion_price: int
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., context_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt_price: _Optional[int] = ..., completion_price: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ServeModels(_message.Message):
+    __slots__ = ("node", "models")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    models: _containers.RepeatedCompositeFieldContainer[ServedModel]
+    def __init__(self, node: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
+
 class CreateConversation(_message.Message):
-    __slots__ = ("conversation",)
+    __slots__ = ("conversation", "system")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
     conversation: str
-    def __init__(self, conversation: _Optional[str] = ...) -> None: ...
+    system: str
+    def __init__(self, conversation: _Optional[str] = ..., system: _Optional[str] = ...) -> None: ...
 
 class SubmitQuery(_message.Message):
     __slots__ = ("conversation", "question", "plan", "close_after", "deadline_ms", "options")
@@ -586,7 +672,7 @@ class RecordCheckpoint(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class RecordCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -596,6 +682,9 @@ class RecordCandidate(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    SERVED_AS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
@@ -605,7 +694,10 @@ class RecordCandidate(_message.Message):
     finish_reason: str
     usage: Usage
     error: str
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    provider: str
+    served_as: str
+    prompt_hash: str
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ...) -> None: ...
 
 class ReassignCandidate(_message.Message):
     __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep")
@@ -700,7 +792,7 @@ class DeleteKey(_message.Message):
     def __init__(self, key: _Optional[str] = ...) -> None: ...
 
 class SessionCommand(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key")
+    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -720,6 +812,7 @@ class SessionCommand(_message.Message):
     PUT_FIELD_NUMBER: _ClassVar[int]
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
     DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
+    SERVE_MODELS_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     sequence: int
     acknowledged: int
@@ -739,7 +832,8 @@ class SessionCommand(_message.Message):
     put: Put
     compare_and_swap: CompareAndSwap
     delete_key: DeleteKey
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ...) -> None: ...
+    serve_models: ServeModels
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

@@ -1,0 +1,113 @@
+"""The command that looks at the cluster's models."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from consensusllm.client import ClusterModel, cluster_models, money
+
+from .language import Command, Flag, Group
+from .session import CommandFailed, Session
+
+_COLUMNS = (
+    "node",
+    "name",
+    "provider",
+    "model",
+    "health",
+    "in flight",
+    "tokens/s",
+    "p50 ms",
+    "p99 ms",
+    "answers",
+    "errors",
+    "spend",
+    "note",
+)
+
+
+async def models(session: Session, json: bool = False) -> None:
+    statuses = await session.statuses()
+    if not any(statuses.values()):
+        raise CommandFailed("no node answers: start the cluster with consensusllm up")
+    found = cluster_models(statuses.values())
+    if json:
+        _print_json(session, found)
+    else:
+        session.output.table(_COLUMNS, [_row(each) for each in found])
+
+
+def _row(model: ClusterModel) -> list[str]:
+    now, total = model.now, model.total
+    speed = f"{now.tokens_per_second:.1f}" if now and now.tokens_per_second else "-"
+    return [
+        str(model.node),
+        model.served.name,
+        model.served.provider,
+        model.served.model,
+        model.health,
+        str(now.in_flight) if now else "-",
+        speed,
+        str(now.latency_p50_ms or "-") if now else "-",
+        str(now.latency_p99_ms or "-") if now else "-",
+        str(total.answers),
+        str(total.errors),
+        money(total.cost),
+        now.note if now else "",
+    ]
+
+
+def _print_json(session: Session, found: list[ClusterModel]) -> None:
+    rows: list[dict[str, Any]] = []
+    for model in found:
+        served, total, now = model.served, model.total, model.now
+        row: dict[str, Any] = {
+            "node": model.node,
+            "name": served.name,
+            "provider": served.provider,
+            "model": served.model,
+            "health": model.health,
+            "context_tokens": served.context_tokens or None,
+            "max_tokens": served.max_tokens or None,
+            "price": {
+                "prompt": money(served.prompt_price),
+                "completion": money(served.completion_price),
+            },
+            "tags": served.tags,
+            "fallbacks": served.fallbacks,
+            "answers": total.answers,
+            "errors": total.errors,
+            "prompt_tokens": total.prompt_tokens,
+            "completion_tokens": total.completion_tokens,
+            "spend": money(total.cost),
+        }
+        if now is not None:
+            row |= {
+                "in_flight": now.in_flight,
+                "tokens_per_second": round(now.tokens_per_second, 1),
+                "latency_p50_ms": now.latency_p50_ms or None,
+                "latency_p99_ms": now.latency_p99_ms or None,
+                "last_error": now.last_error or None,
+                "note": now.note,
+            }
+        rows.append(row)
+    session.output.line(json.dumps(rows, indent=2))
+
+
+COMMANDS = (
+    Command(
+        "models",
+        Group.CLUSTER,
+        "show the nodes' models, how they do and what they cost",
+        models,
+        flags=(Flag("json"),),
+        detail=(
+            "A query names a model by its name; name@node is that node's. answers, errors and "
+            "spend are of all time, and recorded in the log; the times and speeds are of the last "
+            "answers since the node's process began, p50 and p99 to the end of an answer. With "
+            "--json it is one array."
+        ),
+        example="models",
+    ),
+)

@@ -1,0 +1,118 @@
+"""The rules of the registry: which models the nodes serve, and what each has answered and cost.
+
+Every node proposes its own models; so all nodes can plan for all models, and count alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .commands import Code, RecordCandidate, Reply, ServedModel, ServeModels, Usage
+from .limits import Limits
+from .records import RegisteredModel
+from .refusal import Refusal, check_size, named
+from .sessions import DONE
+from .state import State
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
+"""What a query may call a model: no space, comma or @."""
+
+PRICE_UNIT_TOKENS = 1_000_000
+_TOKENS_MAX = 1 << 40
+_PRICE_MAX = 1 << 40
+_WORDS_MAX = 32  # tags, and fallbacks
+
+
+class RegistryRules:
+    """Applies one operation at a time; a rule raises Refusal before it has changed anything."""
+
+    def __init__(self, state: State, limits: Limits) -> None:
+        self._state = state
+        self._limits = limits
+
+    def handlers(self) -> Mapping[type, Callable[[Any], Reply]]:
+        """What applies each kind of operation."""
+        return {ServeModels: self._serve}
+
+    def _serve(self, serve: ServeModels) -> Reply:
+        registry = self._state.registry
+        if serve.node < 1:
+            raise Refusal(Code.INVALID, f"node {serve.node} serves no models: use 1 or more")
+        if serve.node not in registry and len(registry) >= self._limits.registered_nodes:
+            raise Refusal(
+                Code.TOO_LARGE, f"{len(registry)} nodes are registered, the limit: remove some"
+            )
+        if len(serve.models) > self._limits.models_per_node:
+            raise Refusal(
+                Code.TOO_LARGE,
+                f"node {serve.node} serves {len(serve.models)} models, over the limit of "
+                f"{self._limits.models_per_node}: configure fewer",
+            )
+        for each in serve.models:
+            self._check(each)
+        names = [each.name for each in serve.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise Refusal(
+                    Code.INVALID, f"two models of node {serve.node} are named {named(name)}"
+                )
+        known = {each.served.name: each for each in registry.get(serve.node, ())}
+        self._state.set_models(
+            serve.node, tuple(_registered(each, known.get(each.name)) for each in serve.models)
+        )
+        return DONE
+
+    def _check(self, served: ServedModel) -> None:
+        if not MODEL_NAME.fullmatch(served.name):
+            raise Refusal(Code.INVALID, f"{named(served.name)} cannot be a model's name")
+        limit = self._limits.name_bytes
+        for text in (served.provider, served.model, *served.tags, *served.fallbacks):
+            check_size("a name of the registry", text, limit)
+        if max(len(served.tags), len(served.fallbacks)) > _WORDS_MAX:
+            raise Refusal(
+                Code.TOO_LARGE, f"{served.name} has over {_WORDS_MAX} tags or fallbacks: use fewer"
+            )
+        tokens = (served.context_tokens, served.max_tokens)
+        prices = (served.prompt_price, served.completion_price)
+        if not all(0 <= each <= _TOKENS_MAX for each in tokens) or not all(
+            0 <= each <= _PRICE_MAX for each in prices
+        ):
+            raise Refusal(Code.INVALID, f"{served.name} has tokens or prices that are out of range")
+
+
+def cost_of(served: ServedModel, usage: Usage) -> int:
+    """What ``usage`` of ``served`` costs, in millionths of the currency, rounded up."""
+    prompt = (usage.prompt_tokens or 0) * served.prompt_price
+    completion = (usage.completion_tokens or 0) * served.completion_price
+    return -(-(prompt + completion) // PRICE_UNIT_TOKENS)
+
+
+def count_call(state: State, node: int, record: RecordCandidate) -> int:
+    """Count what ``node`` recorded under the model that it names; what it cost. A model that is
+    not (or no longer) registered has no price."""
+    models = state.registry.get(node, ())
+    for place, each in enumerate(models):
+        if each.served.name == record.served_as:
+            cost = cost_of(each.served, record.usage)
+            counted = replace(
+                each,
+                answers=each.answers + (not record.error),
+                errors=each.errors + bool(record.error),
+                prompt_tokens=each.prompt_tokens + (record.usage.prompt_tokens or 0),
+                completion_tokens=each.completion_tokens + (record.usage.completion_tokens or 0),
+                cost=each.cost + cost,
+            )
+            state.set_models(node, (*models[:place], counted, *models[place + 1 :]))
+            return cost
+    return 0
+
+
+def _registered(served: ServedModel, before: RegisteredModel | None) -> RegisteredModel:
+    if before is not None:
+        same = (before.served.provider, before.served.model) == (served.provider, served.model)
+        if same:
+            return replace(before, served=served)
+    return RegisteredModel(served)

@@ -1,0 +1,149 @@
+"""Who is to answer a question: the plan of a turn, from what is asked for and what is known.
+
+Pure: the registry, the live nodes and the work under way come in; candidates, each on one node, or
+a reason why there can be none, come out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from consensusllm.conversations.commands import PlannedCandidate, ServedModel
+from consensusllm.conversations.records import RegisteredModel, Turn
+
+NAMES_SHOWN = 12
+
+
+class Unplannable(ValueError):
+    """Nobody can answer what is asked for. One line that says why, and what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked for. ``models`` are names, ``name`` or ``name@node``; each gets ``samples``
+    candidates (>= 1). ``one``: only the best of them, or of all. None of these: one candidate for
+    each live node, answered by its default model."""
+
+    models: tuple[str, ...] = ()
+    samples: int = 1
+    one: bool = False
+
+    @property
+    def plain(self) -> bool:
+        return not self.models and self.samples == 1 and not self.one
+
+
+class Place(NamedTuple):
+    """A model on a node."""
+
+    node: int
+    served: ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a plan is made from: the ``registry`` (a node's default model first), the nodes that are
+    ``live``, and how many candidates each works on (``load``)."""
+
+    registry: Mapping[int, Sequence[RegisteredModel]]
+    live: Sequence[int]
+    load: Mapping[int, int]
+
+    def places(self) -> list[Place]:
+        """Every model of every live node."""
+        return [
+            Place(node, each.served)
+            for node in sorted(self.live)
+            for each in self.registry.get(node, ())
+        ]
+
+    def names(self) -> list[str]:
+        """The names of all models, also of nodes that do not live."""
+        found = (each.served.name for node in sorted(self.registry) for each in self.registry[node])
+        return list(dict.fromkeys(found))
+
+
+def load_of(open_turns: Iterable[tuple[str, Turn]]) -> Counter[int]:
+    """How many open candidates each node has."""
+    return Counter(
+        each.node for _, turn in open_turns for each in turn.candidates if not each.ended
+    )
+
+
+def plan(wishes: Wishes, cluster: Cluster) -> tuple[PlannedCandidate, ...]:
+    """The candidates, numbered from 1; those of a plain plan have their node's number. Raises
+    Unplannable."""
+    if wishes.one and wishes.samples > 1:
+        raise Unplannable("one answer and several samples are asked for: leave one of them out")
+    if wishes.plain:
+        return tuple(PlannedCandidate(node, node) for node in sorted(cluster.live))
+    load = Counter(cluster.load)
+    wanted = [_places(name, cluster) for name in wishes.models]
+    if wishes.one or not wanted:
+        among = [place for places in wanted for place in places] or cluster.places()
+        if not among:
+            raise Unplannable("no live node serves a model: see models")
+        best = _best(among, load)
+        same = [place for place in among if place.served.name == best.served.name]
+        wanted = [[best]] if wishes.one else [same]
+    chosen: list[Place] = []
+    for places in wanted:
+        for _ in range(wishes.samples):
+            place = _best(places, load)
+            load[place.node] += 1
+            chosen.append(place)
+    return tuple(
+        PlannedCandidate(number, place.node, place.served.name)
+        for number, place in enumerate(chosen, 1)
+    )
+
+
+def _best(places: Sequence[Place], load: Mapping[int, int]) -> Place:
+    """The place of the node that has least to do."""
+    return min(places, key=lambda place: (load.get(place.node, 0), place.node))
+
+
+def _places(asked: str, cluster: Cluster) -> list[Place]:
+    """Where the model ``asked`` for is served now. Raises Unplannable."""
+    name, at, node = asked.partition("@")
+    if at and not (node.isascii() and node.isdigit()):
+        raise Unplannable(f"{asked!r:.80}: write name@node, with the node's number")
+    serving = [
+        number
+        for number, models in sorted(cluster.registry.items())
+        if any(each.served.name == name for each in models)
+    ]
+    if not serving:
+        raise Unplannable(unknown("model", name, cluster.names()))
+    if at and int(node) not in serving:
+        raise Unplannable(f"node {int(node)} does not serve {name}: ask {_nodes(serving)}")
+    found = [
+        place
+        for place in cluster.places()
+        if place.served.name == name and (not at or place.node == int(node))
+    ]
+    if not found:
+        down = [int(node)] if at else serving
+        raise Unplannable(f"{name} is served by {_nodes(down)} only, which does not answer now")
+    return found
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """One line for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif known:
+        more = ", …" if len(known) > NAMES_SHOWN else ""
+        hint = f"there are {', '.join(known[:NAMES_SHOWN])}{more}"
+    else:
+        hint = "there is none"
+    return f"there is no {what} {name!r:.80}: {hint}"
+
+
+def _nodes(nodes: Sequence[int]) -> str:
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(map(str, nodes))}"

@@ -1,0 +1,57 @@
+"""A client's question, completed with its plan: who is to answer it, and as whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from consensusllm.conversations.commands import Operation, RetryTurn, SubmitQuery
+from consensusllm.council.domains import role
+from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
+from consensusllm.replica.runtime import Runtime
+from consensusllm.wire.commands import options_from_proto
+from consensusllm.wire.generated import client_pb2 as pb
+
+
+def wishes_of(ask: pb.Ask) -> Wishes:
+    return Wishes(tuple(ask.models), ask.samples or 1, ask.one)
+
+
+class Planner:
+    """Plans by what ``runtime``'s node knows; ``domains`` are the configured ones."""
+
+    def __init__(
+        self, runtime: Runtime, *, default_deadline_ms: int, domains: Mapping[str, str]
+    ) -> None:
+        self._runtime = runtime
+        self._default_deadline_ms = default_deadline_ms
+        self._domains = domains
+
+    def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
+        """The command that ``ask`` stands for. Raises Unplannable."""
+        planned = plan(wishes, self._cluster(wishes))
+        deadline_ms = ask.deadline_ms or self._default_deadline_ms
+        if ask.retry:
+            return RetryTurn(ask.conversation, ask.turn, planned, deadline_ms)
+        options = options_from_proto(ask.options)
+        if wishes.samples > 1 and options.seed is not None:
+            raise Unplannable("samples with one seed would all be the same: leave out n or seed")
+        if not wishes.plain and ask.close_after > len(planned):
+            raise Unplannable(
+                f"the turn cannot close after {ask.close_after} of {len(planned)} answers: ask for "
+                "more answers, or wait for fewer"
+            )
+        return SubmitQuery(
+            ask.conversation,
+            ask.question,
+            planned,
+            min(ask.close_after, len(planned)),
+            deadline_ms,
+            replace(options, role=role(ask.domain, ask.persona, self._domains)),
+        )
+
+    def _cluster(self, wishes: Wishes) -> Cluster:
+        replica = self._runtime.replica
+        live = replica.paxos.live or replica.paxos.membership.voters
+        load = {} if wishes.plain else load_of(replica.machine.open_turns())
+        return Cluster(replica.machine.registry, live, load)

@@ -1,0 +1,103 @@
+"""The models that a node serves, made of its configuration.
+
+Each is a provider to be called, an entry for the replicated registry, and a line of the node's
+status; one that cannot be made is only the last of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from consensusllm.config import Config, ModelConfig, NodeConfig
+from consensusllm.conversations.commands import ServedModel
+from consensusllm.llm import auto, registry
+from consensusllm.llm.meter import Metered
+from consensusllm.llm.port import ProviderError
+from consensusllm.llm.settings import Limits, ProviderSettings, Timeouts
+
+log = structlog.get_logger()
+
+MODEL_CHARACTERS = 64
+
+MICRO = 1_000_000
+"""Prices are configured in the currency, and counted in millionths of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnModel:
+    """``provider`` is None where the model cannot be served, and ``note`` then says why."""
+
+    served: ServedModel
+    note: str
+    provider: Metered | None
+
+
+async def make_models(
+    config: Config, own: NodeConfig, environment: Mapping[str, str]
+) -> list[OwnModel]:
+    """One for each of the node's configured models, in their order. Raises nothing that a
+    configuration could cause."""
+    made: list[OwnModel] = []
+    for model in own.models:
+        chosen, reason = await auto.resolve(_settings(config, own, model), environment)
+        try:
+            provider = Metered(registry.make_provider(chosen))
+        except ProviderError as error:
+            log.error("a model cannot be served", model=chosen.model, error=str(error))
+            served = _served(model, chosen.provider, chosen.model, _names(made))
+            made.append(OwnModel(served, str(error), None))
+        else:
+            log.info("serving a model", provider=chosen.provider, reason=reason)
+            served = _served(model, chosen.provider, provider.model, _names(made))
+            made.append(OwnModel(served, reason, provider))
+    return made
+
+
+def _names(made: list[OwnModel]) -> set[str]:
+    return {each.served.name for each in made}
+
+
+def _served(model: ModelConfig, provider: str, exact: str, taken: Collection[str]) -> ServedModel:
+    wanted = model.known_name or re.sub(r"[^A-Za-z0-9._:/+-]", "-", exact) or provider
+    name = wanted = wanted.lstrip("._:/+-")[:120] or provider
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return ServedModel(
+        name=name,
+        provider=provider,
+        model=exact[:MODEL_CHARACTERS],
+        context_tokens=model.context_tokens or 0,
+        max_tokens=model.max_tokens or 0,
+        prompt_price=round(model.price.prompt * MICRO),
+        completion_price=round(model.price.completion * MICRO),
+        tags=model.tags,
+        fallbacks=model.fallbacks,
+    )
+
+
+def _settings(config: Config, own: NodeConfig, model: ModelConfig) -> ProviderSettings:
+    answering = config.answering
+    return ProviderSettings(
+        provider=model.provider,
+        model=model.model,
+        base_url=model.base_url or "",
+        api_key=model.api_key.get_secret_value() if model.api_key else "",
+        node=own.id,
+        timeouts=Timeouts(
+            first_token_s=answering.first_token_timeout_ms / 1000,
+            idle_s=answering.idle_timeout_ms / 1000,
+            total_s=answering.deadline_ms / 1000,
+        ),
+        limits=Limits(
+            max_answer_bytes=config.limits.answer_bytes,
+            concurrency=answering.concurrency,
+            attempts=answering.retries + 1,
+        ),
+        options=model.options,
+    )

@@ -1,0 +1,98 @@
+"""The models of the cluster, as a person or a script sees them."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from consensusllm.client import ModelStatus, cluster_models, money
+from consensusllm.conversations import RegisteredModel, ServedModel
+from consensusllm_cli.repl.output import Output
+from consensusllm_cli.repl.session import Outcome, Session
+from consensusllm_cli.repl.table import TABLE
+from tests.cli.repl_fakes import NODES, FakeCluster, status
+
+SMALL = ServedModel("small", "ollama", "llama3.2", 8192, 1024, 100_000, 250_000, ("quick",))
+LARGE = ServedModel("large", "gemini", "gemini-2.5-pro", fallbacks=("small",))
+REGISTRY = (
+    (1, RegisteredModel(SMALL, 7, 1, 1000, 2000, 1_234_500)),
+    (2, RegisteredModel(SMALL)),
+    (3, RegisteredModel(LARGE, 2)),
+)
+NOW = ModelStatus(1, "ollama", "llama3.2", "it runs", "small", 2, 41.26, 900, 1800)
+
+
+def cluster() -> FakeCluster:
+    fake = FakeCluster()
+    failing = replace(NOW, node=2, last_error="no connection", latency_p50_ms=0)
+    fake.by_node = {
+        1: status(1, models=(NOW,), registry=REGISTRY),
+        2: status(2, models=(failing,), registry=REGISTRY[:2], applied_slot=3),
+        3: None,
+    }
+    return fake
+
+
+async def said(fake: FakeCluster, line: str) -> str:
+    out, err = io.StringIO(), io.StringIO()
+    session = Session(fake, Output(out, err, False), TABLE)
+    assert await session.run(line) is Outcome.DONE, err.getvalue()
+    return out.getvalue()
+
+
+async def test_models_shows_the_registry_with_what_the_nodes_say() -> None:
+    lines = (await said(cluster(), "models")).splitlines()
+    assert lines[0] == (
+        "node\tname\tprovider\tmodel\thealth\tin flight\ttokens/s\tp50 ms\tp99 ms\tanswers\terrors"
+        "\tspend\tnote"
+    )
+    assert lines[1:] == [
+        "1\tsmall\tollama\tllama3.2\twell\t2\t41.3\t900\t1800\t7\t1\t1.2345\tit runs",
+        "2\tsmall\tollama\tllama3.2\tfailing: no connection\t2\t41.3\t-\t1800\t0\t0\t0.00\tit runs",
+        "3\tlarge\tgemini\tgemini-2.5-pro\tits node does not answer\t-\t-\t-\t-\t2\t0\t0.00\t",
+    ]
+
+
+async def test_models_as_json_has_everything() -> None:
+    rows = json.loads(await said(cluster(), "models --json"))
+    assert [row["node"] for row in rows] == [1, 2, 3]
+    assert rows[0]["price"] == {"prompt": "0.10", "completion": "0.25"}
+    assert (rows[0]["context_tokens"], rows[0]["max_tokens"]) == (8192, 1024)
+    assert (rows[0]["spend"], rows[0]["in_flight"], rows[0]["tags"]) == ("1.2345", 2, ["quick"])
+    assert rows[1]["last_error"] == "no connection"
+    assert rows[2]["fallbacks"] == ["small"]
+    assert "in_flight" not in rows[2]
+
+
+async def test_a_model_that_cannot_be_served_is_shown_with_the_reason() -> None:
+    fake = FakeCluster()
+    unserved = ModelStatus(1, "gemini", "g", "set GEMINI_API_KEY", "g", served=False)
+    fake.by_node = {1: status(1, models=(unserved,))}
+    assert "1\tg\tgemini\tg\tnot served: set GEMINI_API_KEY\t" in await said(fake, "models")
+
+
+async def test_without_a_node_there_are_no_models() -> None:
+    fake = FakeCluster()
+    fake.by_node = dict.fromkeys(NODES)
+    err = io.StringIO()
+    session = Session(fake, Output(io.StringIO(), err, False), TABLE)
+    assert await session.run("models") is Outcome.FAILED
+    assert err.getvalue() == "models: no node answers: start the cluster with consensusllm up\n"
+    assert cluster_models([None]) == []
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [
+        (0, "0.00"),
+        (1, "0.000001"),
+        (10_000, "0.01"),
+        (1_500_000, "1.50"),
+        (12_345_678, "12.345678"),
+    ],
+)
+def test_money_has_two_to_six_digits(cost: int, shown: str) -> None:
+    assert money(cost) == shown

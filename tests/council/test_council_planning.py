@@ -1,0 +1,121 @@
+"""Who is planned to answer: by names, samples and load, and why nobody can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from council_fakes import Cluster as Replicas
+
+from consensusllm.conversations import PlannedCandidate, RegisteredModel, ServedModel
+from consensusllm.council.domains import BUILT_IN, role
+from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
+
+
+def cluster(
+    serving: Mapping[int, str], live: tuple[int, ...] = (), load: Mapping[int, int] | None = None
+) -> Cluster:
+    """``serving`` has the names of each node's models, with blanks between them."""
+    registry = {
+        node: [RegisteredModel(ServedModel(name, "p")) for name in names.split()]
+        for node, names in serving.items()
+    }
+    return Cluster(registry, live or tuple(serving), load or {})
+
+
+THREE = cluster({1: "a b", 2: "b", 3: "c a"})
+
+
+def planned(wishes: Wishes, known: Cluster = THREE) -> list[tuple[int, str]]:
+    found = plan(wishes, known)
+    assert [each.number for each in found] == list(range(1, len(found) + 1))
+    return [(each.node, each.model) for each in found]
+
+
+def test_a_plain_plan_is_one_candidate_for_each_live_node() -> None:
+    known = cluster({1: "a", 2: "b"}, live=(3, 1))
+    assert plan(Wishes(), known) == (PlannedCandidate(1, 1), PlannedCandidate(3, 3))
+
+
+def test_named_models_are_answered_where_there_is_least_to_do() -> None:
+    assert planned(Wishes(("c", "a", "b"))) == [(3, "c"), (1, "a"), (2, "b")]
+    busy = cluster({1: "a b", 2: "b", 3: "c a"}, load={1: 5})
+    assert planned(Wishes(("a", "b")), busy) == [(3, "a"), (2, "b")]
+
+
+def test_the_same_model_of_two_nodes_is_two_candidates() -> None:
+    assert planned(Wishes(("a@1", "a@3"))) == [(1, "a"), (3, "a")]
+    assert planned(Wishes(("a", "a"))) == [(1, "a"), (3, "a")]
+
+
+def test_samples_are_spread_over_the_nodes_that_serve_the_model() -> None:
+    assert planned(Wishes(("b",), samples=3)) == [(1, "b"), (2, "b"), (1, "b")]
+    assert planned(Wishes(("c", "b"), samples=2)) == [(3, "c"), (3, "c"), (1, "b"), (2, "b")]
+
+
+def test_samples_without_a_name_are_all_of_one_model() -> None:
+    assert planned(Wishes(samples=2)) == [(1, "a"), (3, "a")]
+    busy = cluster({1: "a b", 2: "b", 3: "c a"}, load={1: 1, 3: 1})
+    assert planned(Wishes(samples=2), busy) == [(2, "b"), (1, "b")]
+
+
+def test_one_is_the_best_of_all_or_of_those_named() -> None:
+    assert planned(Wishes(one=True)) == [(1, "a")]
+    assert planned(Wishes(("c", "b"), one=True)) == [(1, "b")]
+    busy = cluster({1: "a b", 2: "b", 3: "c a"}, load={1: 2, 2: 1})
+    assert planned(Wishes(one=True), busy) == [(3, "c")]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "why"),
+    [
+        (Wishes(("A",)), "there is no model 'A': there are a, b, c"),
+        (Wishes(("a1",)), "there is no model 'a1': did you mean a?"),
+        (Wishes(("a", "zz")), "there is no model 'zz': there are a, b, c"),
+        (Wishes(("b@3",)), "node 3 does not serve b: ask nodes 1, 2"),
+        (Wishes(("c@x",)), "'c@x': write name@node, with the node's number"),
+        (Wishes(("c@",)), "'c@': write name@node, with the node's number"),
+        (Wishes(samples=2, one=True), "one answer and several samples are asked for"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(wishes: Wishes, why: str) -> None:
+    with pytest.raises(Unplannable) as caught:
+        plan(wishes, THREE)
+    assert str(caught.value).startswith(why)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_whose_nodes_are_down_says_so() -> None:
+    known = cluster({1: "a", 2: "b", 3: "b"}, live=(1,))
+    with pytest.raises(Unplannable, match=r"b is served by nodes 2, 3 only, which"):
+        plan(Wishes(("b",)), known)
+    with pytest.raises(Unplannable, match=r"b is served by node 3 only, which"):
+        plan(Wishes(("b@3",)), known)
+
+
+def test_without_any_model_there_is_no_best_one() -> None:
+    with pytest.raises(Unplannable, match="no live node serves a model"):
+        plan(Wishes(one=True), cluster({}, live=(1, 2)))
+
+
+def test_a_hostile_name_stays_on_one_short_line() -> None:
+    with pytest.raises(Unplannable) as caught:
+        plan(Wishes(("\x1b[2J\n" * 1000,)), THREE)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+def test_load_counts_open_candidates() -> None:
+    replicas = Replicas()
+    replicas.ask((1, 2))
+    replicas.ask((2,))
+    assert load_of(replicas.ports[1].machine.open_turns()) == {1: 1, 2: 2}
+
+
+def test_a_role_is_the_domain_and_then_the_persona() -> None:
+    assert role("", "", {}) is None
+    assert role("law", "", {}) == BUILT_IN["law"]
+    assert role("law", "a judge", {"law": "Ours."}) == "Ours.\n\nYou are a judge."
+    assert role("tax", "", {"tax": "About taxes."}) == "About taxes."
+    with pytest.raises(Unplannable, match="there is no domain 'lew': did you mean law"):
+        role("lew", "", {})
