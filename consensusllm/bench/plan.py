@@ -54,7 +54,7 @@ MEMORY_OUTSTANDING = 256
 class Plan:
     """``kills`` are those of each run; ``floor_count`` the repetitions of each floor figure,
     ``starts`` those of each command's start. ``many`` conversations of ``turns`` are measured
-    against ``few``; ``streams`` queries at once, each answered by three models at
+    against ``few``; ``streams`` queries at once, each answered by one model at
     ``tokens_per_second``; ``first_tokens`` of both kinds; ``takeovers`` nodes killed as they write,
     ``minutes`` of watching for elections."""
 

@@ -1,7 +1,7 @@
 """The readers of `streams`, as a program: ``readers COUNT ADDRESS...``.
 
-Each asks a question and reads the answers as they are written, again and again. It prints a line
-once text has come to all of them. Two lines on its standard input begin and end a count of the
+Each asks one model a question and reads the answer as it is written, again and again. It prints a
+line once text has come to all of them. Two lines on its standard input begin and end a count of the
 words that come, which it prints as JSON. It runs until it is killed.
 """
 
@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from consensusllm.client import Client, Delta
+from consensusllm.client import Client, Delta, Plan
+
+ONE = Plan(one=True)
 
 
 class Readers:
@@ -37,7 +39,7 @@ class Readers:
         name = f"stream-{number}"
         await client.create(name)
         while True:
-            async for event in client.stream(name, "Say much.", timeout_s=600.0):
+            async for event in client.stream(name, "Say much.", plan=ONE, timeout_s=600.0):
                 if isinstance(event, Delta):
                     self._words += event.text.count("w")
                     self._begun.add(number)

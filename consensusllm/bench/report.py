@@ -233,8 +233,8 @@ def _listed(results: Results, workload: str, plan: Plan) -> list[str]:
         )
     counts = {
         "catch-up": f"; {plan.missed_puts:,} puts missed",
-        "streams": f"; {plan.streams:,} queries of three answers each, {plan.tokens_per_second:g} "
-        f"words a second each; answering.concurrency {2 * plan.streams}",
+        "streams": f"; {plan.streams:,} queries of one answer each, {plan.tokens_per_second:g} "
+        f"words a second; answering.concurrency {2 * plan.streams}",
         "first-token": f"; {plan.first_tokens:,} queries of three answers",
         "takeover": f"; {plan.takeovers:,} kills",
         "growth": f"; {plan.memory_puts:,} and {plan.memory_puts * plan.growth:,} puts",
