@@ -15,6 +15,7 @@ import structlog
 from consensusllm.config import Config, ModelConfig, NodeConfig
 from consensusllm.conversations.commands import ServedModel
 from consensusllm.llm import auto, registry
+from consensusllm.llm.breaker import Breaking
 from consensusllm.llm.meter import Metered
 from consensusllm.llm.port import ProviderError
 from consensusllm.llm.settings import Limits, ProviderSettings, Timeouts
@@ -45,7 +46,7 @@ async def make_models(
     for model in own.models:
         chosen, reason = await auto.resolve(_settings(config, own, model), environment)
         try:
-            provider = Metered(registry.make_provider(chosen))
+            provider = Metered(Breaking(registry.make_provider(chosen)))
         except ProviderError as error:
             log.error("a model cannot be served", model=chosen.model, error=str(error))
             served = _served(model, chosen.provider, chosen.model, _names(made))

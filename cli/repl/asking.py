@@ -23,6 +23,7 @@ async def query(
     models: tuple[str, ...] = (),
     n: int = 1,
     one: bool = False,
+    strategy: str = "",
     close_after: int = 0,
     deadline: float = 0.0,
     temperature: float | None = None,
@@ -40,7 +41,7 @@ async def query(
         close_after=close_after,
         deadline_ms=round(1000 * deadline),
         options=GenerationOptions(temperature, max_tokens, seed, system),
-        plan=Plan(models, n, one, domain, persona, tuple(map(read_file, file))),
+        plan=Plan(models, n, one, strategy, domain, persona, tuple(map(read_file, file))),
     )
     await _follow(session, conversation, turn, (), as_json=json)
 
@@ -52,8 +53,9 @@ async def retry(
     models: tuple[str, ...] = (),
     n: int = 1,
     one: bool = False,
+    strategy: str = "",
 ) -> None:
-    opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one))
+    opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one, strategy))
     await _follow(session, conversation, opened.turn, opened.candidates)
 
 

@@ -16,6 +16,7 @@ MODEL_FLAGS = (
     Flag("models", NAMES, "ask these models, each on the node that has least to do: a,b@2,c"),
     Flag("n", NUMBER, "ask for so many answers of each model"),
     Flag("one", None, "ask the best model only"),
+    Flag("strategy", WORD, "which is the best: smart, priority, round-robin or cheapest"),
 )
 QUERY_FLAGS = (
     *MODEL_FLAGS,

@@ -143,6 +143,9 @@ def _candidate_heading(candidate: Candidate, chosen: bool) -> list[Styled]:
         times = len(candidate.takeovers)
         taken = "taken over" if times == 1 else f"taken over {times} times, last"
         parts.append((f" · {taken} at character {candidate.kept}", "yellow"))
+    for each in candidate.takeovers:
+        if each.reason:
+            parts.append((f" · {each.model} in place of what failed: {each.reason}", "yellow"))
     if chosen:
         parts.append((" · chosen", "bold green"))
     if candidate.error:

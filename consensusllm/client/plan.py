@@ -23,7 +23,8 @@ class File:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``models`` are names, or ``name@node``; each gives ``samples`` answers. ``one``: only the
-    best of them, or of all. None of these: one answer of each node's default model.
+    best of them, or of all. None of these: one answer of each node's default model. ``strategy``
+    says which is the best: smart (also ""), priority, round-robin or cheapest.
 
     ``domain`` is a name of the nodes' configuration, whose text the models are told first, then
     that they are ``persona``. ``files`` become part of the question.
@@ -32,6 +33,7 @@ class Plan:
     models: Sequence[str] = ()
     samples: int = 1
     one: bool = False
+    strategy: str = ""
     domain: str = ""
     persona: str = ""
     files: Sequence[File] = ()
@@ -43,6 +45,7 @@ class Plan:
         ask.models.extend(checks.text(name, "a model's name") for name in self.models)
         ask.samples = self.samples
         ask.one = self.one
+        ask.strategy = self.strategy
 
     def with_files(self, question: str) -> str:
         """The question, then each file between two lines that name it, as it is recorded."""

@@ -34,20 +34,24 @@ class GenerationOptions:
 class PlannedCandidate:
     """Candidate ``number`` (>= 1, unique in its turn) is to be answered by ``node``'s ``model``.
 
-    An empty ``model`` is the node's default model.
+    An empty ``model`` is the node's default model. ``fallbacks`` are names of models that are asked
+    in its place where it fails, one after the other.
     """
 
     number: int
     node: int
     model: str = ""
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a call used, as the provider counted them; None where it does not say."""
+    """Tokens that a call used, as the provider counted them, or ``estimated`` where it does not
+    say; None where nothing is known."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    estimated: bool = False
 
 
 # The models of the cluster ----------------------------------------------------------------------
@@ -157,7 +161,8 @@ class RecordCandidate:
     ``text`` is the whole of it, what the attempt took over included. The first one of the current
     attempt is kept; any other is refused with STALE. ``model`` is the exact one, as ``provider``
     names it; ``served_as`` is its name in the node's part of the registry ("": it has none), which
-    counts the call. ``prompt_hash`` is that of prompt.py ("": nothing was asked).
+    counts the call. ``prompt_hash`` is that of prompt.py ("": nothing was asked), ``speed`` how
+    many tokens the model wrote in 1000 s (0: not known).
     """
 
     conversation: str
@@ -172,6 +177,7 @@ class RecordCandidate:
     provider: str = ""
     served_as: str = ""
     prompt_hash: str = ""
+    speed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,9 @@ class ReassignCandidate:
     The new attempt goes on behind the first ``keep`` characters of the recorded text; the rest is
     dropped. STALE where the attempt is not the next one, the candidate has ended, or less than
     ``keep`` is recorded.
+
+    ``model`` ("": the one it had) is the name that is asked from now on. Where that is because a
+    call failed, ``reason`` says why, and ``served_as`` and ``usage`` whose call and what it used.
     """
 
     conversation: str
@@ -189,6 +198,10 @@ class ReassignCandidate:
     attempt: int
     node: int
     keep: int
+    model: str = ""
+    reason: str = ""
+    served_as: str = ""
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,9 @@ def _candidate_at(candidate: Candidate, revision: int) -> Candidate:
     return replace(
         candidate,
         node=takeovers[-1].node if takeovers else candidate.planned_node,
-        model=candidate.planned_model,
+        model=next(
+            (each.model for each in reversed(takeovers) if each.model), candidate.planned_model
+        ),
         attempt=candidate.attempt - len(candidate.takeovers) + len(takeovers),
         ended=False,
         text="",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from binascii import b2a_base64
+from dataclasses import replace
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
@@ -119,7 +120,10 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.finish_reason,
         candidate.usage.prompt_tokens,
         candidate.usage.completion_tokens,
-        [[each.attempt, each.node, each.kept, each.revision] for each in candidate.takeovers],
+        [
+            [each.attempt, each.node, each.kept, each.revision, each.model, each.reason]
+            for each in candidate.takeovers
+        ],
         candidate.planned_node,
         candidate.planned_model,
         candidate.opened_revision,
@@ -127,6 +131,8 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.provider,
         candidate.prompt_hash,
         candidate.cost,
+        list(candidate.fallbacks),
+        candidate.usage.estimated,
     ]
 
 
@@ -151,6 +157,9 @@ def _model_row(model: RegisteredModel) -> list[object]:
         model.prompt_tokens,
         model.completion_tokens,
         model.cost,
+        model.failures,
+        model.failed_ms,
+        model.speed,
     ]
 
 
@@ -188,8 +197,9 @@ _INT, _STR, _BOOL, _LIST, _MAYBE_INT = (int,), (str,), (bool,), (list,), (int, t
 _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
-_CALL = (_STR, _STR, _INT)
-_MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 5)
+_TAKEN_OVER = (*[_INT] * 4, _STR, _STR)
+_CALL = (_STR, _STR, _INT, _LIST, _BOOL)
+_MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 8)
 
 
 def fields(row: object, *kinds: tuple[type, ...]) -> list[Any]:
@@ -240,9 +250,13 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS, *_CALL)
-    takeovers = (fields(each, *[_INT] * 4) for each in values[10])
-    values[8:11] = [Usage(*values[8:10]), tuple(TakenOver(*each) for each in takeovers)]
-    return Candidate(*values)
+    fallbacks, estimated = values.pop(-2), values.pop()
+    takeovers = (fields(each, *_TAKEN_OVER) for each in values[10])
+    values[8:11] = [
+        Usage(values[8], values[9], estimated),
+        tuple(TakenOver(*each) for each in takeovers),
+    ]
+    return replace(Candidate(*values), fallbacks=_words(fallbacks))
 
 
 def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:
@@ -251,9 +265,14 @@ def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:
 
 
 def _model(row: object) -> RegisteredModel:
-    *served, tags, fallbacks, answers, errors, prompt, completion, cost = fields(row, *_MODEL)
-    words = (tuple(fields(each, *[_STR] * len(each))) for each in (tags, fallbacks))
-    return RegisteredModel(ServedModel(*served, *words), answers, errors, prompt, completion, cost)
+    values = fields(row, *_MODEL)
+    values[7:9] = map(_words, values[7:9])
+    served = ServedModel(*values[:9])
+    return RegisteredModel(served, *values[9:])
+
+
+def _words(row: list[object]) -> tuple[str, ...]:
+    return tuple(fields(row, *[_STR] * len(row)))
 
 
 def session(row: list[Any]) -> tuple[bytes, Session]:

@@ -23,12 +23,15 @@ TurnId: TypeAlias = tuple[str, int]
 @dataclass(frozen=True, slots=True)
 class TakenOver:
     """``attempt`` of ``node`` took a candidate over at ``revision``, and went on behind its first
-    ``kept`` characters."""
+    ``kept`` characters, asking ``model`` ("": the one that was asked before). ``reason`` is the
+    error of the call before, where it failed."""
 
     attempt: int
     node: int
     kept: int
     revision: int = 0
+    model: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class Candidate:
 
     ``model`` is a name of the registry until the candidate has ended; then the exact model, as
     ``provider`` names it. ``prompt_hash`` says what it was asked (see prompt.py), ``cost`` what
-    that cost, in millionths of the currency.
+    that cost, in millionths of the currency, failed calls included. ``fallbacks`` are names of
+    models that are asked in its place where it fails.
     """
 
     number: int
@@ -62,10 +66,17 @@ class Candidate:
     provider: str = ""
     prompt_hash: str = ""
     cost: int = 0
+    fallbacks: tuple[str, ...] = ()
 
     @property
     def answered(self) -> bool:
         return self.ended and not self.error
+
+    @property
+    def fallbacks_left(self) -> tuple[str, ...]:
+        """Names of models that can still be asked in the place of this one, in order."""
+        asked = {self.planned_model, self.model, *(each.model for each in self.takeovers)}
+        return tuple(each for each in self.fallbacks if each not in asked)
 
     @property
     def kept(self) -> int:
@@ -157,8 +168,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """A model in the registry, and what its recorded candidates came to. ``cost`` is in millionths
-    of the currency."""
+    """A model in the registry, and what its recorded calls came to. ``cost`` is in millionths of
+    the currency. ``failures`` are those since the last answer, the last one at ``failed_ms`` (ms
+    since the epoch); ``speed`` is a moving average, in tokens in 1000 s (0: not known)."""
 
     served: ServedModel
     answers: int = 0
@@ -166,6 +178,9 @@ class RegisteredModel:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: int = 0
+    failures: int = 0
+    failed_ms: int = 0
+    speed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from .commands import Code, RecordCandidate, Reply, ServedModel, ServeModels, Usage
+from .commands import Code, Reply, ServedModel, ServeModels, Usage
 from .limits import Limits
 from .records import RegisteredModel
 from .refusal import Refusal, check_size, named
@@ -23,7 +23,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
 PRICE_UNIT_TOKENS = 1_000_000
 _TOKENS_MAX = 1 << 40
 _PRICE_MAX = 1 << 40
-_WORDS_MAX = 32  # tags, and fallbacks
+FALLBACKS_MAX = 32
 
 
 class RegistryRules:
@@ -71,9 +71,10 @@ class RegistryRules:
         limit = self._limits.name_bytes
         for text in (served.provider, served.model, *served.tags, *served.fallbacks):
             check_size("a name of the registry", text, limit)
-        if max(len(served.tags), len(served.fallbacks)) > _WORDS_MAX:
+        if max(len(served.tags), len(served.fallbacks)) > FALLBACKS_MAX:
             raise Refusal(
-                Code.TOO_LARGE, f"{served.name} has over {_WORDS_MAX} tags or fallbacks: use fewer"
+                Code.TOO_LARGE,
+                f"{served.name} has over {FALLBACKS_MAX} tags or fallbacks: use fewer",
             )
         tokens = (served.context_tokens, served.max_tokens)
         prices = (served.prompt_price, served.completion_price)
@@ -90,24 +91,45 @@ def cost_of(served: ServedModel, usage: Usage) -> int:
     return -(-(prompt + completion) // PRICE_UNIT_TOKENS)
 
 
-def count_call(state: State, node: int, record: RecordCandidate) -> int:
-    """Count what ``node`` recorded under the model that it names; what it cost. A model that is
-    not (or no longer) registered has no price."""
-    models = state.registry.get(node, ())
+class Call(NamedTuple):
+    """A call that ended, of the model that ``node`` serves as ``served_as``; ``speed`` as in
+    RecordCandidate."""
+
+    node: int
+    served_as: str
+    usage: Usage
+    failed: bool
+    speed: int = 0
+
+
+def count_call(state: State, call: Call) -> int:
+    """Count ``call`` under its model; what it cost. A model that is not (or no longer) registered
+    has no price."""
+    models = state.registry.get(call.node, ())
+    usage = call.usage
     for place, each in enumerate(models):
-        if each.served.name == record.served_as:
-            cost = cost_of(each.served, record.usage)
+        if each.served.name == call.served_as:
+            cost = cost_of(each.served, usage)
             counted = replace(
                 each,
-                answers=each.answers + (not record.error),
-                errors=each.errors + bool(record.error),
-                prompt_tokens=each.prompt_tokens + (record.usage.prompt_tokens or 0),
-                completion_tokens=each.completion_tokens + (record.usage.completion_tokens or 0),
+                answers=each.answers + (not call.failed),
+                errors=each.errors + call.failed,
+                prompt_tokens=each.prompt_tokens + (usage.prompt_tokens or 0),
+                completion_tokens=each.completion_tokens + (usage.completion_tokens or 0),
                 cost=each.cost + cost,
+                failures=each.failures + 1 if call.failed else 0,
+                failed_ms=state.time_ms if call.failed else each.failed_ms,
+                speed=_smoothed(each.speed, call.speed),
             )
-            state.set_models(node, (*models[:place], counted, *models[place + 1 :]))
+            state.set_models(call.node, (*models[:place], counted, *models[place + 1 :]))
             return cost
     return 0
+
+
+def _smoothed(average: int, latest: int) -> int:
+    if not (average and latest):
+        return average or latest
+    return (3 * average + latest) // 4
 
 
 def _registered(served: ServedModel, before: RegisteredModel | None) -> RegisteredModel:

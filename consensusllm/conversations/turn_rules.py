@@ -30,7 +30,7 @@ from .commands import (
 from .limits import Limits
 from .records import Candidate, Head, Retried, TakenOver, Turn
 from .refusal import Refusal, check_size, named
-from .registry_rules import count_call
+from .registry_rules import FALLBACKS_MAX, Call, count_call
 from .sessions import DONE
 from .state import State
 
@@ -133,7 +133,10 @@ class TurnRules:
         revision = self._state.next_revision(record.conversation)
         check_size("the provider", record.provider, self._limits.name_bytes)
         check_size("the prompt's hash", record.prompt_hash, self._limits.name_bytes)
-        cost = count_call(self._state, candidate.node, record)
+        check_size("the name", record.served_as, self._limits.name_bytes)
+        failed = bool(record.error)
+        call = Call(candidate.node, record.served_as, record.usage, failed, record.speed)
+        cost = count_call(self._state, call)
         ended = replace(
             candidate,
             ended=True,
@@ -145,7 +148,7 @@ class TurnRules:
             usage=record.usage,
             provider=record.provider,
             prompt_hash=record.prompt_hash,
-            cost=cost,
+            cost=candidate.cost + cost,
         )
         self._state.write_turn(record.conversation, _settled(turn.with_candidate(ended), revision))
         return DONE
@@ -165,11 +168,27 @@ class TurnRules:
                 f"{reassign.keep} characters cannot be kept",
             )
         _check_node(candidate.number, reassign.node)
+        check_size("the model", reassign.model, self._limits.name_bytes)
+        check_size("the name", reassign.served_as, self._limits.name_bytes)
+        check_size("the reason", reassign.reason, self._limits.text_bytes)
+        cost = 0
+        if reassign.reason:
+            call = Call(candidate.node, reassign.served_as, reassign.usage, failed=True)
+            cost = count_call(self._state, call)
         revision = self._state.next_revision(reassign.conversation)
-        taken_over = TakenOver(reassign.attempt, reassign.node, reassign.keep, revision)
+        taken_over = TakenOver(
+            reassign.attempt,
+            reassign.node,
+            reassign.keep,
+            revision,
+            reassign.model,
+            reassign.reason,
+        )
         moved = replace(
             candidate,
             node=reassign.node,
+            model=reassign.model or candidate.model,
+            cost=candidate.cost + cost,
             attempt=reassign.attempt,
             text=candidate.text[: reassign.keep],
             takeovers=(*candidate.takeovers, taken_over),
@@ -219,6 +238,13 @@ class TurnRules:
         for each in plan:
             _check_node(each.number, each.node)
             check_size(f"candidate {each.number}'s model", each.model, self._limits.name_bytes)
+            if len(each.fallbacks) > FALLBACKS_MAX:
+                raise Refusal(
+                    Code.TOO_LARGE,
+                    f"candidate {each.number} has over {FALLBACKS_MAX} fallbacks: name fewer",
+                )
+            for name in each.fallbacks:
+                check_size(f"candidate {each.number}'s fallback", name, self._limits.name_bytes)
         attempt = self._state.attempt_floor + 1
         return tuple(
             Candidate(
@@ -229,6 +255,7 @@ class TurnRules:
                 planned_node=each.node,
                 planned_model=each.model,
                 opened_revision=revision,
+                fallbacks=each.fallbacks,
             )
             for each in sorted(plan, key=lambda each: each.number)
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -43,6 +43,7 @@ from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderErro
 from .checkpoints import Checkpoints
 from .duties import Duties, end
 from .generation import Generation
+from .planning import Cluster, load_of, successor
 from .port import Delta, ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -65,6 +66,7 @@ text gathers meanwhile, and no vote waits behind it."""
 
 ERROR_CHARACTERS = 2000
 MODEL_CHARACTERS = 64
+BYTES_A_TOKEN = 4
 
 
 class Answerer:
@@ -284,7 +286,32 @@ class Answerer:
             record = await self._generate(key, provider, request)
         if record.error:
             log.warning("no answer", **key._asdict(), error=record.error)
+            if provider is not None and (fallback := self._fallback(key, record)) is not None:
+                await self._submit_until_done(fallback)
+                return
         await self._record(key, record)
+
+    def _fallback(self, key: Generation, record: RecordCandidate) -> ReassignCandidate | None:
+        """Who goes on in place of a model that failed; None where nobody is left."""
+        machine = self._port.machine
+        candidate = self._candidate(key)
+        if candidate is None or not candidate.fallbacks_left:
+            return None
+        live = sorted(self._port.live() or self._port.members())
+        load = load_of(machine.open_turns())
+        cluster = Cluster(machine.registry, live, load, self._port.now_ms())
+        place = successor(candidate, cluster, failed=True)
+        if place is None:
+            return None
+        return ReassignCandidate(
+            *(key.conversation, key.turn, key.candidate, key.attempt + 1),
+            node=place.node,
+            keep=len(candidate.text),
+            model=place.name,
+            reason=record.error,
+            served_as=record.served_as,
+            usage=record.usage,
+        )
 
     async def _generate(
         self, key: Generation, provider: Provider, request: GenerateRequest
@@ -304,6 +331,8 @@ class Answerer:
             self._port.publish(Delta(*key, 0, request.prefix, ""))
         checkpoints = Checkpoints(self._port, key, offset)
         last = Chunk()
+        now = asyncio.get_running_loop().time
+        first_at = 0.0
         try:
             async with aclosing(provider.generate(request)) as chunks:
                 async for last in chunks:
@@ -312,21 +341,30 @@ class Answerer:
                         checkpoints.add(last.text)
                         pieces.append(last.text)
                         offset += len(last.text)
+                        first_at = first_at or now()
                         if (running := len(self._running)) > FREE_STREAMS:
                             await asyncio.sleep(min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S))
         except ProviderError as error:
-            return _failed(called, str(error))
+            return replace(_failed(called, str(error)), usage=estimated(request, pieces[1:]))
         except Exception as error:
             log.exception("a provider raised what it must not", provider=provider.name)
-            return _failed(called, f"{provider.name}: failed unexpectedly ({type(error).__name__})")
+            failed = _failed(
+                called, f"{provider.name}: failed unexpectedly ({type(error).__name__})"
+            )
+            return replace(failed, usage=estimated(request, pieces[1:]))
         finally:
             checkpoints.close()
+        usage = Usage(last.prompt_tokens, last.completion_tokens)
+        if last.prompt_tokens is None or last.completion_tokens is None:
+            usage = estimated(request, pieces[1:])
+        writing_s = now() - first_at
         return replace(
             called,
             text="".join(pieces),
             model=last.model[:MODEL_CHARACTERS] or called.model,
             finish_reason=last.finish_reason,
-            usage=Usage(last.prompt_tokens, last.completion_tokens),
+            usage=usage,
+            speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
         )
 
     def _served_as(self, provider: Provider) -> str:
@@ -350,6 +388,16 @@ class Answerer:
             assert isinstance(reply, Refused)
             record = _failed(record, f"the answer cannot be recorded: {reply.message}")
 
+    async def _submit_until_done(self, operation: ReassignCandidate) -> None:
+        while True:
+            try:
+                await self._port.submit(operation)
+            except SubmitFailed as error:
+                log.warning("not handed on yet", operation=operation, error=str(error))
+                await self._pause()
+            else:
+                return
+
     async def _pause(self) -> None:
         # Nodes that lost the leader at once should not all come back at once.
         await asyncio.sleep(self._rng.uniform(RETRY_S / 5, RETRY_S))
@@ -358,6 +406,17 @@ class Answerer:
 def _failed(called: RecordCandidate, error: str) -> RecordCandidate:
     """The call ended without an answer."""
     return replace(called, text="", finish_reason="", error=error[:ERROR_CHARACTERS] or "no answer")
+
+
+def estimated(request: GenerateRequest, pieces: Sequence[str]) -> Usage:
+    """What a call used whose provider did not say: a token for each four bytes of text, begun ones
+    counted. A call that failed before its first text has used nothing."""
+    written = sum(len(piece.encode(errors="replace")) for piece in pieces)
+    if not written:
+        return Usage(0, 0, estimated=True)
+    asked = (request.system or "", request.prefix, *(turn.text for turn in request.turns))
+    read = sum(len(text.encode(errors="replace")) for text in asked)
+    return Usage(-(-read // BYTES_A_TOKEN), -(-written // BYTES_A_TOKEN), estimated=True)
 
 
 def _hash_of(request: GenerateRequest) -> str:

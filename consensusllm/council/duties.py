@@ -23,8 +23,9 @@ from consensusllm.conversations.commands import (
     ServedModel,
     ServeModels,
 )
-from consensusllm.conversations.records import Turn
+from consensusllm.conversations.records import Candidate, Turn
 
+from .planning import Cluster, successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -110,14 +111,25 @@ class Duties:
         load = Counter(each.node for _, _, each in open_candidates)
         for conversation, number, each in open_candidates:
             if each.node in gone:
-                node = min(sorted(live), key=lambda node: load[node])
+                node, model = self._taker(each, live, load)
                 load[node] += 1
                 attempt = each.attempt + 1
                 keep = len(each.text)
                 operation = ReassignCandidate(
-                    conversation, number, each.number, attempt, node, keep
+                    conversation, number, each.number, attempt, node, keep, model
                 )
                 self._propose((conversation, number, each.number, attempt), operation)
+
+    def _taker(
+        self, candidate: Candidate, live: frozenset[int], load: Counter[int]
+    ) -> tuple[int, str]:
+        """Who is to go on with ``candidate``, and with which model: its own or a fallback where a
+        live node serves one, or else the default model of the node that has least to do."""
+        cluster = Cluster(self._port.machine.registry, sorted(live), load, self._port.now_ms())
+        place = successor(candidate, cluster, failed=False)
+        if place is not None:
+            return place.node, place.name if place.name != candidate.model else ""
+        return min(cluster.live, key=lambda node: load[node]), ""
 
     def _propose(self, key: Hashable, operation: Operation) -> None:
         if key in self._proposals or len(self._proposals) >= PROPOSALS_MAX:

@@ -1,4 +1,4 @@
-"""Who is to answer a question: the plan of a turn, from what is asked for and what is known.
+"""Who is to answer a question: the plan of a turn, and who takes over what failed.
 
 Pure: the registry, the live nodes and the work under way come in; candidates, each on one node, or
 a reason why there can be none, come out.
@@ -12,10 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from consensusllm.conversations.commands import PlannedCandidate, ServedModel
-from consensusllm.conversations.records import RegisteredModel, Turn
+from consensusllm.conversations.commands import PlannedCandidate
+from consensusllm.conversations.records import Candidate, RegisteredModel, Turn
 
 NAMES_SHOWN = 12
+
+FAILURES_MAX = 3
+COOL_DOWN_MS = 60_000
+"""A model that failed so often in a row is the last choice for so long."""
+
+STRATEGIES = ("smart", "priority", "round-robin", "cheapest")
 
 
 class Unplannable(ValueError):
@@ -26,11 +32,17 @@ class Unplannable(ValueError):
 class Wishes:
     """What is asked for. ``models`` are names, ``name`` or ``name@node``; each gets ``samples``
     candidates (>= 1). ``one``: only the best of them, or of all. None of these: one candidate for
-    each live node, answered by its default model."""
+    each live node, answered by its default model.
+
+    ``strategy`` says which is best, among those that do not fail: "smart" the one that has least to
+    do, and of those the quickest; "priority" the one named first (or served first, in the order of
+    the nodes); "round-robin" the one that was asked least; "cheapest" the one that costs least.
+    """
 
     models: tuple[str, ...] = ()
     samples: int = 1
     one: bool = False
+    strategy: str = "smart"
 
     @property
     def plain(self) -> bool:
@@ -41,24 +53,27 @@ class Place(NamedTuple):
     """A model on a node."""
 
     node: int
-    served: ServedModel
+    model: RegisteredModel
+
+    @property
+    def name(self) -> str:
+        return self.model.served.name
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """What a plan is made from: the ``registry`` (a node's default model first), the nodes that are
-    ``live``, and how many candidates each works on (``load``)."""
+    ``live``, how many candidates each works on (``load``), and the time."""
 
     registry: Mapping[int, Sequence[RegisteredModel]]
     live: Sequence[int]
     load: Mapping[int, int]
+    now_ms: int = 0
 
     def places(self) -> list[Place]:
         """Every model of every live node."""
         return [
-            Place(node, each.served)
-            for node in sorted(self.live)
-            for each in self.registry.get(node, ())
+            Place(node, each) for node in sorted(self.live) for each in self.registry.get(node, ())
         ]
 
     def names(self) -> list[str]:
@@ -79,32 +94,69 @@ def plan(wishes: Wishes, cluster: Cluster) -> tuple[PlannedCandidate, ...]:
     Unplannable."""
     if wishes.one and wishes.samples > 1:
         raise Unplannable("one answer and several samples are asked for: leave one of them out")
+    if wishes.strategy not in STRATEGIES:
+        raise Unplannable(unknown("strategy", wishes.strategy, STRATEGIES))
     if wishes.plain:
-        return tuple(PlannedCandidate(node, node) for node in sorted(cluster.live))
+        return tuple(_default(node, cluster) for node in sorted(cluster.live))
     load = Counter(cluster.load)
     wanted = [_places(name, cluster) for name in wishes.models]
     if wishes.one or not wanted:
         among = [place for places in wanted for place in places] or cluster.places()
         if not among:
             raise Unplannable("no live node serves a model: see models")
-        best = _best(among, load)
-        same = [place for place in among if place.served.name == best.served.name]
-        wanted = [[best]] if wishes.one else [same]
+        best = _best(among, load, cluster.now_ms, wishes.strategy)
+        wanted = [[best]] if wishes.one else [[each for each in among if each.name == best.name]]
     chosen: list[Place] = []
     for places in wanted:
         for _ in range(wishes.samples):
-            place = _best(places, load)
+            place = _best(places, load, cluster.now_ms, wishes.strategy)
             load[place.node] += 1
             chosen.append(place)
     return tuple(
-        PlannedCandidate(number, place.node, place.served.name)
+        PlannedCandidate(number, place.node, place.name, place.model.served.fallbacks)
         for number, place in enumerate(chosen, 1)
     )
 
 
-def _best(places: Sequence[Place], load: Mapping[int, int]) -> Place:
-    """The place of the node that has least to do."""
-    return min(places, key=lambda place: (load.get(place.node, 0), place.node))
+def successor(candidate: Candidate, cluster: Cluster, *, failed: bool) -> Place | None:
+    """Where ``candidate`` is to go on: its own model elsewhere, unless that ``failed``, or else the
+    first of its fallbacks that a live node serves. None where there is no such place."""
+    name = candidate.model or _default_name(candidate.node, cluster)
+    names = candidate.fallbacks_left if failed else (name, *candidate.fallbacks_left)
+    for each in names:
+        places = [place for place in cluster.places() if place.name == each]
+        if places:
+            return _best(places, cluster.load, cluster.now_ms, "smart")
+    return None
+
+
+def _default(node: int, cluster: Cluster) -> PlannedCandidate:
+    served = [each.served for each in cluster.registry.get(node, ())]
+    return PlannedCandidate(node, node, fallbacks=served[0].fallbacks if served else ())
+
+
+def _default_name(node: int, cluster: Cluster) -> str:
+    served = [each.served.name for each in cluster.registry.get(node, ())]
+    return served[0] if served else ""
+
+
+def _best(places: Sequence[Place], load: Mapping[int, int], now_ms: int, strategy: str) -> Place:
+    """The best place by ``strategy``; one whose model fails now only where all do."""
+    order = {place: index for index, place in enumerate(places)}
+
+    def key(place: Place) -> tuple[int, ...]:
+        model, busy = place.model, load.get(place.node, 0)
+        failing = model.failures >= FAILURES_MAX and now_ms < model.failed_ms + COOL_DOWN_MS
+        rank: tuple[int, ...] = ()
+        if strategy == "priority":
+            rank = (order[place],)
+        elif strategy == "round-robin":
+            rank = (model.answers + model.errors + busy,)
+        elif strategy == "cheapest":
+            rank = (model.served.prompt_price + model.served.completion_price,)
+        return (failing, *rank, busy, -model.speed, place.node)
+
+    return min(places, key=key)
 
 
 def _places(asked: str, cluster: Cluster) -> list[Place]:
@@ -124,7 +176,7 @@ def _places(asked: str, cluster: Cluster) -> list[Place]:
     found = [
         place
         for place in cluster.places()
-        if place.served.name == name and (not at or place.node == int(node))
+        if place.name == name and (not at or place.node == int(node))
     ]
     if not found:
         down = [int(node)] if at else serving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from consensusllm.wire.generated import client_pb2 as pb
 
 
 def wishes_of(ask: pb.Ask) -> Wishes:
-    return Wishes(tuple(ask.models), ask.samples or 1, ask.one)
+    return Wishes(tuple(ask.models), ask.samples or 1, ask.one, ask.strategy or "smart")
 
 
 class Planner:
@@ -54,4 +55,5 @@ class Planner:
         replica = self._runtime.replica
         live = replica.paxos.live or replica.paxos.membership.voters
         load = {} if wishes.plain else load_of(replica.machine.open_turns())
-        return Cluster(replica.machine.registry, live, load)
+        now_ms = time.time_ns() // 1_000_000
+        return Cluster(replica.machine.registry, live, load, now_ms)

@@ -54,6 +54,7 @@ from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
 
 SESSION_BYTES = 16
+_REASSIGN = tuple(set(pb.ReassignCandidate.DESCRIPTOR.fields_by_name) - {"usage"})
 _SERVED = tuple(pb.ServedModel.DESCRIPTOR.fields_by_name)
 
 # Commands -------------------------------------------------------------------------------------
@@ -114,19 +115,30 @@ def _optional(message: Message, field: str) -> Any:
 
 
 def _usage_to_proto(usage: Usage) -> pb.Usage:
-    return pb.Usage(prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens)
+    return pb.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        estimated=usage.estimated,
+    )
 
 
 def _usage_from_proto(message: pb.Usage) -> Usage:
-    return Usage(_optional(message, "prompt_tokens"), _optional(message, "completion_tokens"))
+    return Usage(
+        _optional(message, "prompt_tokens"),
+        _optional(message, "completion_tokens"),
+        message.estimated,
+    )
 
 
 def _plan_to_proto(plan: Iterable[PlannedCandidate]) -> list[pb.PlannedCandidate]:
-    return [pb.PlannedCandidate(number=p.number, node=p.node, model=p.model) for p in plan]
+    return [
+        pb.PlannedCandidate(number=p.number, node=p.node, model=p.model, fallbacks=p.fallbacks)
+        for p in plan
+    ]
 
 
 def _plan_from_proto(plan: Iterable[pb.PlannedCandidate]) -> tuple[PlannedCandidate, ...]:
-    return tuple(PlannedCandidate(p.number, p.node, p.model) for p in plan)
+    return tuple(PlannedCandidate(p.number, p.node, p.model, tuple(p.fallbacks)) for p in plan)
 
 
 def _submit_to_proto(query: SubmitQuery) -> pb.SubmitQuery:
@@ -179,6 +191,7 @@ def _record_to_proto(record: RecordCandidate) -> pb.RecordCandidate:
         provider=record.provider,
         served_as=record.served_as,
         prompt_hash=record.prompt_hash,
+        speed=record.speed,
     )
 
 
@@ -196,7 +209,18 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
         message.provider,
         message.served_as,
         message.prompt_hash,
+        message.speed,
     )
+
+
+def _reassign_to_proto(reassign: ReassignCandidate) -> pb.ReassignCandidate:
+    values = {name: getattr(reassign, name) for name in _REASSIGN}
+    return pb.ReassignCandidate(**values, usage=_usage_to_proto(reassign.usage))
+
+
+def _reassign_from_proto(message: pb.ReassignCandidate) -> ReassignCandidate:
+    values = {name: getattr(message, name) for name in _REASSIGN}
+    return ReassignCandidate(**values, usage=_usage_from_proto(message.usage))
 
 
 def _import_to_proto(imported: ImportTurn) -> pb.ImportTurn:
@@ -262,7 +286,7 @@ _codec("submit_query", SubmitQuery, _submit_to_proto, _submit_from_proto)
 _codec("retry_turn", RetryTurn, _retry_to_proto, _retry_from_proto)
 _flat("record_checkpoint", RecordCheckpoint, pb.RecordCheckpoint)
 _codec("record_candidate", RecordCandidate, _record_to_proto, _record_from_proto)
-_flat("reassign_candidate", ReassignCandidate, pb.ReassignCandidate)
+_codec("reassign_candidate", ReassignCandidate, _reassign_to_proto, _reassign_from_proto)
 _flat("close_turn", CloseTurn, pb.CloseTurn)
 _flat("choose", Choose, pb.Choose)
 _flat("fork", Fork, pb.Fork)
@@ -338,7 +362,12 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         usage=_usage_to_proto(candidate.usage),
         takeovers=[
             pb.TakenOver(
-                attempt=each.attempt, node=each.node, kept=each.kept, revision=each.revision
+                attempt=each.attempt,
+                node=each.node,
+                kept=each.kept,
+                revision=each.revision,
+                model=each.model,
+                reason=each.reason,
             )
             for each in candidate.takeovers
         ],
@@ -349,6 +378,7 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         provider=candidate.provider,
         prompt_hash=candidate.prompt_hash,
         cost=candidate.cost,
+        fallbacks=candidate.fallbacks,
     )
 
 
@@ -364,7 +394,7 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.finish_reason,
         _usage_from_proto(message.usage),
         tuple(
-            TakenOver(each.attempt, each.node, each.kept, each.revision)
+            TakenOver(each.attempt, each.node, each.kept, each.revision, each.model, each.reason)
             for each in message.takeovers
         ),
         message.planned_node,
@@ -374,6 +404,7 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.provider,
         message.prompt_hash,
         message.cost,
+        tuple(message.fallbacks),
     )
 
 
@@ -453,6 +484,9 @@ def registered_to_proto(node: int, model: RegisteredModel) -> pb.RegisteredModel
         prompt_tokens=model.prompt_tokens,
         completion_tokens=model.completion_tokens,
         cost=model.cost,
+        failures=model.failures,
+        failed_ms=model.failed_ms,
+        speed=model.speed,
     )
 
 
@@ -464,6 +498,9 @@ def registered_from_proto(message: pb.RegisteredModel) -> RegisteredModel:
         message.prompt_tokens,
         message.completion_tokens,
         message.cost,
+        message.failures,
+        message.failed_ms,
+        message.speed,
     )
 
 

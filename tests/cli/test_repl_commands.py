@@ -568,7 +568,7 @@ async def test_query_hands_on_how_it_is_asked(desk: Desk, tmp_path: Path) -> Non
         3,
         1500,
         GenerationOptions(0.5, 9, 7, "be kind"),
-        Plan(("a", "b@2"), 2, False, "law", "a judge", (File("notes.md", "notes"),)),
+        Plan(("a", "b@2"), 2, False, "", "law", "a judge", (File("notes.md", "notes"),)),
     )
     await desk.done("query c1 Why?")
     assert desk.cluster.asked == (0, 0, GenerationOptions(), Plan())

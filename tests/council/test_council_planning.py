@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from council_fakes import Cluster as Replicas
 
-from consensusllm.conversations import PlannedCandidate, RegisteredModel, ServedModel
+from consensusllm.conversations import Candidate, PlannedCandidate, RegisteredModel, ServedModel
 from consensusllm.council.domains import BUILT_IN, role
-from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
+from consensusllm.council.planning import (
+    COOL_DOWN_MS,
+    FAILURES_MAX,
+    Cluster,
+    Unplannable,
+    Wishes,
+    load_of,
+    plan,
+    successor,
+)
 
 
 def cluster(
@@ -64,6 +74,81 @@ def test_one_is_the_best_of_all_or_of_those_named() -> None:
     assert planned(Wishes(("c", "b"), one=True)) == [(1, "b")]
     busy = cluster({1: "a b", 2: "b", 3: "c a"}, load={1: 2, 2: 1})
     assert planned(Wishes(one=True), busy) == [(3, "c")]
+
+
+def with_model(node: int, name: str, **fields: int) -> Cluster:
+    """THREE, where the model ``name`` of ``node`` has ``fields``."""
+    registry = {
+        number: [
+            replace(each, **fields) if (number, each.served.name) == (node, name) else each  # type: ignore[arg-type]
+            for each in models
+        ]
+        for number, models in THREE.registry.items()
+    }
+    return Cluster(registry, THREE.live, {}, now_ms=100_000)
+
+
+def test_what_failed_again_and_again_is_the_last_choice_for_a_while() -> None:
+    failing = {"failures": FAILURES_MAX, "failed_ms": 99_000}
+    assert planned(Wishes(("a",)), with_model(1, "a", **failing)) == [(3, "a")]
+    assert planned(Wishes(("a@1",)), with_model(1, "a", **failing)) == [(1, "a")]
+    twice = {**failing, "failures": FAILURES_MAX - 1}
+    assert planned(Wishes(("a",)), with_model(1, "a", **twice)) == [(1, "a")]
+    cooled_down = {**failing, "failed_ms": 100_000 - COOL_DOWN_MS}
+    assert planned(Wishes(("a",)), with_model(1, "a", **cooled_down)) == [(1, "a")]
+
+
+def test_the_quicker_of_two_is_asked_where_both_have_as_much_to_do() -> None:
+    quick = with_model(3, "a", speed=9000)
+    assert planned(Wishes(("a",)), quick) == [(3, "a")]
+    assert planned(Wishes(("a",)), replace(quick, load={3: 1})) == [(1, "a")]
+
+
+def test_strategies_differ_in_what_is_best() -> None:
+    asked = with_model(1, "a", answers=5)
+    assert planned(Wishes(("a",), strategy="smart"), asked) == [(1, "a")]
+    assert planned(Wishes(("a",), strategy="round-robin"), asked) == [(3, "a")]
+    assert planned(Wishes(("c", "b"), one=True, strategy="priority")) == [(3, "c")]
+    busy = replace(THREE, load={3: 9})
+    assert planned(Wishes(("c", "b"), one=True, strategy="priority"), busy) == [(3, "c")]
+    dear = [RegisteredModel(ServedModel("a", "p", completion_price=2))]
+    cheap = [RegisteredModel(ServedModel("b", "p", prompt_price=1))]
+    prices = Cluster({1: dear, 2: cheap}, (1, 2), {2: 5})
+    assert planned(Wishes(one=True, strategy="cheapest"), prices) == [(2, "b")]
+    assert planned(Wishes(one=True), prices) == [(1, "a")]
+    with pytest.raises(Unplannable, match="there is no strategy 'cheap': did you mean cheapest"):
+        plan(Wishes(one=True, strategy="cheap"), prices)
+
+
+def test_round_robin_over_calls_that_end_asks_all_alike() -> None:
+    counts = {1: 0, 3: 0}
+    for _ in range(10):
+        registry = {
+            node: [RegisteredModel(ServedModel("a", "p"), answers=count)]
+            for node, count in counts.items()
+        }
+        [(node, _)] = planned(Wishes(("a",), strategy="round-robin"), Cluster(registry, (1, 3), {}))
+        counts[node] += 1
+    assert counts == {1: 5, 3: 5}
+
+
+def test_a_successor_serves_the_same_model_or_else_a_fallback() -> None:
+    open_candidate = Candidate(1, 2, "b", fallbacks=("zz", "b", "c"), planned_model="b")
+    place = successor(open_candidate, replace(THREE, live=(1, 3)), failed=False)
+    assert place is not None
+    assert (place.node, place.name) == (1, "b")
+    place = successor(open_candidate, replace(THREE, live=(3,)), failed=False)
+    assert place is not None
+    assert (place.node, place.name) == (3, "c")
+    place = successor(open_candidate, THREE, failed=True)
+    assert place is not None
+    assert (place.node, place.name) == (3, "c")
+    assert successor(replace(open_candidate, fallbacks=()), THREE, failed=True) is None
+    assert successor(open_candidate, replace(THREE, live=()), failed=False) is None
+    default = Candidate(1, 1)
+    place = successor(default, replace(THREE, live=(2, 3)), failed=False)
+    assert place is not None
+    assert (place.node, place.name) == (3, "a")
 
 
 @pytest.mark.parametrize(

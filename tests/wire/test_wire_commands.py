@@ -55,7 +55,8 @@ u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 time_ms = st.integers(0, 2**63 - 1)
 maybe_u64 = st.none() | u64
-plan = st.lists(st.builds(PlannedCandidate, u32, u32, text), max_size=3).map(tuple)
+words = st.lists(text, max_size=3).map(tuple)
+plan = st.lists(st.builds(PlannedCandidate, u32, u32, text, words), max_size=3).map(tuple)
 options = st.builds(
     GenerationOptions,
     st.none() | st.floats(allow_nan=False),
@@ -64,7 +65,7 @@ options = st.builds(
     st.none() | text,
     st.none() | text,
 )
-usage = st.builds(Usage, maybe_u64, maybe_u64)
+usage = st.builds(Usage, maybe_u64, maybe_u64, st.booleans())
 takeovers = st.lists(st.builds(TakenOver, u32, u32, u32, u64), max_size=2).map(tuple)
 candidates = st.builds(
     Candidate,
@@ -99,7 +100,6 @@ turns = st.builds(
     retries=st.lists(st.builds(Retried, u64, time_ms, time_ms, u32), max_size=2).map(tuple),
 )
 
-words = st.lists(text, max_size=3).map(tuple)
 served = st.builds(ServedModel, text, text, text, u64, u64, u64, u64, words, words)
 
 OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
@@ -112,9 +112,11 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     RecordCandidate: st.builds(
         RecordCandidate,
         *(text, u32, u32, u32, text, text, text, usage, text),
-        *(text, text, text),
+        *(text, text, text, u64),
     ),
-    ReassignCandidate: st.builds(ReassignCandidate, text, u32, u32, u32, u32, u32),
+    ReassignCandidate: st.builds(
+        ReassignCandidate, text, u32, u32, u32, u32, u32, text, text, text, usage
+    ),
     CloseTurn: st.builds(CloseTurn, text, u32, text),
     Choose: st.builds(Choose, text, u32, u32),
     Fork: st.builds(Fork, text, text, u32),

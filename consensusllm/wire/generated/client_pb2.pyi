@@ -90,7 +90,7 @@ class Request(_message.Message):
     def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., command: _Optional[bytes] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona")
+    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona", "strategy")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class Ask(_message.Message):
     ONE_FIELD_NUMBER: _ClassVar[int]
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     PERSONA_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     sequence: int
     acknowledged: int
@@ -121,7 +122,8 @@ class Ask(_message.Message):
     one: bool
     domain: str
     persona: str
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ...) -> None: ...
+    strategy: str
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ..., strategy: _Optional[str] = ...) -> None: ...
 
 class Read(_message.Message):
     __slots__ = ("stale", "key", "conversation", "list", "keys")
@@ -306,7 +308,7 @@ class Retried(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., time_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost")
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -324,6 +326,7 @@ class Candidate(_message.Message):
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     node: int
     model: str
@@ -341,27 +344,34 @@ class Candidate(_message.Message):
     provider: str
     prompt_hash: str
     cost: int
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ...) -> None: ...
+    fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TakenOver(_message.Message):
-    __slots__ = ("attempt", "node", "kept", "revision")
+    __slots__ = ("attempt", "node", "kept", "revision", "model", "reason")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     attempt: int
     node: int
     kept: int
     revision: int
-    def __init__(self, attempt: _Optional[int] = ..., node: _Optional[int] = ..., kept: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+    model: str
+    reason: str
+    def __init__(self, attempt: _Optional[int] = ..., node: _Optional[int] = ..., kept: _Optional[int] = ..., revision: _Optional[int] = ..., model: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("prompt_tokens", "completion_tokens")
+    __slots__ = ("prompt_tokens", "completion_tokens", "estimated")
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_FIELD_NUMBER: _ClassVar[int]
     prompt_tokens: int
     completion_tokens: int
-    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+    estimated: bool
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., estimated: _Optional[bool] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("conversation", "turn", "positions")
@@ -544,7 +554,7 @@ class ModelStatus(_message.Message):
     def __init__(self, node: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., note: _Optional[str] = ..., name: _Optional[str] = ..., in_flight: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., latency_p50_ms: _Optional[int] = ..., latency_p99_ms: _Optional[int] = ..., last_error: _Optional[str] = ..., served: _Optional[bool] = ...) -> None: ...
 
 class RegisteredModel(_message.Message):
-    __slots__ = ("node", "served", "answers", "errors", "prompt_tokens", "completion_tokens", "cost")
+    __slots__ = ("node", "served", "answers", "errors", "prompt_tokens", "completion_tokens", "cost", "failures", "failed_ms", "speed")
     NODE_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
@@ -552,6 +562,9 @@ class RegisteredModel(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    FAILED_MS_FIELD_NUMBER: _ClassVar[int]
+    SPEED_FIELD_NUMBER: _ClassVar[int]
     node: int
     served: ServedModel
     answers: int
@@ -559,7 +572,10 @@ class RegisteredModel(_message.Message):
     prompt_tokens: int
     completion_tokens: int
     cost: int
-    def __init__(self, node: _Optional[int] = ..., served: _Optional[_Union[ServedModel, _Mapping]] = ..., answers: _Optional[int] = ..., errors: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost: _Optional[int] = ...) -> None: ...
+    failures: int
+    failed_ms: int
+    speed: int
+    def __init__(self, node: _Optional[int] = ..., served: _Optional[_Union[ServedModel, _Mapping]] = ..., answers: _Optional[int] = ..., errors: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost: _Optional[int] = ..., failures: _Optional[int] = ..., failed_ms: _Optional[int] = ..., speed: _Optional[int] = ...) -> None: ...
 
 class GenerationOptions(_message.Message):
     __slots__ = ("temperature", "max_tokens", "seed", "system", "role")
@@ -576,14 +592,16 @@ class GenerationOptions(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., system: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
 
 class PlannedCandidate(_message.Message):
-    __slots__ = ("number", "node", "model")
+    __slots__ = ("number", "node", "model", "fallbacks")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     number: int
     node: int
     model: str
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+    fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ()
@@ -672,7 +690,7 @@ class RecordCheckpoint(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class RecordCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash", "speed")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -685,6 +703,7 @@ class RecordCandidate(_message.Message):
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     SERVED_AS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
+    SPEED_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
@@ -697,23 +716,32 @@ class RecordCandidate(_message.Message):
     provider: str
     served_as: str
     prompt_hash: str
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ...) -> None: ...
+    speed: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., speed: _Optional[int] = ...) -> None: ...
 
 class ReassignCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep", "model", "reason", "served_as", "usage")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SERVED_AS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
     attempt: int
     node: int
     keep: int
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
+    model: str
+    reason: str
+    served_as: str
+    usage: Usage
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., keep: _Optional[int] = ..., model: _Optional[str] = ..., reason: _Optional[str] = ..., served_as: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class CloseTurn(_message.Message):
     __slots__ = ("conversation", "turn", "reason")

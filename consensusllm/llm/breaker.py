@@ -1,0 +1,62 @@
+"""A provider that is left alone for a while after it has failed again and again.
+
+A circuit breaker (Nygard, *Release It!*, chapter 5): after THRESHOLD calls that failed in a row it
+is open, and calls fail at once; after COOL_DOWN_S the next call is let through, and decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from purgatory import AsyncCircuitBreakerFactory
+from purgatory.domain.model import ExcludeType, OpenedState
+
+from .port import Chunk, GenerateRequest, Provider, Rejected, Unavailable
+
+THRESHOLD = 5
+COOL_DOWN_S = 30.0
+
+_NO_FAILURES: ExcludeType = [asyncio.CancelledError, GeneratorExit, Rejected]
+"""Who stops a call, or asks for what the model does not do, says nothing of the provider."""
+
+
+class Breaking:
+    """``provider`` behind a breaker of its own. Implements port.Provider."""
+
+    def __init__(
+        self, provider: Provider, threshold: int = THRESHOLD, cool_down_s: float = COOL_DOWN_S
+    ) -> None:
+        self.name = provider.name
+        self.model = provider.model
+        self.continues = provider.continues
+        self._provider = provider
+        self._breakers = AsyncCircuitBreakerFactory(threshold, cool_down_s, exclude=_NO_FAILURES)
+
+    def __repr__(self) -> str:
+        return f"Breaking({self._provider!r})"
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        breaker = await self._breakers.get_breaker(self.name)
+        try:
+            await breaker.__aenter__()
+        except OpenedState:
+            raise Unavailable(
+                f"{self.name}: left alone after {breaker.context.threshold} failures in a row"
+            ) from None
+        try:
+            async with aclosing(self._provider.generate(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except BaseException as error:
+            await breaker.__aexit__(type(error), error, None)
+            raise
+        else:
+            await breaker.__aexit__(None, None, None)
+
+    async def models(self) -> tuple[str, ...]:
+        return await self._provider.models()
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()

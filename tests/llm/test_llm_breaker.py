@@ -1,0 +1,98 @@
+"""A provider that fails again and again is left alone, and tried again later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from consensusllm.llm.breaker import Breaking
+from consensusllm.llm.port import Chunk, GenerateRequest, ProviderError, Rejected, Turn, Unavailable
+from consensusllm.llm.scripted import Scripted
+from consensusllm.llm.settings import ProviderSettings
+
+REQUEST = GenerateRequest((Turn("user", "why?"),))
+
+
+class Switch(Scripted):
+    """Raises ``error`` where it is set."""
+
+    error: ProviderError | None = None
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        if self.error is not None:
+            self.calls += 1
+            raise self.error
+        async for chunk in super().generate(request):
+            yield chunk
+
+
+async def call(provider: Breaking) -> str:
+    return "".join([chunk.text async for chunk in provider.generate(REQUEST)])
+
+
+@pytest.fixture
+def switch() -> Switch:
+    return Switch(ProviderSettings("scripted", "m", options={"texts": ["well"]}))
+
+
+async def fail(provider: Breaking, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(ProviderError):
+            await call(provider)
+
+
+async def test_after_so_many_failures_calls_fail_at_once(switch: Switch) -> None:
+    provider = Breaking(switch, threshold=3, cool_down_s=60.0)
+    switch.error = Unavailable("down")
+    await fail(provider, 3)
+    assert switch.calls == 3
+    switch.error = None
+    with pytest.raises(Unavailable, match="left alone after 3 failures in a row"):
+        await call(provider)
+    assert switch.calls == 3
+
+
+async def test_after_the_cool_down_one_call_decides(switch: Switch) -> None:
+    provider = Breaking(switch, threshold=2, cool_down_s=0.05)
+    switch.error = Unavailable("down")
+    await fail(provider, 2)
+    await asyncio.sleep(0.1)
+    await fail(provider, 1)
+    assert switch.calls == 3
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
+    assert switch.calls == 3
+    switch.error = None
+    await asyncio.sleep(0.1)
+    assert await call(provider) == "well"
+    assert await call(provider) == "well"
+
+
+async def test_an_answer_in_between_begins_the_count_anew(switch: Switch) -> None:
+    provider = Breaking(switch, threshold=2, cool_down_s=60.0)
+    for _ in range(3):
+        switch.error = Unavailable("down")
+        await fail(provider, 1)
+        switch.error = None
+        assert await call(provider) == "well"
+
+
+async def test_a_refused_request_says_nothing_of_the_provider(switch: Switch) -> None:
+    provider = Breaking(switch, threshold=2, cool_down_s=60.0)
+    switch.error = Rejected("no such option")
+    await fail(provider, 5)
+    switch.error = None
+    assert await call(provider) == "well"
+
+
+async def test_a_call_that_is_stopped_is_no_failure(switch: Switch) -> None:
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    stream = provider.generate(REQUEST)
+    await anext(stream)
+    await stream.aclose()
+    assert await call(provider) == "well"
+    assert (provider.name, provider.model, provider.continues) == ("scripted", "m", True)
+    assert await provider.models() == ("m",)
+    await provider.aclose()
