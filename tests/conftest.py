@@ -2,12 +2,16 @@
 
 Hypothesis draws from it, and tests that need randomness of their own take the fixture ``seed``.
 Run again with the same CONSENSUSLLM_SEED to see the same cases.
+
+A run under nohup, or in the background of a shell, is started with signals ignored, and all that it
+starts would ignore them too; processes under test are to see them as they are by default.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +25,12 @@ settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    for number, default in (
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGINT, signal.default_int_handler),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
     if config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = str(SEED)
 
