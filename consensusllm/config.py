@@ -30,6 +30,8 @@ from pydantic import (
     model_validator,
 )
 
+from consensusllm.llm import names
+
 DEFAULT_BASE_PORT = 5100
 DEFAULT_DATA_DIR = "consensusllm-data"
 NODES_MAX = 9
@@ -62,6 +64,14 @@ def _checked_path(path: Path) -> Path:
     return path
 
 
+def _checked_provider(name: str) -> str:
+    if name not in ("auto", *names.OURS) and names.plugin(name) is None:
+        known = ", ".join(("auto", *names.known()))
+        raise ValueError(f"there is no provider {name!r:.80}: name one of {known}")
+    return name
+
+
+ProviderName = Annotated[str, AfterValidator(_checked_provider)]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 Bytes = Annotated[int, Field(ge=1024, le=1 << 40)]
@@ -95,7 +105,7 @@ class ModelConfig(_Section):
     ``fallbacks`` are names of models of any node, to be asked in its place where it fails.
     """
 
-    provider: Literal["auto", "gemini", "ollama", "openai", "builtin", "scripted"] = "auto"
+    provider: ProviderName = "auto"
     model: str = ""
     base_url: str | None = None
     api_key: SecretStr | None = None
