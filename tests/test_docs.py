@@ -19,8 +19,9 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from consensusllm.config import Config, ModelConfig
+from consensusllm.config import Config
 from consensusllm.conversations import Code
+from consensusllm.llm.names import OURS
 from consensusllm.paxos import messages
 from consensusllm.wire.generated import client_pb2
 from consensusllm_cli.main import COMMANDS, commands
@@ -177,7 +178,7 @@ def test_the_configurations_in_the_readme_are_valid(monkeypatch: pytest.MonkeyPa
         nodes = [{"id": 1, "address": "127.0.0.1:1", "models": [model]}]
         Config.from_document({"nodes": nodes}, source="README.md")
         documented.add(model["provider"])
-    assert documented == set(get_args(ModelConfig.model_fields["provider"].annotation))
+    assert documented == {"auto", *OURS}
 
 
 # The protocol ---------------------------------------------------------------------------------

@@ -202,8 +202,9 @@ def _prompt(llama: Llama, request: GenerateRequest, faults: Faults) -> tuple[lis
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     written, stops = _written(llama, messages, faults)
     tokens: list[int] = []
-    if not written.startswith(_text(llama, llama.token_bos()) or "\0"):
-        tokens.append(llama.token_bos())
+    begin = llama.token_bos()
+    if begin >= 0 and not written.startswith(_text(llama, begin)):
+        tokens.append(begin)
     for mark, text in zip(marks, texts, strict=True):
         before, found, after = written.partition(mark)
         if found:
@@ -224,7 +225,7 @@ def _written(llama: Llama, messages: list[dict[str, str]], faults: Faults) -> tu
     end = _text(llama, llama.token_eos())
     formatter = Jinja2ChatFormatter(template, end, _text(llama, llama.token_bos()))
     try:
-        formatted = formatter(messages=messages)  # type: ignore[arg-type]
+        formatted = formatter(messages=messages)
     except Exception as error:
         text = faults.line("the model's chat template refuses the conversation", str(error))
         raise Rejected(text) from None
@@ -234,8 +235,14 @@ def _written(llama: Llama, messages: list[dict[str, str]], faults: Faults) -> tu
 
 def _text(llama: Llama, token: int) -> str:
     """A control token as a chat template writes it; "" where the model has none."""
-    return llama.detokenize([token], special=True).decode("utf-8", "ignore") if token >= 0 else ""
+    if token < 0:
+        return ""
+    text: bytes = llama.detokenize([token], special=True)
+    return text.decode("utf-8", "ignore")
 
 
 def _tokens(llama: Llama, text: str, *, special: bool) -> list[int]:
-    return llama.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=special)
+    tokens: list[int] = llama.tokenize(
+        text.encode("utf-8", "replace"), add_bos=False, special=special
+    )
+    return tokens

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -256,3 +259,26 @@ def no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OLLAMA_HOST", "OLLAMA_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def llama(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The stand-in's class of models; answers are not held back."""
+    for name in ("llama_cpp", "llama_cpp.llama_chat_format"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(Path(__file__).parent / "stand_ins")
+    import llama_cpp
+
+    monkeypatch.setattr(llama_cpp.Llama, "made", [])
+    monkeypatch.setattr(llama_cpp.Llama, "asked_for", threading.Event())
+    llama_cpp.Llama.go_on.set()
+    yield llama_cpp.Llama
+    for name in ("llama_cpp", "llama_cpp.llama_chat_format"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def gguf(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"GGUF")
+    return file
