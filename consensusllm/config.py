@@ -30,7 +30,7 @@ from pydantic import (
     model_validator,
 )
 
-from consensusllm.llm import names
+from consensusllm import provider_names as names
 
 DEFAULT_BASE_PORT = 5100
 DEFAULT_DATA_DIR = "consensusllm-data"

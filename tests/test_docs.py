@@ -21,8 +21,8 @@ from pydantic_core import PydanticUndefined
 
 from consensusllm.config import Config
 from consensusllm.conversations import Code
-from consensusllm.llm.names import OURS
 from consensusllm.paxos import messages
+from consensusllm.provider_names import OURS
 from consensusllm.wire.generated import client_pb2
 from consensusllm_cli.main import COMMANDS, commands
 from consensusllm_cli.repl.parser import parse_arguments, parse_command

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from consensusllm.provider_names import known, plugin
+
 from .builtin import Builtin
 from .gemini import Gemini
 from .guard import Guarded
 from .litellm import LiteLLM
 from .llamacpp import LlamaCpp
-from .names import known, plugin
 from .ollama import Ollama
 from .openai import OpenAI
 from .port import Provider, ProviderError, Rejected

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from consensusllm import provider_names as names
 from consensusllm.config import Config, ConfigError
-from consensusllm.llm import conformance, names
+from consensusllm.llm import conformance
 from consensusllm.llm.guard import Guarded
 from consensusllm.llm.port import Chunk, GenerateRequest, Provider, Rejected, Unavailable
 from consensusllm.llm.registry import PROVIDERS, make_provider
