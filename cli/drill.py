@@ -44,7 +44,7 @@ def drill(
 
     Without either, list the drills that ship. The exit status is 1 where a run failed.
     """
-    from consensusllm.drills import ScenarioError, find, shipped
+    from consensusllm.drills import DocumentError, find, shipped
 
     if drill is None:
         listing = shipped()
@@ -56,7 +56,7 @@ def drill(
         raise click.UsageError("--history is of one run: it cannot go with --times")
     try:
         scenario = find(drill)
-    except ScenarioError as error:
+    except DocumentError as error:
         raise Misuse(str(error)) from None
     with contextlib.ExitStack() as stack:
         out = None
@@ -153,6 +153,8 @@ def verdict_lines(outcome: Outcome) -> list[str]:
             f"  {found.operations} operations: {found.ok} ok, {found.failed} failed, "
             f"{found.unknown} unknown; {found.turns} turns, {found.takeovers} taken over"
         )
+        if found.councils:
+            lines.append(f"  {found.councils} councils, {found.degraded} of them degraded")
         lines.append(
             f"  longest gap in availability {found.gap_ms} ms; {found.elections} elections; "
             f"{found.seconds} s in all; seed {judgement.seed}"

@@ -193,6 +193,12 @@ class AnsweringSettings(_Section):
     reassign_after_ms: Milliseconds = 750
 
 
+class CouncilSettings(_Section):
+    """``templates`` is a directory with templates of one's own, beside those that ship."""
+
+    templates: Annotated[Path, AfterValidator(_checked_path)] | None = None
+
+
 class Limits(_Section):
     """Sizes in bytes of UTF-8 or of raw values; what is larger is refused early, where it comes in.
 
@@ -226,6 +232,7 @@ class Config(_Section):
     client_token: SecretStr | None = None
     paxos: PaxosSettings = PaxosSettings()
     answering: AnsweringSettings = AnsweringSettings()
+    council: CouncilSettings = CouncilSettings()
     limits: Limits = Limits()
     domains: dict[ModelName, DomainText] = {}
     log: LogSettings = LogSettings()

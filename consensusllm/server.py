@@ -31,6 +31,7 @@ from consensusllm.replica.opening import open_replica
 from consensusllm.replica.replica import Replica, ReplicaConfig
 from consensusllm.replica.runtime import Runtime
 from consensusllm.service.asking import Planner
+from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import Requests
 from consensusllm.service.servicer import ClientServicer
 from consensusllm.service.status import Facts
@@ -139,6 +140,7 @@ class _Node:
         self._runtime = Runtime(replica, disk, self._transport, self._on_broken)
         self._runtime.on_members = self._on_members
         self._models: list[OwnModel] = []
+        self._templates = Templates(config.council.templates)
         self._live = LiveText(
             own.id, lambda node, body: self._transport.send(node, STREAM_KIND, body)
         )
@@ -227,6 +229,7 @@ class _Node:
                 self._runtime,
                 default_deadline_ms=config.answering.deadline_ms,
                 domains=config.domains,
+                templates=self._templates,
             ),
             max_question_bytes=config.limits.question_bytes,
             max_value_bytes=config.limits.value_bytes,
@@ -235,7 +238,13 @@ class _Node:
         )
         token = config.client_token.get_secret_value() if config.client_token else None
         servicer = ClientServicer(
-            self._runtime, requests, self._live, facts, token=token, read_timeout_s=READ_TIMEOUT_S
+            self._runtime,
+            requests,
+            self._live,
+            facts,
+            self._templates,
+            token=token,
+            read_timeout_s=READ_TIMEOUT_S,
         )
         client_pb2_grpc.add_ClientServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
         names = [client_pb2.DESCRIPTOR.services_by_name["Client"].full_name]
@@ -264,6 +273,8 @@ class _Node:
 
     async def _answer(self) -> None:
         """Find out which models there are, then answer with them until cancelled."""
+        for problem in (await self._templates.read()).problems:
+            log.warning("not a council template", reason=problem)
         serving = await asyncio.to_thread(_import_serving)
         made: list[OwnModel] = await serving.make_models(self._config, self._own, os.environ)
         try:

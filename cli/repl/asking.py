@@ -9,7 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from consensusllm.client import Conflict, GenerationOptions, Plan, Turn
+from consensusllm.conversations.documents import to_document
+from consensusllm.conversations.tally import findings
 
+from .councils import COUNCIL_FLAG, hint, template_of
 from .language import CONVERSATION, NUMBER, QUESTION, Command, Flag, Group, Parameter
 from .planning import MODEL_FLAGS, QUERY_FLAGS, read_file
 from .session import CommandFailed, Session
@@ -20,6 +23,7 @@ async def query(
     session: Session,
     conversation: str,
     question: str,
+    council: str | None = None,
     models: tuple[str, ...] = (),
     n: int = 1,
     one: bool = False,
@@ -35,13 +39,16 @@ async def query(
     file: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
+    template = ""
+    if council is not None:
+        template, question = await template_of(session, council, question)
     turn = await session.client.ask(
         conversation,
         question,
         close_after=close_after,
         deadline_ms=round(1000 * deadline),
         options=GenerationOptions(temperature, max_tokens, seed, system),
-        plan=Plan(models, n, one, strategy, domain, persona, tuple(map(read_file, file))),
+        plan=Plan(models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template),
     )
     await _follow(session, conversation, turn, (), as_json=json)
 
@@ -107,8 +114,13 @@ async def _follow(
         raise
     if as_json:
         document = {"conversation": conversation, **asdict(turn)}
+        if turn.council is not None:
+            document |= {"council": to_document(turn.council), "findings": findings(turn)}
         session.output.line(json.dumps(document, indent=2))
-    _hint(session, conversation, turn, quiet=as_json)
+    if turn.council is not None:
+        hint(session.output, conversation, turn, quiet=as_json)
+    else:
+        _hint(session, conversation, turn, quiet=as_json)
 
 
 def _hint(session: Session, conversation: str, turn: Turn, quiet: bool) -> None:
@@ -132,13 +144,15 @@ COMMANDS = (
         "ask every node's model and watch the answers come",
         query,
         (Parameter("conversation", CONVERSATION), Parameter("question", QUESTION)),
-        QUERY_FLAGS,
+        (COUNCIL_FLAG, *QUERY_FLAGS),
         detail=(
             "The question is the rest of the line exactly as typed. Between double quotes, "
             '\\n, \\t, \\" and \\\\ stand for a newline, a tab, a quote and a backslash. '
             'Between two """ it may go over several lines; at the prompt Alt-Enter also makes a '
             "new line. Flags come before the question; one that begins with two dashes itself goes "
-            "behind a lone --. Ctrl-C cancels the turn."
+            "behind a lone --. Ctrl-C cancels the turn. With --council the models answer, review "
+            "each other and come to one answer, as the template says: --council=NAME, or NAME as "
+            "the first word of the question; three-stage where neither is."
         ),
         example="query c1 What is Paxos?",
     ),

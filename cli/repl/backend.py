@@ -19,6 +19,7 @@ from consensusllm.client import (
     OnProgress,
     Plan,
     Status,
+    Templates,
     TurnOpened,
     Verification,
     WatchEvent,
@@ -51,6 +52,7 @@ class Conversations(Protocol):
     async def retry(
         self, conversation: str, turn: int | None = None, *, plan: Plan | None = None
     ) -> TurnOpened: ...
+    async def templates(self) -> Templates: ...
     def watch(
         self, conversation: str, turn: int, *, candidates: Sequence[int] = ()
     ) -> AsyncGenerator[WatchEvent, None]: ...

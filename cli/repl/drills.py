@@ -12,14 +12,14 @@ from .session import CommandFailed, Session
 
 
 async def drill(session: Session, name: str = "") -> None:
-    from consensusllm.drills import ScenarioError, find, run_drill, shipped
+    from consensusllm.drills import DocumentError, find, run_drill, shipped
 
     if not name:
         session.output.table(["drill", "what happens"], [list(row) for row in shipped().items()])
         return
     try:
         scenario = find(name)
-    except ScenarioError as error:
+    except DocumentError as error:
         raise Misuse(str(error)) from None
     outcome = await run_drill(scenario, program(), secrets.randbits(32), _Lines(session.output))
     for line in verdict_lines(outcome):

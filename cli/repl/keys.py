@@ -27,7 +27,7 @@ COMMANDS = (
     Command(
         "set",
         Group.SETTINGS,
-        "store a value under a key, on every node",
+        "store a value under a key",
         put,
         (_KEY, Parameter("value", VALUE)),
         detail="The value is the rest of the line, as the question of query is.",
@@ -36,7 +36,7 @@ COMMANDS = (
     Command(
         "get",
         Group.SETTINGS,
-        "show the value of a key",
+        "show a value",
         get,
         (_KEY,),
         detail="A value that is not text is shown in hexadecimal.",

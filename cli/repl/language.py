@@ -61,12 +61,16 @@ class Parameter:
 @dataclass(frozen=True, slots=True)
 class Flag:
     """``--name``, with a value where ``kind`` is given; keyword ``name`` of the handler, with all
-    values where it may be ``repeated``. ``meaning`` is its line of the command's help."""
+    values where it may be ``repeated``. ``meaning`` is its line of the command's help.
+
+    Where ``otherwise`` is given the value may be left out, and is only written behind a ``=``.
+    """
 
     name: str
     kind: Kind | None = None
     meaning: str = ""
     repeated: bool = False
+    otherwise: str | None = None
 
     @property
     def word(self) -> str:
@@ -74,7 +78,11 @@ class Flag:
 
     @property
     def usage(self) -> str:
-        return f"[{self.word} {self.kind.metavar}]" if self.kind else f"[{self.word}]"
+        if self.kind is None:
+            return f"[{self.word}]"
+        if self.otherwise is not None:
+            return f"[{self.word}[={self.kind.metavar}]]"
+        return f"[{self.word} {self.kind.metavar}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +226,7 @@ INTEGER = Kind("N", _integer)
 NAMES = Kind("NAMES", _names)
 FILE = Kind("FILE", _any_word)
 WORD = Kind("WORD", _any_word)
+TEMPLATE = Kind("TEMPLATE", _any_word)
 QUESTION = Kind("QUESTION", _question, is_text=True)
 VALUE = Kind("VALUE", _value, is_text=True)
 WORDS = Kind("TEXT", _value)

@@ -164,6 +164,9 @@ def _take_flag(
             raise Misuse(f"{flag.word} takes no value: usage: {command.usage}")
         arguments[flag.name] = True
         return
+    if not equals and flag.otherwise is not None:
+        arguments[flag.name] = flag.otherwise
+        return
     if not equals:
         next_word = following()
         if next_word is None:

@@ -8,8 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from consensusllm.client import Candidate, Conversation, ConversationSummary, Status, Turn
+from consensusllm.client import (
+    Candidate,
+    Conversation,
+    ConversationSummary,
+    Council,
+    Status,
+    Turn,
+)
 
+from .findings import council_state, place_of, show_findings, stage_title
 from .output import Output, Styled
 
 SHORT_LINES_MAX = 20
@@ -38,14 +46,38 @@ def show_turn(output: Output, turn: Turn, full: bool) -> None:
     for line in question.split("\n"):
         output.line(("> ", "dim"), (line, "bold"))
     _say_hidden(output, hidden)
+    if turn.council is not None:
+        show_council(output, turn, turn.council, full)
+        return
     for candidate in turn.candidates:
         output.line()
         show_candidate(output, candidate, chosen=candidate.number == turn.choice, full=full)
 
 
-def show_candidate(output: Output, candidate: Candidate, chosen: bool, full: bool) -> None:
+def show_council(output: Output, turn: Turn, council: Council, full: bool) -> None:
+    """Each stage with what was said in it, what the reviews came to, and what was lacking."""
+    stage = 0
+    for candidate in turn.candidates:
+        if candidate.stage != stage:
+            stage = candidate.stage
+            output.line()
+            output.line((stage_title(council, stage), "bold"))
+        output.line()
+        chosen = candidate.number == turn.choice
+        show_candidate(output, candidate, chosen=chosen, full=full, council=council)
+    show_findings(output, turn, council)
+
+
+def show_candidate(
+    output: Output,
+    candidate: Candidate,
+    chosen: bool,
+    full: bool,
+    council: Council | None = None,
+) -> None:
     """A heading line, then the text as it is."""
-    output.line(*_candidate_heading(candidate, chosen))
+    place = place_of(council, candidate) if council is not None else ""
+    output.line(*_candidate_heading(candidate, chosen, place))
     if not candidate.text:
         return
     text, hidden = _shortened(output, candidate.text, full)
@@ -74,7 +106,9 @@ def show_conversations(output: Output, conversations: Sequence[ConversationSumma
                 summary.conversation,
                 str(summary.turns),
                 str(summary.open_turns),
-                summary.last_question,
+                f"[degraded] {summary.last_question}"
+                if summary.degraded
+                else summary.last_question,
                 _moment(summary.updated_ms),
             ]
             for summary in conversations
@@ -124,6 +158,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def _turn_state(turn: Turn) -> str:
+    if turn.council is not None:
+        return council_state(turn, turn.council)
     if turn.choice:
         return f"candidate {turn.choice} is chosen"
     if not turn.closed:
@@ -132,13 +168,15 @@ def _turn_state(turn: Turn) -> str:
     return "closed, nothing chosen yet"
 
 
-def _candidate_heading(candidate: Candidate, chosen: bool) -> list[Styled]:
+def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[Styled]:
     parts: list[Styled] = [
         (f"[{candidate.number}]", "bold green" if chosen else "bold"),
         (f" node {candidate.node}" if candidate.node else " imported", "cyan"),
     ]
     if candidate.model:
         parts.append(f" · {candidate.model}")
+    if place:
+        parts.append((f" · {place}", "magenta"))
     if candidate.takeovers:
         times = len(candidate.takeovers)
         taken = "taken over" if times == 1 else f"taken over {times} times, last"

@@ -6,6 +6,7 @@ from . import (
     asking,
     cluster,
     conversations,
+    councils,
     drills,
     faults,
     keys,
@@ -21,6 +22,7 @@ from .parser import Table
 COMMANDS = (
     *conversations.COMMANDS,
     *asking.COMMANDS,
+    *councils.COMMANDS,
     *transfer.COMMANDS,
     *verify.COMMANDS,
     *keys.COMMANDS,

@@ -14,8 +14,11 @@ from consensusllm.client import (
     InvalidRequest,
     read_conversations,
 )
+from consensusllm.conversations import shortfalls
+from consensusllm.conversations.tally import described
 
 from ..progress import Tell
+from .findings import council_state, place_of
 from .language import CONVERSATION, FILE, Command, Flag, Group, Parameter
 from .render import plural
 from .sanitise import escape_controls, sanitise
@@ -75,10 +78,15 @@ def to_markdown(conversation: Conversation) -> str:
     parts = [f"# {conversation.conversation}\n"]
     for turn in conversation.turns:
         parts.append(f"## Turn {turn.turn}\n\n{_quoted(turn.question)}\n")
+        if turn.council is not None:
+            parts.append(f"*{council_state(turn, turn.council)}*\n")
+            lacked = [f"- {described(turn.council, each)}" for each in shortfalls(turn)]
+            parts += ["\n".join([*lacked, ""])] if lacked else []
         for candidate in turn.candidates:
             heading = f"### Candidate {candidate.number}: "
             heading += f"node {candidate.node}" if candidate.node else "imported"
             heading += f", {candidate.model}" if candidate.model else ""
+            heading += f", {place_of(turn.council, candidate)}" if turn.council else ""
             heading += " (chosen)" if candidate.number == turn.choice else ""
             body = "\n\n".join([candidate.text, *_notes(candidate)])
             parts.append(f"{heading}\n\n{body.strip()}\n")

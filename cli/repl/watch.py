@@ -21,15 +21,18 @@ from rich.text import Text
 from consensusllm.client import (
     Candidate,
     CandidateDone,
+    Council,
     Delta,
+    StageOpened,
     Takeover,
     Turn,
     TurnClosed,
     WatchEvent,
 )
 
+from .findings import seat_title, show_findings, stage_title
 from .output import Output, styled
-from .render import show_candidate
+from .render import show_candidate, show_council
 from .sanitise import one_line
 
 COLUMN_WIDTH_MIN = 30
@@ -56,7 +59,9 @@ async def watch(
     view: View = LiveView(output, numbers) if output.terminal else WholeView(output, numbers)
     with view:
         turn = await closed(events, view.show)
-    if output.terminal:
+    if output.terminal and turn.council is not None:
+        show_council(output, turn, turn.council, full=False)
+    elif output.terminal:
         for candidate in turn.candidates:
             if not numbers or candidate.number in numbers:
                 output.line()
@@ -88,6 +93,8 @@ class WholeView:
         self._numbers = frozenset(numbers)
         self._next = min(numbers, default=1)
         self._ended: dict[int, Candidate] = {}
+        self._council: Council | None = None
+        self._stage = 0
 
     def __enter__(self) -> WholeView:
         return self
@@ -96,15 +103,20 @@ class WholeView:
         pass
 
     def show(self, event: WatchEvent) -> None:
-        if isinstance(event, CandidateDone):
+        if isinstance(event, StageOpened):
+            self._council = event.council
+        elif isinstance(event, CandidateDone):
             self._keep(event.candidate)
             while self._next in self._ended:
                 self._print(self._next)
         elif isinstance(event, TurnClosed):
+            self._council = event.turn.council
             for candidate in event.turn.candidates:
                 self._keep(candidate)
             for number in sorted(self._ended):
                 self._print(number)
+            if event.turn.council is not None:
+                show_findings(self._output, event.turn, event.turn.council)
 
     def _keep(self, candidate: Candidate) -> None:
         wanted = not self._numbers or candidate.number in self._numbers
@@ -112,8 +124,13 @@ class WholeView:
             self._ended[candidate.number] = candidate
 
     def _print(self, number: int) -> None:
+        candidate, council = self._ended.pop(number), self._council
+        if council is not None and candidate.stage != self._stage:
+            self._stage = candidate.stage
+            self._output.line()
+            self._output.line(stage_title(council, self._stage))
         self._output.line()
-        show_candidate(self._output, self._ended.pop(number), chosen=False, full=True)
+        show_candidate(self._output, candidate, chosen=False, full=True, council=council)
         self._next = number + 1
 
 
@@ -127,10 +144,12 @@ class Column:
     attempt: int = 0
     text: str = ""
     state: str = "waiting"
+    place: str = ""
 
     @property
     def title(self) -> str:
         parts = [str(self.number)]
+        parts += [self.place] if self.place else []
         parts += [f"node {self.node}"] if self.node else []
         parts += [one_line(self.model)] if self.model else []
         return " · ".join(parts)
@@ -158,6 +177,7 @@ class LiveView:
         self._console: Console = output.console
         self._numbers = frozenset(numbers)
         self._columns = {number: Column(number) for number in numbers}
+        self._title = ""
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
@@ -175,19 +195,39 @@ class LiveView:
     def show(self, event: WatchEvent) -> None:
         if isinstance(event, TurnClosed):
             return
+        if isinstance(event, StageOpened):
+            self._open_stage(event)
+            return
         seen = event.candidate if isinstance(event, CandidateDone) else event
         number = seen.number if isinstance(seen, Candidate) else seen.candidate
         if self._numbers and number not in self._numbers:
             return
         columns = self._columns
+        if number not in columns and self._title:
+            return  # of a stage that is over
         if number not in columns:
             columns = dict(sorted({**columns, number: Column(number)}.items()))
         columns[number].show(seen)
         # Replaced as a whole, because another thread draws.
         self._columns = columns
 
+    def _open_stage(self, event: StageOpened) -> None:
+        """Show the candidates of this stage only: there is no room for all."""
+        title = stage_title(event.council, event.stage)
+        shown = self._columns if title == self._title else {}
+        opened = {
+            number: Column(number, place=seat_title(event.council, event.stage, seat))
+            for number, seat in sorted(event.seats.items())
+        }
+        self._title, self._columns = title, {**shown, **opened}
+
     def _draw(self) -> Table | Group:
+        drawn = self._draw_columns()
+        return Group(Text(self._title, style="bold"), drawn) if self._title else drawn
+
+    def _draw_columns(self) -> Table | Group:
         width, height = self._console.size
+        height -= bool(self._title)
         columns = list(self._columns.values())
         count = max(1, len(columns))
         if width // count >= COLUMN_WIDTH_MIN:

@@ -4,6 +4,7 @@ resumes the text that it was reading on another node. It owns no state of the cl
 from __future__ import annotations
 
 from consensusllm.client.client import Client
+from consensusllm.client.councils import Templates, TemplateSummary
 from consensusllm.client.errors import (
     AlreadyExists,
     ChangeRefused,
@@ -25,8 +26,16 @@ from consensusllm.client.models import ClusterModel, cluster_models, money
 from consensusllm.client.plan import File, Plan
 from consensusllm.client.status import MemberStatus, ModelStatus, Progress, Status
 from consensusllm.client.verify import NodeCopy, NotExtended, Verification, found_at
-from consensusllm.client.watch import CandidateDone, Delta, Takeover, TurnClosed, WatchEvent
+from consensusllm.client.watch import (
+    CandidateDone,
+    Delta,
+    StageOpened,
+    Takeover,
+    TurnClosed,
+    WatchEvent,
+)
 from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
+from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Candidate, Conversation, ConversationSummary, Turn
 
 __all__ = [
@@ -43,6 +52,7 @@ __all__ = [
     "ConsensusError",
     "Conversation",
     "ConversationSummary",
+    "Council",
     "Delta",
     "Export",
     "File",
@@ -59,8 +69,11 @@ __all__ = [
     "Overloaded",
     "Plan",
     "Progress",
+    "StageOpened",
     "Status",
     "Takeover",
+    "TemplateSummary",
+    "Templates",
     "TooLarge",
     "Turn",
     "TurnClosed",

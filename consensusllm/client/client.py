@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from consensusllm.client import checks
 from consensusllm.client.calls import Calls, Deadline
+from consensusllm.client.councils import COUNCIL_TIMEOUT_S, CouncilCalls
 from consensusllm.client.errors import (
     ConsensusError,
     InvalidRequest,
@@ -58,7 +59,7 @@ CANCELLED = "cancelled"
 _Expected = TypeVar("_Expected")
 
 
-class Client(HistoryCalls, KeyCalls, MemberCalls):
+class Client(HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
     """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
@@ -215,7 +216,7 @@ class Client(HistoryCalls, KeyCalls, MemberCalls):
         ``timeout_s`` is for the whole, by default long enough for slow models. Where it passes,
         Unavailable is raised and the answers are kept: see `view`.
         """
-        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, plan))
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
         turn = await self._ask(ask, deadline)
         if not wait:
@@ -256,7 +257,7 @@ class Client(HistoryCalls, KeyCalls, MemberCalls):
         """Ask, and yield the answers as they are written: Delta, Takeover, CandidateDone, and
         TurnClosed as the last. Arguments are those of `query`. With ``cancel`` the turn is
         cancelled where the generator is closed before that."""
-        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s))
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, plan))
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
         turn = await self._ask(ask, deadline)
         event: WatchEvent | None = None
@@ -377,9 +378,13 @@ class Client(HistoryCalls, KeyCalls, MemberCalls):
 
     # What the calls share -------------------------------------------------------------------
 
-    def _answer_timeout_s(self, deadline_ms: int, timeout_s: float | None) -> float:
+    def _answer_timeout_s(
+        self, deadline_ms: int, timeout_s: float | None, plan: Plan | None = None
+    ) -> float:
         if timeout_s is not None:
             return timeout_s
+        if plan is not None and plan.council:
+            return COUNCIL_TIMEOUT_S
         return max(ANSWER_TIMEOUT_S, deadline_ms / 1000 + self._timeout_s)
 
     async def _ask(self, ask: client_pb2.Ask, deadline: Deadline) -> int:
@@ -419,6 +424,7 @@ def _question(
     )
     plan.choose_models(ask)
     ask.domain, ask.persona = plan.domain, plan.persona
+    ask.council = checks.text(plan.council, "a template's name")
     return ask
 
 

@@ -17,14 +17,16 @@
         ],
         ...
       },
+      "councils": [{"turn": 1, "outcome": 7, "degraded": [...], ...}],   see tally.findings
       "links": ["9f...", ...],               of each turn
       "head": "3c..."                        the last link
     }
 
 The conversation and all in it are the records of `conversations.records`, field by field; what has
 its default is left out. Links and head make the hash chain of `conversations.chain`: a reader
-refuses a document that they do not fit. One without them can be read, but not verified. A reader
-refuses a version and keys that it does not know, so nothing is dropped in silence.
+refuses a document that they do not fit, and one whose councils did not find what it says. One
+without them can be read, but not verified. A reader refuses a version and keys that it does not
+know, so nothing is dropped in silence.
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ from consensusllm.conversations import chain
 from consensusllm.conversations.documents import MalformedDocument, from_document, to_document
 from consensusllm.conversations.history import contradiction, last_revision
 from consensusllm.conversations.records import Conversation
+from consensusllm.conversations.tally import findings
 
 FORMAT = "consensusllm-conversation"
 VERSION = 2
 
-_KEYS = {"format", "version", "conversation", "links", "head"}
+_KEYS = {"format", "version", "conversation", "councils", "links", "head"}
 _LINK = re.compile(r"[0-9a-f]{64}")
 
 
@@ -67,6 +70,7 @@ def export(conversation: Conversation) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "conversation": to_document(conversation),
+        **({"councils": found} if (found := _councils(conversation)) else {}),
         "links": links,
         "head": chain.head(conversation),
     }
@@ -99,7 +103,14 @@ def read_export(document: object) -> Export:
             raise InvalidRequest("links and head must be strings of 64 hexadecimal digits")
         _check_links(found, links, str(head))
     _check_stamps(found)
+    councils = document.get("councils")
+    if councils is not None and councils != _councils(found):
+        raise Altered("what the councils found does not fit what is said in them")
     return Export(found, None if links is None else tuple(links), chain.head(found))
+
+
+def _councils(conversation: Conversation) -> list[dict[str, Any]]:
+    return [findings(turn) for turn in conversation.turns if turn.council is not None]
 
 
 def _is_link(value: object) -> bool:

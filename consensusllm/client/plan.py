@@ -27,7 +27,8 @@ class Plan:
     says which is the best: smart (also ""), priority, round-robin or cheapest.
 
     ``domain`` is a name of the nodes' configuration, whose text the models are told first, then
-    that they are ``persona``. ``files`` become part of the question.
+    that they are ``persona``. ``files`` become part of the question. ``council`` names the template
+    of a council that is to answer (see `Client.templates`); its seats are those models'.
     """
 
     models: Sequence[str] = ()
@@ -37,6 +38,7 @@ class Plan:
     domain: str = ""
     persona: str = ""
     files: Sequence[File] = ()
+    council: str = ""
 
     def choose_models(self, ask: client_pb2.Ask) -> None:
         """Put who is to answer into ``ask``. Raises InvalidRequest."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,8 +19,10 @@ import grpc.aio
 from consensusllm.client.calls import Deadline, pause, pauses
 from consensusllm.client.errors import InvalidRequest, Unavailable
 from consensusllm.client.nodes import Nodes, Unreachable, denial, reason
+from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Candidate, Turn
 from consensusllm.wire.commands import candidate_from_proto, turn_from_proto
+from consensusllm.wire.councils import council_from_proto
 from consensusllm.wire.generated import client_pb2, client_pb2_grpc
 
 QUIET_S = 5.0
@@ -64,7 +66,17 @@ class TurnClosed:
     turn: Turn
 
 
-WatchEvent: TypeAlias = Delta | Takeover | CandidateDone | TurnClosed
+@dataclass(frozen=True, slots=True)
+class StageOpened:
+    """A council has gone on to ``stage`` (from 1): ``seats`` says which candidate answers from
+    which seat."""
+
+    stage: int
+    council: Council
+    seats: Mapping[int, int]
+
+
+WatchEvent: TypeAlias = Delta | Takeover | CandidateDone | StageOpened | TurnClosed
 
 
 class Gap(Exception):
@@ -83,6 +95,7 @@ class Reader:
     def __init__(self) -> None:
         self._positions: dict[int, _Position] = {}
         self._done: set[int] = set()
+        self._seated: set[int] = set()
 
     def positions(self) -> list[client_pb2.Position]:
         """Where a node goes on."""
@@ -104,6 +117,8 @@ class Reader:
             yield from self._attempt(
                 takeover.candidate, takeover.attempt, takeover.node, takeover.offset, announced=True
             )
+        elif kind == "stage_opened":
+            yield from self._stage(event.stage_opened)
         elif kind == "candidate_done":
             yield from self._end(candidate_from_proto(event.candidate_done))
         elif kind == "turn_closed":
@@ -111,6 +126,14 @@ class Reader:
             for candidate in turn.candidates:
                 yield from self._end(candidate)
             yield TurnClosed(turn)
+
+    def _stage(self, event: client_pb2.StageOpened) -> Iterator[WatchEvent]:
+        seats = {
+            each.candidate: each.seat for each in event.seats if each.candidate not in self._seated
+        }
+        if seats:
+            self._seated.update(seats)
+            yield StageOpened(event.stage, council_from_proto(event.council), seats)
 
     def _attempt(
         self, candidate: int, attempt: int, node: int, shared: int = 0, *, announced: bool = False

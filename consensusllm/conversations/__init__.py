@@ -3,9 +3,11 @@
 from .commands import (
     Choose,
     Chosen,
+    CloseStage,
     CloseTurn,
     Code,
     CompareAndSwap,
+    ConveneCouncil,
     CreateConversation,
     Delete,
     DeleteKey,
@@ -31,6 +33,7 @@ from .commands import (
     TurnOpened,
     Usage,
 )
+from .council import Council, Member, Stage, StageKind
 from .history import at_revision
 from .limits import Limits
 from .machine import Counts, Machine
@@ -47,16 +50,21 @@ from .records import (
 )
 from .snapshot import Encoding, MalformedSnapshot, encode, restore
 from .state import FrozenState
+from .tally import Agreement, Shortfall, Standing, agreements, outcome, shortfalls, tally
 
 __all__ = [
+    "Agreement",
     "Candidate",
     "Choose",
     "Chosen",
+    "CloseStage",
     "CloseTurn",
     "Code",
     "CompareAndSwap",
+    "ConveneCouncil",
     "Conversation",
     "ConversationSummary",
+    "Council",
     "Counts",
     "CreateConversation",
     "Delete",
@@ -70,6 +78,7 @@ __all__ = [
     "Limits",
     "Machine",
     "MalformedSnapshot",
+    "Member",
     "OpenSession",
     "Operation",
     "PlannedCandidate",
@@ -87,15 +96,23 @@ __all__ = [
     "ServeModels",
     "ServedModel",
     "SessionCommand",
+    "Shortfall",
+    "Stage",
+    "StageKind",
+    "Standing",
     "SubmitQuery",
     "TakenOver",
     "Turn",
     "TurnId",
     "TurnOpened",
     "Usage",
+    "agreements",
     "at_revision",
     "encode",
+    "outcome",
     "prompt_hash",
     "restore",
+    "shortfalls",
     "system_prompt",
+    "tally",
 ]

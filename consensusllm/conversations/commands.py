@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from .council import Council
+
 if TYPE_CHECKING:
     from .records import Turn
 
@@ -124,13 +126,41 @@ class SubmitQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class ConveneCouncil:
+    """Open a turn that ``council`` answers, beginning with its first stage. Answers TurnOpened,
+    with the candidates of that stage.
+
+    The later stages follow by themselves: whatever ends the last answer that a stage waits for
+    opens the next one too.
+    """
+
+    conversation: str
+    question: str
+    council: Council
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStage:
+    """End the open stage of a council's turn for ``reason`` (non-empty) and go on with what is
+    there. STALE where the turn is closed, or has candidates behind ``last_candidate``: the council
+    has then gone on already.
+    """
+
+    conversation: str
+    turn: int
+    last_candidate: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetryTurn:
     """Add candidates to a turn that has no choice yet and open it again; nothing is overwritten.
 
     ``turn`` 0 is the latest. The numbers in ``plan`` are offsets: the machine numbers the new
     candidates on from the highest that the turn has. The turn then closes when all have ended,
-    whatever its ``close_after`` was. Refused with CONFLICT where a choice stands. Answers
-    TurnOpened.
+    whatever its ``close_after`` was. Refused with CONFLICT where a choice stands, and with INVALID
+    where a council answered. Answers TurnOpened.
     """
 
     conversation: str
@@ -302,6 +332,8 @@ Operation: TypeAlias = (
     | ServeModels
     | CreateConversation
     | SubmitQuery
+    | ConveneCouncil
+    | CloseStage
     | RetryTurn
     | RecordCheckpoint
     | RecordCandidate

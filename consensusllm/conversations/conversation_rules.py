@@ -16,6 +16,7 @@ from .commands import (
     Reply,
     TurnOpened,
 )
+from .council_rules import check_council
 from .history import contradiction, last_revision
 from .limits import Limits
 from .records import Turn
@@ -118,6 +119,8 @@ class ConversationRules:
     def _check_import(self, turn: Turn, number: int) -> None:
         limits = self._limits
         check_numbers((each.number for each in turn.candidates), limits)
+        if turn.council is not None:
+            check_council(turn.council, limits)
         wrong = contradiction(turn) or ("" if turn.closed else "it is still open")
         if turn.turn != number or wrong:
             wrong = wrong or f"it says that it is turn {turn.turn}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -52,6 +53,8 @@ def from_document(kind: type[RecordT], document: object, place: str) -> RecordT:
 def _to_json(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_to_json(each) for each in value]
+    if isinstance(value, Enum):
+        return value.value
     return to_document(value) if is_dataclass(value) else value
 
 
@@ -63,12 +66,18 @@ def _from_json(kind: Any, value: Any, place: str) -> Any:
         return tuple(
             _from_json(inner, each, f"{place}[{index}]") for index, each in enumerate(value)
         )
-    if is_dataclass(kind):
-        assert isinstance(kind, type)
-        return from_document(kind, value, place)
     (plain,) = set(get_args(kind)) - {type(None)} or {kind}
     if value is None and plain is not kind:
         return None
+    if is_dataclass(plain):
+        assert isinstance(plain, type)
+        return from_document(plain, value, place)
+    if issubclass(plain, Enum):
+        try:
+            return plain(value)
+        except ValueError:
+            known = ", ".join(str(each.value) for each in plain)
+            raise MalformedDocument(f"{place} must be one of {known}") from None
     if plain is float and type(value) is int and abs(value) < 1 << 53:
         value = float(value)  # some programs write 1.0 as 1
     if type(value) is not plain:

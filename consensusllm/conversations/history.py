@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from .commands import Usage
+from .council_steps import contradiction as council_contradiction
 from .records import Candidate, Conversation, Turn
 
 
@@ -67,6 +68,7 @@ def _candidate_at(candidate: Candidate, revision: int) -> Candidate:
         provider="",
         prompt_hash="",
         cost=0,
+        ranking=(),
     )
 
 
@@ -94,6 +96,9 @@ def contradiction(turn: Turn) -> str:
         wrong = _contradiction(candidate, turn.asked_revision)
         if wrong:
             return f"candidate {candidate.number} {wrong}"
+    wrong = council_contradiction(turn)
+    if wrong:
+        return wrong
     if turn.closed != all(each.ended for each in turn.candidates):
         return "it is closed, and a candidate is not" if turn.closed else "nothing of it is open"
     chosen = turn.candidate(turn.choice)

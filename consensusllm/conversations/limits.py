@@ -22,6 +22,9 @@ class Limits:
     key_characters: int = 512
     name_bytes: int = 256  # of a model, and of a finish reason
     candidates_per_turn: int = 64
+    council_members: int = 16
+    council_stages: int = 8
+    council_bytes: int = MEBIBYTE // 4  # of all its instructions together
     turns_per_conversation: int = 10_000
     conversations: int = 1_000_000
     keys: int = 1_000_000

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from binascii import b2a_base64
-from dataclasses import replace
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from .commands import (
     TurnOpened,
     Usage,
 )
+from .council import Council, Member, Stage, StageKind
 from .records import Candidate, Head, RegisteredModel, Retried, TakenOver, Turn, TurnId
 from .sessions import DONE, Session
 
@@ -105,7 +105,28 @@ def turn_line(turn_id: TurnId, turn: Turn) -> bytes:
             options.role,
         ],
         [[r.revision, r.time_ms, r.deadline_ms, r.close_after] for r in turn.retries],
+        _council_rows(turn.council),
     )
+
+
+def _council_rows(council: Council | None) -> list[object]:
+    """No rows where there is none."""
+    if council is None:
+        return []
+    return [
+        [council.template, council.revision, council.seed],
+        [[each.node, each.model, each.role, each.instructions] for each in council.members],
+        [
+            [
+                each.kind.value,
+                list(each.seats),
+                each.close_after,
+                each.deadline_ms,
+                each.instructions,
+            ]
+            for each in council.stages
+        ],
+    ]
 
 
 def _candidate_row(candidate: Candidate) -> list[object]:
@@ -133,6 +154,7 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         candidate.cost,
         list(candidate.fallbacks),
         candidate.usage.estimated,
+        [candidate.stage, candidate.seat, *candidate.ranking],
     ]
 
 
@@ -198,7 +220,7 @@ _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
 _TAKEN_OVER = (*[_INT] * 4, _STR, _STR)
-_CALL = (_STR, _STR, _INT, _LIST, _BOOL)
+_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST)
 _MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 8)
 
 
@@ -227,8 +249,8 @@ def head(row: list[Any]) -> tuple[str, Head]:
 
 
 def turn(row: list[Any]) -> tuple[TurnId, Turn]:
-    conversation, number, question, candidates, *rest, options, retries = fields(
-        row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, _LIST, _LIST
+    conversation, number, question, candidates, *rest, options, retries, council = fields(
+        row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, _LIST, _LIST, _LIST
     )
     choice, closed, opened_ms, deadline_ms, close_after, asked_revision, choice_revision = rest
     options = fields(options, _MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR, _MAYBE_STR)
@@ -245,18 +267,42 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
         choice_revision,
         GenerationOptions(*options),
         tuple(Retried(*fields(each, *[_INT] * 4)) for each in retries),
+        _council(council) if council else None,
     )
+
+
+def _council(rows: list[Any]) -> Council:
+    names, members, stages = fields(rows, _LIST, _LIST, _LIST)
+    template, revision, seed = fields(names, _STR, _STR, _INT)
+    return Council(
+        template,
+        revision,
+        seed,
+        tuple(Member(*fields(each, _INT, _STR, _STR, _STR)) for each in members),
+        tuple(map(_stage, stages)),
+    )
+
+
+def _stage(row: object) -> Stage:
+    kind, seats, *rest = fields(row, _STR, _LIST, _INT, _INT, _STR)
+    try:
+        return Stage(StageKind(kind), tuple(fields(seats, *[_INT] * len(seats))), *rest)
+    except ValueError:
+        raise MalformedLine("a stage is of no known kind") from None
 
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS, *_CALL)
+    place = values.pop()
+    stage, seat, *ranking = fields(place, *[_INT] * max(2, len(place)))
     fallbacks, estimated = values.pop(-2), values.pop()
     takeovers = (fields(each, *_TAKEN_OVER) for each in values[10])
     values[8:11] = [
         Usage(values[8], values[9], estimated),
         tuple(TakenOver(*each) for each in takeovers),
     ]
-    return replace(Candidate(*values), fallbacks=_words(fallbacks))
+    values += [_words(fallbacks), stage, seat, tuple(ranking)]
+    return Candidate(*values)
 
 
 def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .commands import Code, OpenSession, Refused, Reply, SessionCommand
 from .conversation_rules import ConversationRules
+from .council_rules import CouncilRules
 from .fingerprint import MODULUS, Fingerprint, digest
 from .key_rules import KeyRules
 from .limits import Limits
@@ -22,6 +23,7 @@ from .refusal import Refusal
 from .registry_rules import RegistryRules
 from .sessions import Session, Sessions
 from .state import FrozenState, State
+from .tally import shortfalls
 from .turn_rules import TurnRules
 
 _UNDECODABLE = Refused(
@@ -58,6 +60,7 @@ class Machine:
             **ConversationRules(self._state, limits).handlers(),
             **TurnRules(self._state, limits).handlers(),
             **RegistryRules(self._state, limits).handlers(),
+            **CouncilRules(self._state, limits).handlers(),
         }
 
     # Writing ----------------------------------------------------------------------------------
@@ -123,10 +126,13 @@ class Machine:
         """One turn, whatever the length of its conversation."""
         return self._state.turns.get((conversation, turn))
 
-    def prompt(self, conversation: str, turn: int) -> Prompt:
-        """The prompt of a turn that exists: ``(role, text)`` in order, its question last."""
+    def prompt(self, conversation: str, turn: int, candidate: int) -> Prompt:
+        """The prompt of a candidate that exists: ``(role, text)`` in order, what is asked last."""
         turns = self._state.turns
-        return prompt(turns[conversation, turn], lambda number: turns[conversation, number])
+        asked = turns[conversation, turn]
+        found = asked.candidate(candidate)
+        assert found is not None, "a prompt is for a candidate of the turn"
+        return prompt(asked, found, lambda number: turns[conversation, number])
 
     def summaries(self, after: str, limit: int) -> list[ConversationSummary]:
         """Up to ``limit`` conversations in the order of their ids, the first ones above ``after``
@@ -138,9 +144,14 @@ class Machine:
 
     def _summary(self, conversation: str) -> ConversationSummary:
         head = self._state.heads[conversation]
-        last = self._state.turns[conversation, head.turns].question if head.turns else ""
+        last = self._state.turns[conversation, head.turns] if head.turns else None
         return ConversationSummary(
-            conversation, head.turns, head.open_turns, last[:_QUESTION_CHARACTERS], head.updated_ms
+            conversation,
+            head.turns,
+            head.open_turns,
+            last.question[:_QUESTION_CHARACTERS] if last else "",
+            head.updated_ms,
+            degraded=bool(last and shortfalls(last)),
         )
 
     def open_turns(self) -> list[tuple[str, Turn]]:

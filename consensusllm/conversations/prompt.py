@@ -1,4 +1,4 @@
-"""The prompt of a turn, rebuilt from the replicated history: the same on every node."""
+"""The prompt of a candidate, rebuilt from the replicated history: the same on every node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import Literal, TypeAlias
 
 from .commands import GenerationOptions
-from .records import Turn
+from .council_prompts import council_question, instructions
+from .records import Candidate, Turn
 
 Prompt: TypeAlias = tuple[tuple[Literal["user", "assistant"], str], ...]
 """(role, text) in order; the last one is the user's question."""
@@ -27,15 +28,17 @@ def context(turn: Turn, earlier: Callable[[int], Turn]) -> tuple[tuple[int, int]
     )
 
 
-def prompt(turn: Turn, earlier: Callable[[int], Turn]) -> Prompt:
-    """The questions of the context with their chosen answers, then the turn's own question."""
+def prompt(turn: Turn, candidate: Candidate, earlier: Callable[[int], Turn]) -> Prompt:
+    """The questions of the context with their chosen answers, then the turn's own question, or what
+    the candidate's seat in a council is to do about it."""
     messages: list[tuple[Literal["user", "assistant"], str]] = []
     for number, choice in context(turn, earlier):
         before = earlier(number)
         chosen = before.candidate(choice)
         assert chosen is not None, "a choice names a candidate of its turn"
         messages += [("user", before.question), ("assistant", chosen.text)]
-    messages.append(("user", turn.question))
+    asked = turn.question if turn.council is None else council_question(turn, candidate)
+    messages.append(("user", asked))
     return tuple(messages)
 
 
@@ -43,6 +46,13 @@ def system_prompt(options: GenerationOptions) -> str | None:
     """What the model is told before the conversation: its role, then the system prompt."""
     parts = [part for part in (options.role, options.system) if part]
     return "\n\n".join(parts) if parts else options.system
+
+
+def candidate_system_prompt(turn: Turn, candidate: Candidate) -> str | None:
+    """What the candidate's model is told beside the conversation: what the query asks for, then
+    what its seat in a council is told. None where there is nothing."""
+    parts = [system_prompt(turn.options) or "", *instructions(turn, candidate)]
+    return "\n\n".join(filter(None, parts)) or None
 
 
 def prompt_hash(prompt: Prompt, options: GenerationOptions) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from .commands import GenerationOptions, ServedModel, Usage
+from .council import Council
 
 TurnId: TypeAlias = tuple[str, int]
 """(conversation id, turn number >= 1)."""
@@ -47,6 +48,10 @@ class Candidate:
     ``provider`` names it. ``prompt_hash`` says what it was asked (see prompt.py), ``cost`` what
     that cost, in millionths of the currency, failed calls included. ``fallbacks`` are names of
     models that are asked in its place where it fails.
+
+    In a council it is what ``seat`` (from 1) says in ``stage`` (from 1); both are 0 elsewhere. A
+    review's ``ranking`` are the numbers of the candidates that it ranks, the best first; a review
+    that has ended without one abstains.
     """
 
     number: int
@@ -67,6 +72,9 @@ class Candidate:
     prompt_hash: str = ""
     cost: int = 0
     fallbacks: tuple[str, ...] = ()
+    stage: int = 0
+    seat: int = 0
+    ranking: tuple[int, ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -92,8 +100,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """The turn was asked again at ``revision`` and ``time_ms``; before that it had this
-    ``deadline_ms`` and ``close_after``."""
+    """The turn was asked again, or its council went on, at ``revision`` and ``time_ms``; before
+    that it had this ``deadline_ms`` and ``close_after``."""
 
     revision: int
     time_ms: int
@@ -107,7 +115,8 @@ class Turn:
 
     Times are in ms since the epoch. ``close_after`` answers close the turn (0: all of them). It is
     closed where all candidates have ended. ``asked_revision`` is the one that the asker saw, so
-    the turn is there from the next one on.
+    the turn is there from the next one on. Where a ``council`` answers, ``deadline_ms`` is that of
+    the stage which is open.
     """
 
     turn: int
@@ -122,6 +131,12 @@ class Turn:
     choice_revision: int = 0
     options: GenerationOptions = field(default_factory=GenerationOptions)
     retries: tuple[Retried, ...] = ()
+    council: Council | None = None
+
+    @property
+    def stage(self) -> int:
+        """The council's stage that is open, or was the last to be; 0 without a council."""
+        return self.candidates[-1].stage
 
     def candidate(self, number: int) -> Candidate | None:
         return next((each for each in self.candidates if each.number == number), None)
@@ -138,10 +153,13 @@ class Turn:
     def closed_because(self, reason: str, revision: int) -> Turn:
         """The turn closed at ``revision``; candidates that were open end with ``reason`` as their
         error."""
+        return replace(self.with_open_ended(reason, revision), closed=True)
+
+    def with_open_ended(self, reason: str, revision: int) -> Turn:
+        """The turn with ``reason`` as the error of every candidate that was open."""
         assert reason, "an empty error would count as an answer"
         return replace(
             self,
-            closed=True,
             candidates=tuple(
                 each
                 if each.ended
@@ -197,10 +215,12 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class ConversationSummary:
-    """One line of a list; ``last_question`` is cut to 200 characters."""
+    """One line of a list; ``last_question`` is cut to 200 characters, and ``degraded`` where the
+    council that was to answer it lacked something."""
 
     conversation: str
     turns: int
     open_turns: int
     last_question: str
     updated_ms: int
+    degraded: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .answers import is_answer
 from .commands import (
     Choose,
     Chosen,
@@ -27,6 +28,7 @@ from .commands import (
     SubmitQuery,
     TurnOpened,
 )
+from .council_steps import Moment, advanced, with_ranking
 from .limits import Limits
 from .records import Candidate, Head, Retried, TakenOver, Turn
 from .refusal import Refusal, check_size, named
@@ -59,13 +61,10 @@ class TurnRules:
     def _submit(self, query: SubmitQuery) -> Reply:
         head = find_conversation(self._state, query.conversation)
         number = next_turn(query.conversation, head, self._limits)
-        if not query.question:
-            raise Refusal(Code.INVALID, "the question is empty: say what to ask")
-        check_size("the question", query.question, self._limits.question_bytes)
+        check_query(query.question, query.options, self._limits)
         if query.close_after < 0:
             raise Refusal(Code.INVALID, "close_after is negative: use 0 for all candidates")
         options = query.options
-        check_options(options, self._limits)
         if options.system is None and head.system:
             options = replace(options, system=head.system)
         candidates = self._planned(query.plan, head.revision + 1, after=0, present=0)
@@ -89,6 +88,11 @@ class TurnRules:
         ones, and may have been reached already."""
         turn = find_turn(self._state, retry.conversation, retry.turn)
         _check_unchosen(retry.conversation, turn)
+        if turn.council is not None:
+            raise Refusal(
+                Code.INVALID,
+                f"a council answered turn {turn.turn} of {retry.conversation}: convene another one",
+            )
         revision = self._state.next_revision(retry.conversation)
         candidates = self._planned(
             retry.plan, revision, after=turn.candidates[-1].number, present=len(turn.candidates)
@@ -150,7 +154,8 @@ class TurnRules:
             prompt_hash=record.prompt_hash,
             cost=candidate.cost + cost,
         )
-        self._state.write_turn(record.conversation, _settled(turn.with_candidate(ended), revision))
+        turn = turn.with_candidate(with_ranking(turn, ended))
+        self._state.write_turn(record.conversation, self._settled(turn, revision))
         return DONE
 
     def _reassign(self, reassign: ReassignCandidate) -> Reply:
@@ -167,7 +172,7 @@ class TurnRules:
                 f"{_name(turn, candidate)} is recorded up to {len(candidate.text)}: "
                 f"{reassign.keep} characters cannot be kept",
             )
-        _check_node(candidate.number, reassign.node)
+        check_node(candidate.number, reassign.node)
         check_size("the model", reassign.model, self._limits.name_bytes)
         check_size("the name", reassign.served_as, self._limits.name_bytes)
         check_size("the reason", reassign.reason, self._limits.text_bytes)
@@ -213,6 +218,11 @@ class TurnRules:
         turn = find_turn(self._state, choose.conversation, choose.turn)
         _check_unchosen(choose.conversation, turn)
         candidate = _find_candidate(choose.conversation, turn, choose.candidate)
+        if not is_answer(turn, candidate):
+            raise Refusal(
+                Code.INVALID,
+                f"{_name(turn, candidate)} is a review: choose an answer or the synthesis",
+            )
         if not candidate.answered:
             remedy = "choose another one, or retry" if candidate.ended else "wait for it"
             state = "failed" if candidate.ended else "is still being answered"
@@ -236,7 +246,7 @@ class TurnRules:
         ``present`` ones."""
         check_numbers((each.number for each in plan), self._limits, present)
         for each in plan:
-            _check_node(each.number, each.node)
+            check_node(each.number, each.node)
             check_size(f"candidate {each.number}'s model", each.model, self._limits.name_bytes)
             if len(each.fallbacks) > FALLBACKS_MAX:
                 raise Refusal(
@@ -260,12 +270,22 @@ class TurnRules:
             for each in sorted(plan, key=lambda each: each.number)
         )
 
+    def _settled(self, turn: Turn, revision: int) -> Turn:
+        """``turn``, closed at ``revision`` where enough of its candidates have ended, or gone on to
+        what its council does next."""
+        if turn.council is not None:
+            state = self._state
+            return advanced(turn, Moment(state.time_ms, revision, state.attempt_floor + 1))
+        answers = sum(each.answered for each in turn.candidates)
+        if turn.close_after and answers >= turn.close_after:
+            reason = f"not waited for: the turn closed after {answers} answers"
+            return turn.closed_because(reason, revision)
+        if all(each.ended for each in turn.candidates):
+            return replace(turn, closed=True)
+        return turn
+
     def _deadline(self, deadline_ms: int) -> int:
-        if not 1 <= deadline_ms <= self._limits.deadline_ms:
-            raise Refusal(
-                Code.INVALID,
-                f"a deadline of {deadline_ms} ms: use 1 to {self._limits.deadline_ms}",
-            )
+        check_deadline(deadline_ms, self._limits)
         return self._state.time_ms + deadline_ms
 
     def _numbered(self, conversation: str, number: int) -> Turn:
@@ -340,6 +360,21 @@ def next_turn(conversation: str, head: Head, limits: Limits) -> int:
     return head.turns + 1
 
 
+def check_query(question: str, options: GenerationOptions, limits: Limits) -> None:
+    """What is asked, and how."""
+    if not question:
+        raise Refusal(Code.INVALID, "the question is empty: say what to ask")
+    check_size("the question", question, limits.question_bytes)
+    check_options(options, limits)
+
+
+def check_deadline(deadline_ms: int, limits: Limits) -> None:
+    if not 1 <= deadline_ms <= limits.deadline_ms:
+        raise Refusal(
+            Code.INVALID, f"a deadline of {deadline_ms} ms: use 1 to {limits.deadline_ms}"
+        )
+
+
 def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> tuple[int, ...]:
     """The candidates' numbers in order: some, distinct, positive, and not too many with those that
     are ``present`` already."""
@@ -360,17 +395,6 @@ def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> t
     return ordered
 
 
-def _settled(turn: Turn, revision: int) -> Turn:
-    """``turn``, closed at ``revision`` where enough of its candidates have ended."""
-    answers = sum(each.answered for each in turn.candidates)
-    if turn.close_after and answers >= turn.close_after:
-        reason = f"not waited for: the turn closed after {answers} answers"
-        return turn.closed_because(reason, revision)
-    if all(each.ended for each in turn.candidates):
-        return replace(turn, closed=True)
-    return turn
-
-
 def _find_candidate(conversation: str, turn: Turn, number: int) -> Candidate:
     candidate = turn.candidate(number)
     if candidate is None:
@@ -382,7 +406,7 @@ def _find_candidate(conversation: str, turn: Turn, number: int) -> Candidate:
     return candidate
 
 
-def _check_node(number: int, node: int) -> None:
+def check_node(number: int, node: int) -> None:
     if node < 1:
         raise Refusal(Code.INVALID, f"candidate {number} is planned for node {node}: use 1 or more")
 

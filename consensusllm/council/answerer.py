@@ -35,7 +35,8 @@ from consensusllm.conversations.commands import (
     ServeModels,
     Usage,
 )
-from consensusllm.conversations.prompt import prompt_hash, system_prompt
+from consensusllm.conversations.council_prompts import answer_schema, sampling_seed
+from consensusllm.conversations.prompt import candidate_system_prompt, prompt_hash
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError, Turn
@@ -264,15 +265,18 @@ class Answerer:
         machine = self._port.machine
         turn = machine.turn(key.conversation, key.turn)
         assert turn is not None, "the key holds"
-        prompt = machine.prompt(key.conversation, key.turn)
+        candidate = turn.candidate(key.candidate)
+        assert candidate is not None, "the key holds"
+        prompt = machine.prompt(key.conversation, key.turn, key.candidate)
         options = turn.options
         return GenerateRequest(
             turns=tuple(Turn(role, text) for role, text in prompt),
-            system=system_prompt(options),
+            system=candidate_system_prompt(turn, candidate),
             temperature=options.temperature,
             max_tokens=options.max_tokens,
-            seed=options.seed,
+            seed=sampling_seed(turn, candidate),
             prefix=prefix,
+            schema=answer_schema(turn, candidate),
         )
 
     async def _answer(

@@ -2,9 +2,10 @@
 of itself.
 
 A candidate whose node is gone is reassigned to one that lives, under the next attempt, which fences
-the old one; a turn past its deadline is closed. Both are decided anew from the state each time, by
-whoever leads then, so nothing here needs to outlive a leader. A node whose models are not what the
-registry says of it says so; for one that is no member any more the leader does.
+the old one; a turn, or a council's stage, past its deadline is closed. Both are decided anew from
+the state each time, by whoever leads then, so nothing here needs to outlive a leader. A node whose
+models are not what the registry says of it says so; for one that is no member any more the leader
+does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Hashable
 import structlog
 
 from consensusllm.conversations.commands import (
+    CloseStage,
     CloseTurn,
     Operation,
     ReassignCandidate,
@@ -83,10 +85,17 @@ class Duties:
         await end(*self._proposals.values())
 
     def _close_turn(self, conversation: str, turn: Turn) -> None:
-        asked_ms = turn.retries[-1].time_ms if turn.retries else turn.opened_ms
-        allowed_s = (turn.deadline_ms - asked_ms) / 1000
+        """A council goes on with what there is."""
+        begun_ms = turn.retries[-1].time_ms if turn.retries else turn.opened_ms
+        allowed_s = (turn.deadline_ms - begun_ms) / 1000
         reason = f"deadline passed: no answer in {allowed_s:g} s"
-        self._propose((conversation, turn.turn), CloseTurn(conversation, turn.turn, reason))
+        key: Hashable = (conversation, turn.turn)
+        operation: Operation = CloseTurn(conversation, turn.turn, reason)
+        if turn.council is not None:
+            last = turn.candidates[-1].number
+            key = (conversation, turn.turn, last)
+            operation = CloseStage(conversation, turn.turn, last, reason)
+        self._propose(key, operation)
 
     def _reassign(self, turns: list[tuple[str, Turn]]) -> None:
         now = self._clock()

@@ -6,18 +6,19 @@ are the YAML files of the top folder ``drills``, which is installed as ``consens
 
 from __future__ import annotations
 
-from .document import ScenarioError
+from consensusllm.document import DocumentError
+
 from .runner import Outcome, Progress, run_drill
 from .scenario import Scenario, find, shipped
 from .verdict import Figures, Judgement
 
 __all__ = [
+    "DocumentError",
     "Figures",
     "Judgement",
     "Outcome",
     "Progress",
     "Scenario",
-    "ScenarioError",
     "find",
     "run_drill",
     "shipped",

@@ -123,8 +123,11 @@ class Actions:
         return await self._cluster.faults.isolate(number)
 
     async def heal(self) -> str:
+        """Lift every fault; that starts the nodes that are down, too."""
         self._cut.clear()
-        return await self._cluster.faults.heal()
+        answer = await self._cluster.faults.heal()
+        self._down.clear()
+        return answer
 
     async def delay(self, link: Any, delay_ms: float, jitter_ms: float) -> str:
         faults = self._cluster.faults
@@ -308,8 +311,6 @@ class Actions:
         await self.heal()
         for node in sorted(self._paused):
             await self.resume(node)
-        for node in sorted(self._down):
-            await self._start(node)
 
     # Finding nodes ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from .document import duration_s, shown
+from consensusllm.document import duration_s, shown
 
 OPERATIONS_MAX = 100_000
 DURATION_MAX_S = 600.0

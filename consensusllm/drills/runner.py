@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from consensusllm.client import Client, ConsensusError, Conversation, NotFound
+from consensusllm.conversations import shortfalls
 from consensusllm.linearizability import Operation, to_line
 from consensusllm.orchestrator.client import FaultRefused
 
@@ -122,6 +123,7 @@ class _Run:
         except (DrillError, FaultRefused) as error:
             self.recorder.problems.insert(0, str(error))
         problems = () if skipped else await self._judge(whole)
+        turns = [turn for each in self._conversations.values() if each for turn in each.turns]
         return Judgement(
             self._scenario.name,
             self._seed,
@@ -130,7 +132,9 @@ class _Run:
                 count(self._during_load(), self.recorder.questions),
                 gap_s=longest_gap_s(self._during_load(), self._load_s),
                 elections=self._observer.elections,
-                turns=sum(len(each.turns) for each in self._conversations.values() if each),
+                turns=len(turns),
+                councils=sum(turn.council is not None for turn in turns),
+                degraded=sum(bool(shortfalls(turn)) for turn in turns),
                 takeovers=self._talk.takeovers,
                 seconds=self.recorder.clock(),
             ),
@@ -204,7 +208,8 @@ class _Run:
             self._conversations[name] = None
             for _ in range(2):
                 process, made, rng = client(None)
-                workers.append(Talker(process, made, self.recorder, name, self._talk, rng))
+                talker = Talker(process, made, self.recorder, name, self._talk, rng, plan.council)
+                workers.append(talker)
         return workers
 
     async def _step(self, step: Step) -> None:

@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from consensusllm.config import NODES_MAX, Config, ConfigError, demo_document
+from consensusllm.document import Document, DocumentError, Node, nearest, shown
 
-from .document import BYTES_MAX, Document, Node, ScenarioError, nearest, shown
 from .grammar import ACTIONS, DURATION_MAX_S, Misused, Moment, moment
+
+BYTES_MAX = 1 << 20
 
 LIBRARY = "consensusllm_drills"
 """The installed folder of the drills that ship; it is ``drills`` in the source tree."""
@@ -56,7 +58,8 @@ class Step:
 class LoadPlan:
     """``clients`` that roam, and ``pinned`` for each node that speak to it alone, on ``keys`` at a
     time; two more talk in each of ``conversations``. Each has one operation under way, which gets
-    ``timeout_s``, and rests ``pause_s`` (half as long to half as long again) before its next."""
+    ``timeout_s``, and rests ``pause_s`` (half as long to half as long again) before its next.
+    Where ``council`` names a template, councils answer what is asked."""
 
     clients: int = 6
     pinned: int = 1
@@ -64,6 +67,7 @@ class LoadPlan:
     conversations: int = 1
     pause_s: float = 0.005
     timeout_s: float = 2.0
+    council: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,9 @@ def shipped() -> dict[str, str]:
 
 
 def find(name_or_path: str) -> Scenario:
-    """The drill of that name, or the scenario in that file. Raises ScenarioError."""
+    """The drill of that name, or the scenario in that file. Raises DocumentError."""
     if "\0" in name_or_path:
-        raise ScenarioError(f"{name_or_path!r} is not a file's name")
+        raise DocumentError(f"{name_or_path!r} is not a file's name")
     if re.fullmatch(r"[a-z0-9-]+", name_or_path):
         entry = resources.files(LIBRARY) / f"{name_or_path}.yaml"
         if entry.is_file():
@@ -113,11 +117,11 @@ def find(name_or_path: str) -> Scenario:
     try:
         if not path.exists():
             near = nearest(name_or_path, list(shipped()))
-            raise ScenarioError(f"no drill and no file {name_or_path!r}: {near}")
+            raise DocumentError(f"no drill and no file {name_or_path!r}: {near}")
         with path.open("rb") as file:
             data = file.read(BYTES_MAX + 1)
     except OSError as error:
-        raise ScenarioError(f"{name_or_path}: cannot be read: {error.strerror}") from None
+        raise DocumentError(f"{name_or_path}: cannot be read: {error.strerror}") from None
     return parse(data, name_or_path)
 
 
@@ -125,8 +129,8 @@ def find(name_or_path: str) -> Scenario:
 
 
 def parse(data: bytes, source: str) -> Scenario:
-    """``data`` is a whole file; ``source`` names it. Raises ScenarioError."""
-    document = Document(data, source)
+    """``data`` is a whole file; ``source`` names it. Raises DocumentError."""
+    document = Document(data, source, BYTES_MAX)
     root = document.mapping(
         document.root, "a scenario", ("description", "cluster", "load", "steps")
     )
@@ -176,7 +180,7 @@ def _cluster(
 
 
 def _load(document: Document, node: Node) -> LoadPlan:
-    names = ("clients", "pinned", "keys", "conversations", "pause", "timeout")
+    names = ("clients", "pinned", "keys", "conversations", "pause", "timeout", "council")
     found = {name: value for name, (_, value) in document.mapping(node, "load", names).items()}
     default = LoadPlan()
 
@@ -200,6 +204,7 @@ def _load(document: Document, node: Node) -> LoadPlan:
         conversations=whole("conversations", 0, CONVERSATIONS_MAX),
         pause_s=time_s("pause", default.pause_s, 0.0),
         timeout_s=time_s("timeout", default.timeout_s, 0.5),
+        council=document.text(found["council"], "council") if "council" in found else "",
     )
 
 

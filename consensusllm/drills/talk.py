@@ -22,11 +22,13 @@ from consensusllm.client import (
     ConsensusError,
     Delta,
     NotAnswered,
+    Plan,
     Takeover,
     TurnClosed,
     Unavailable,
     WatchEvent,
 )
+from consensusllm.conversations.answers import is_answer
 
 from .history import Answer, Recorder
 
@@ -41,7 +43,7 @@ class TalkClient(Protocol):
 
     async def create(self, conversation: str) -> None: ...
 
-    async def ask(self, conversation: str, question: str) -> int: ...
+    async def ask(self, conversation: str, question: str, *, plan: Plan | None = None) -> int: ...
 
     def watch(
         self, conversation: str, turn: int, *, timeout_s: float | None = None
@@ -66,7 +68,8 @@ class Talk:
 
 
 class Talker:
-    """One client in one conversation; ``talk`` is shared."""
+    """One client in one conversation; ``talk`` is shared. ``council`` is the template of the
+    councils that it asks; "": it asks every node's model."""
 
     def __init__(
         self,
@@ -76,10 +79,12 @@ class Talker:
         conversation: str,
         talk: Talk,
         rng: random.Random,
+        council: str = "",
     ) -> None:
         self._process = process
         self._client = client
         self._recorder = recorder
+        self._council = council
         self._conversation = conversation
         self._talk = talk
         self._rng = rng
@@ -130,7 +135,8 @@ class Talker:
     async def _ask(self) -> None:
         self._number += 1
         text = f"question {self._process}.{self._number}"
-        call = self._client.ask(self._conversation, text)
+        plan = Plan(council=self._council)
+        call = self._client.ask(self._conversation, text, plan=plan)
         turn = await self._recorder.question(self._conversation, text, call)
         if turn is not None:
             await self._read(turn)
@@ -155,7 +161,11 @@ class Talker:
                         self._compare(turn, event.candidate, texts.get(event.candidate.number, ""))
                         writing.pop((conversation, turn, event.candidate.number), None)
                     elif isinstance(event, TurnClosed):
-                        answered = tuple(c.number for c in event.turn.candidates if c.answered)
+                        answered = tuple(
+                            each.number
+                            for each in event.turn.candidates
+                            if each.answered and is_answer(event.turn, each)
+                        )
                         if answered:
                             self._talk.closed[conversation].append((turn, answered))
         except Unavailable:

@@ -4,7 +4,7 @@
    operations in it are reads of everything, after all has been mended.
 2. What was acknowledged is there: every append exactly once, every question in the turn that it was
    given, every answer as a reader was told that it ended. What was refused is not there.
-3. Every turn is closed.
+3. Every turn is closed, and a council that came to no answer, or missed one of a member, says so.
 4. Nodes that have applied the same slot have the same state, in the end and whenever it was seen.
 """
 
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from consensusllm.client import Candidate, Conversation
+from consensusllm.conversations import outcome, shortfalls
 from consensusllm.linearizability import History, Operation, Verdict, check
 
 from .history import Counts, Question
@@ -41,7 +42,8 @@ class Evidence:
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a drill measured. ``gap_ms`` is the longest time without an answer to a write while a
-    client was trying; ``takeovers`` the answers that another node went on with, as readers saw."""
+    client was trying; ``takeovers`` the answers that another node went on with, as readers saw;
+    ``degraded`` are so many of the turns that ``councils`` answered."""
 
     operations: int
     ok: int
@@ -52,6 +54,8 @@ class Figures:
     turns: int
     takeovers: int
     seconds: float
+    councils: int = 0
+    degraded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,15 @@ class Judgement:
 
 
 def figures(
-    counts: Counts, *, gap_s: float, elections: int, turns: int, takeovers: int, seconds: float
+    counts: Counts,
+    *,
+    gap_s: float,
+    elections: int,
+    turns: int,
+    takeovers: int,
+    seconds: float,
+    councils: int = 0,
+    degraded: int = 0,
 ) -> Figures:
     return Figures(
         counts.operations,
@@ -85,6 +97,8 @@ def figures(
         turns,
         takeovers,
         round(seconds, 1),
+        councils,
+        degraded,
     )
 
 
@@ -162,6 +176,13 @@ def _questions(evidence: Evidence) -> list[str]:
             places[name, turn.question].append(turn.turn)
             if not turn.closed:
                 problems.append(f"turn {turn.turn} of {name} never closed")
+            elif turn.council is not None and not shortfalls(turn):
+                missed = [each.number for each in turn.candidates if not each.answered]
+                if missed or not outcome(turn):
+                    problems.append(
+                        f"the council of turn {turn.turn} of {name} lacked something (candidates "
+                        f"{_listed(map(str, missed))}) and does not say so"
+                    )
     for asked in evidence.questions:
         found = places[asked.conversation, asked.text]
         what = f"{asked.text!r} in {asked.conversation}"

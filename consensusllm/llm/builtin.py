@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from .port import Chunk, GenerateRequest
+from .rankings import labels_of, ranking
 from .settings import ProviderSettings
 
 QUOTES_MAX = 3
@@ -21,6 +22,7 @@ SEARCHED_CHARACTERS_MAX = 200_000
 _BANNER = "[built-in responder, not a language model; node "
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
 _WORD = re.compile(r"\w+")
+_MARKED = re.compile(r"^<<<([a-z]+(?: [A-Z])?) [0-9a-f]+>>>$(.*?)^<<<end of", re.M | re.S)
 _PIECE = re.compile(r"\s*\S+|\s+")
 _COMMON = frozenset(
     _WORD.findall(
@@ -67,6 +69,12 @@ class Builtin:
 def answer(request: GenerateRequest, node: int) -> str:
     """The whole answer of ``node``: a banner, and the sentences nearest to the question."""
     question = request.turns[-1].text if request.turns else ""
+    labels = labels_of(request)
+    if labels:
+        return _ranking(question, labels, node)
+    marked = _MARKED.search(question)
+    if marked is not None and marked[1] == "question":  # of a council
+        question = marked[2].strip()
     banner = f"{_BANNER}{node}]"
     quotes = _quotes(request, question)
     if quotes:
@@ -77,6 +85,15 @@ def answer(request: GenerateRequest, node: int) -> str:
         f"{banner} Nothing earlier in this conversation speaks of your question: “{asked}” "
         "For real answers set GEMINI_API_KEY, start Ollama, or name a provider in the config."
     )
+
+
+def _ranking(asked: str, labels: Sequence[str], node: int) -> str:
+    """The answers by how many words of the question they have: no judgement, as it says."""
+    marked = {match[1]: match[2] for match in _MARKED.finditer(asked[:SEARCHED_CHARACTERS_MAX])}
+    wanted = _words(marked.get("question", ""))
+    scores = {label: len(wanted & _words(marked.get(f"answer {label}", ""))) for label in labels}
+    said = f"{_BANNER}{node}] Ranked by how many words of the question the answers have."
+    return ranking(said, sorted(labels, key=lambda label: (-scores[label], label)))
 
 
 def _quotes(request: GenerateRequest, question: str) -> list[str]:

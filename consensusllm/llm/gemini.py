@@ -72,6 +72,8 @@ class Gemini(SdkProvider["genai.Client"]):
                 temperature=request.temperature,
                 max_output_tokens=request.max_tokens,
                 seed=request.seed,
+                response_mime_type="application/json" if request.schema is not None else None,
+                response_json_schema=request.schema,
                 automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
             ),
         )

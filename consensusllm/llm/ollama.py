@@ -66,6 +66,7 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
             model=request.model,
             messages=messages,
             stream=True,
+            format=dict(request.schema) if request.schema is not None else None,
             options={name: value for name, value in options.items() if value is not None},
         )
         async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", stream)) as parts:

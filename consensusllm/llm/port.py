@@ -6,7 +6,7 @@ recording: those belong to the answerer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -25,7 +25,8 @@ class GenerateRequest:
 
     ``temperature`` 0.0 to 2.0, ``max_tokens`` >= 1; None leaves it to the model. ``prefix`` is what
     the answer begins with already, for a provider that `Provider.continues`: what it gives goes on
-    behind it, and ``max_tokens`` counts from there.
+    behind it, and ``max_tokens`` counts from there. ``schema`` is the JSON schema that the answer
+    follows where the provider can be held to one; the prompt says it in words too.
     """
 
     turns: tuple[Turn, ...]
@@ -35,6 +36,7 @@ class GenerateRequest:
     max_tokens: int | None = None
     seed: int | None = None
     prefix: str = ""
+    schema: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

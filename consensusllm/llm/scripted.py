@@ -23,6 +23,7 @@ from .port import (
     TimedOut,
     Unavailable,
 )
+from .rankings import labels_of, ranking
 from .settings import ProviderSettings
 
 _RAISED: dict[str, type[ProviderError]] = {
@@ -46,7 +47,8 @@ class Script:
 
     ``tokens_per_second`` 0 is as fast as it goes; a token is a word. ``failures`` are rates, 0.0 to
     1.0 and 1.0 in all, by a name of `FAILURES`. With ``continues`` a call goes on with its own text
-    behind as many characters as the answer has already.
+    behind as many characters as the answer has already. With ``ranks`` a review that is asked for
+    by a schema is a ranking, and no text.
     """
 
     texts: tuple[str, ...] = ("Answer {call} of node {node} to: {question}",)
@@ -56,6 +58,7 @@ class Script:
     retry_after_s: float | None = None
     seed: int = 0
     continues: bool = True
+    ranks: bool = True
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> Script:
@@ -78,8 +81,9 @@ class Script:
                 raise _wrong(name, "must be a number from 0 on")
         if not isinstance(values.get("seed", 0), int):
             raise _wrong("seed", "must be an integer")
-        if not isinstance(values.get("continues", True), bool):
-            raise _wrong("continues", "must be true or false")
+        for name in ("continues", "ranks"):
+            if not isinstance(values.get(name, True), bool):
+                raise _wrong(name, "must be true or false")
         if "failures" in values:
             values["failures"] = _failures(values["failures"])
         return cls(**values)
@@ -164,6 +168,10 @@ class Scripted:
         return ""
 
     def _text(self, request: GenerateRequest, call: int, model: str) -> str:
+        labels = list(labels_of(request))
+        if labels and self._script.ranks:
+            random.Random(f"{self._script.seed}/{labels}").shuffle(labels)  # goes on as it began
+            return ranking("as told", labels)
         template = self._script.texts[(call - 1) % len(self._script.texts)]
         values = {
             "question": request.turns[-1].text if request.turns else "",

@@ -6,12 +6,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from consensusllm.conversations.commands import Operation, RetryTurn, SubmitQuery
+from consensusllm.conversations.commands import (
+    ConveneCouncil,
+    Operation,
+    RetryTurn,
+    SubmitQuery,
+)
 from consensusllm.council.domains import role
 from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.commands import options_from_proto
 from consensusllm.wire.generated import client_pb2 as pb
+
+from .councils import Templates
 
 
 def wishes_of(ask: pb.Ask) -> Wishes:
@@ -22,9 +29,15 @@ class Planner:
     """Plans by what ``runtime``'s node knows; ``domains`` are the configured ones."""
 
     def __init__(
-        self, runtime: Runtime, *, default_deadline_ms: int, domains: Mapping[str, str]
+        self,
+        runtime: Runtime,
+        *,
+        default_deadline_ms: int,
+        domains: Mapping[str, str],
+        templates: Templates,
     ) -> None:
         self._runtime = runtime
+        self._templates = templates
         self._default_deadline_ms = default_deadline_ms
         self._domains = domains
 
@@ -32,9 +45,17 @@ class Planner:
         """The command that ``ask`` stands for. Raises Unplannable."""
         planned = plan(wishes, self._cluster(wishes))
         deadline_ms = ask.deadline_ms or self._default_deadline_ms
+        if ask.retry and ask.council:
+            raise Unplannable("a council is convened for a new question, not for a retry")
         if ask.retry:
             return RetryTurn(ask.conversation, ask.turn, planned, deadline_ms)
         options = options_from_proto(ask.options)
+        if ask.council:
+            places = tuple((each.node, each.model) for each in planned)
+            here = self._runtime.replica.node
+            council = self._templates.convened(ask.council, places, here, deadline_ms)
+            told = replace(options, role=role(ask.domain, ask.persona, self._domains))
+            return ConveneCouncil(ask.conversation, ask.question, council, told)
         if wishes.samples > 1 and options.seed is not None:
             raise Unplannable("samples with one seed would all be the same: leave out n or seed")
         if not wishes.plain and ask.close_after > len(planned):

@@ -16,6 +16,7 @@ from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
 
 from .changes import step
+from .councils import Templates
 from .pipeline import PipelineStream, Requests, TooManyAtOnce
 from .status import Facts, status
 from .watch import NoSuchTurn, watch
@@ -37,6 +38,7 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
         requests: Requests,
         live: LiveText,
         facts: Facts,
+        templates: Templates,
         *,
         token: str | None,
         read_timeout_s: float,
@@ -45,6 +47,7 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
         self._requests = requests
         self._live = live
         self._facts = facts
+        self._templates = templates
         self._expected = f"Bearer {token}".encode() if token else None
         self._read_timeout_s = read_timeout_s
         self._watches = 0
@@ -89,6 +92,10 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         finally:
             self._watches -= 1
+
+    async def ListTemplates(self, request: pb.TemplatesRequest, context: Any) -> pb.Templates:
+        await self._check(context)
+        return await self._templates.read()
 
     async def GetStatus(self, request: pb.StatusRequest, context: Any) -> pb.Status:
         await self._check(context)

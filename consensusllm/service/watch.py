@@ -18,6 +18,8 @@ from consensusllm.replica.replica import Replica
 from consensusllm.wire.commands import candidate_to_proto, turn_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
 
+from .councils import stage_opened
+
 
 class NoSuchTurn(Exception):
     """The conversation or the turn is not there (any more)."""
@@ -33,13 +35,20 @@ class _Reader:
             for position in request.positions
         }
         self._done: set[int] = set()
+        self._opened = 0
 
     def events(self, turn: Turn) -> list[pb.WatchEvent]:
         """What is new since the last call."""
         events: list[pb.WatchEvent] = []
+        opened = 0
         for candidate in turn.candidates:
+            # A stage that opened and closed between two looks is told before what it brought.
+            if candidate.number > self._opened and candidate.stage != opened:
+                opened = candidate.stage
+                events.append(stage_opened(turn, opened, self._opened))
             if candidate.number not in self._done:
                 events.extend(self._candidate(candidate))
+        self._opened = turn.candidates[-1].number
         if turn.closed:
             events.append(pb.WatchEvent(turn_closed=turn_to_proto(turn)))
         return events

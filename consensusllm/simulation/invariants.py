@@ -34,6 +34,8 @@ from consensusllm.replica.replica import Replica
 from consensusllm.storage import MemoryPlatter
 from consensusllm.wire.commands import decode_command
 
+from .councils import CouncilInvariants
+
 HASH_EVERY_SLOTS = 32
 
 Attempt = tuple[str, int, int, int]
@@ -140,6 +142,7 @@ class Invariants:
         self.acknowledged_through = 0
         self._winners: dict[tuple[str, int], int] = {}
         self._produced: dict[Attempt, _Produced] = {}
+        self._councils = CouncilInvariants()
 
     # Disks ------------------------------------------------------------------------------------
 
@@ -350,6 +353,8 @@ class Invariants:
                 if key is not None:
                     keys[key] = None
             self._check_turn(command.operation, machine)
+            if broken := self._councils.broken(command.operation, machine):
+                raise Violation("a council goes on to its end", broken)
         if keys:
             values = self._reference.values
             self._keys_after[slot] = tuple((key, values.get(key)) for key in keys)

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from random import Random
 
 from consensusllm.llm.port import Chunk, GenerateRequest, TimedOut, Unavailable
+from consensusllm.llm.rankings import labels_of, ranking
+
+ECHOED_CHARACTERS = 60
+RANKS = 0.8
+"""How often a model that is asked for a ranking gives one."""
 
 
 @dataclass(slots=True)
@@ -56,7 +61,12 @@ class SimulatedModel:
             if dies and piece >= pieces // 2:
                 self._figures["model failures"] += 1
                 raise Unavailable("simulated: the stream was cut")
-            yield Chunk(text=f"[{call}.{piece}] {request.turns[-1].text} ", model=self.model)
+            said = request.turns[-1].text[:ECHOED_CHARACTERS]
+            yield Chunk(text=f"[{call}.{piece}] {said} ", model=self.model)
+        labels = list(labels_of(request))
+        if labels and rng.random() < RANKS:  # others say nothing that can be read as a ranking
+            rng.shuffle(labels)
+            yield Chunk(text=ranking(f"{call}", labels), model=self.model)
         yield Chunk(finish_reason="stop", model=self.model, completion_tokens=pieces)
 
     async def models(self) -> tuple[str, ...]:

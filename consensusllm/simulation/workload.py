@@ -20,6 +20,7 @@ from consensusllm.conversations.commands import (
     Chosen,
     Code,
     CompareAndSwap,
+    ConveneCouncil,
     CreateConversation,
     Delete,
     DeleteKey,
@@ -43,6 +44,7 @@ from consensusllm.linearizability.history import OperationName
 from consensusllm.replica.outcomes import Failure
 from consensusllm.wire.commands import encode_command
 
+from .councils import random_council
 from .network import CLIENTS
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ class _Client:
             (3, self._delete_key),
             (8, self._count),
             (8, self._query),
+            (2, self._convene),
             (12, self._choose),
             (8, self._view),
             (2, self._retry_turn),
@@ -336,6 +339,19 @@ class _Client:
         await self.command(
             SubmitQuery(conversation, question, plan, close_after, rng.choice((3000, DEADLINE_MS)))
         )
+
+    async def _convene(self) -> None:
+        workload, rng = self._workload, self._rng
+        conversation = rng.choice(workload.conversations + workload.movable)
+        workload.asked[conversation] += 1
+        if workload.asked[conversation] > TURNS:
+            return
+        number = workload.number()
+        council = random_council(rng, self._cluster.members, number)
+        question = f"question {number} of {workload.name}"
+        reply = await self.command(ConveneCouncil(conversation, question, council))
+        assert reply is None or isinstance(reply, TurnOpened | Refused), reply
+        self._cluster.figures["councils"] += isinstance(reply, TurnOpened)
 
     async def _latest(self, conversation: str) -> Turn | None:
         """A late turn, by a read; what it says of the choice is recorded."""

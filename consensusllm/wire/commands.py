@@ -16,9 +16,11 @@ from consensusllm.conversations import (
     Candidate,
     Choose,
     Chosen,
+    CloseStage,
     CloseTurn,
     Code,
     CompareAndSwap,
+    ConveneCouncil,
     Conversation,
     ConversationSummary,
     CreateConversation,
@@ -50,6 +52,7 @@ from consensusllm.conversations import (
     TurnOpened,
     Usage,
 )
+from consensusllm.wire.councils import council_from_proto, council_to_proto
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
 
@@ -161,6 +164,21 @@ def _submit_from_proto(message: pb.SubmitQuery) -> SubmitQuery:
         message.deadline_ms,
         options_from_proto(message.options),
     )
+
+
+def _convene_to_proto(convene: ConveneCouncil) -> pb.ConveneCouncil:
+    return pb.ConveneCouncil(
+        conversation=convene.conversation,
+        question=convene.question,
+        council=council_to_proto(convene.council),
+        options=options_to_proto(convene.options),
+    )
+
+
+def _convene_from_proto(message: pb.ConveneCouncil) -> ConveneCouncil:
+    council = council_from_proto(message.council)
+    options = options_from_proto(message.options)
+    return ConveneCouncil(message.conversation, message.question, council, options)
 
 
 def _retry_to_proto(retry: RetryTurn) -> pb.RetryTurn:
@@ -283,6 +301,8 @@ _flat("open_session", OpenSession, pb.OpenSession)
 _codec("serve_models", ServeModels, _serve_to_proto, _serve_from_proto)
 _flat("create_conversation", CreateConversation, pb.CreateConversation)
 _codec("submit_query", SubmitQuery, _submit_to_proto, _submit_from_proto)
+_codec("convene_council", ConveneCouncil, _convene_to_proto, _convene_from_proto)
+_flat("close_stage", CloseStage, pb.CloseStage)
 _codec("retry_turn", RetryTurn, _retry_to_proto, _retry_from_proto)
 _flat("record_checkpoint", RecordCheckpoint, pb.RecordCheckpoint)
 _codec("record_candidate", RecordCandidate, _record_to_proto, _record_from_proto)
@@ -379,6 +399,9 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         prompt_hash=candidate.prompt_hash,
         cost=candidate.cost,
         fallbacks=candidate.fallbacks,
+        stage=candidate.stage,
+        seat=candidate.seat,
+        ranking=candidate.ranking,
     )
 
 
@@ -405,6 +428,9 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.prompt_hash,
         message.cost,
         tuple(message.fallbacks),
+        message.stage,
+        message.seat,
+        tuple(message.ranking),
     )
 
 
@@ -430,6 +456,7 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
             )
             for each in turn.retries
         ],
+        council=None if turn.council is None else council_to_proto(turn.council),
     )
 
 
@@ -450,6 +477,7 @@ def turn_from_proto(message: pb.Turn) -> Turn:
             Retried(each.revision, each.time_ms, each.deadline_ms, each.close_after)
             for each in message.retries
         ),
+        council_from_proto(message.council) if message.HasField("council") else None,
     )
 
 
@@ -511,6 +539,7 @@ def summary_to_proto(summary: ConversationSummary) -> pb.ConversationSummary:
         open_turns=summary.open_turns,
         last_question=summary.last_question,
         updated_ms=summary.updated_ms,
+        degraded=summary.degraded,
     )
 
 
@@ -521,4 +550,5 @@ def summary_from_proto(message: pb.ConversationSummary) -> ConversationSummary:
         message.open_turns,
         message.last_question,
         message.updated_ms,
+        message.degraded,
     )

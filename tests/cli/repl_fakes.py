@@ -32,8 +32,11 @@ from consensusllm.client import (
     OnProgress,
     Plan,
     Progress,
+    StageOpened,
     Status,
     Takeover,
+    Templates,
+    TemplateSummary,
     Turn,
     TurnClosed,
     TurnOpened,
@@ -169,6 +172,14 @@ class FakeCluster:
         self.watching = asyncio.Event()
         self.asked: tuple[int, int, GenerationOptions | None, Plan | None] | None = None
         """How the last question was asked: close_after, deadline_ms, options, plan."""
+        self.council = Turn(1, "", ())
+        self.known_templates = Templates(
+            (
+                TemplateSummary("debate", "Two argue.", "r1", ("opinions",), ("pro", "con"), True),
+                TemplateSummary("three-stage", "All answer.", "r2", ("opinions",), (), False),
+            ),
+            (),
+        )
 
     @property
     def client(self) -> FakeCluster:
@@ -199,8 +210,16 @@ class FakeCluster:
         self._write("ask", conversation, question)
         self.asked = (close_after, deadline_ms, options, plan)
         turns = self._turns(conversation)
-        turns.append(Turn(len(turns) + 1, question, self._answers(question), asked_revision=1))
+        number = len(turns) + 1
+        if plan is not None and plan.council:
+            turns.append(replace(self.council, turn=number, question=question))
+        else:
+            turns.append(Turn(number, question, self._answers(question), asked_revision=1))
         return len(turns)
+
+    async def templates(self) -> Templates:
+        self._read("templates", False)
+        return self.known_templates
 
     async def retry(
         self, conversation: str, turn: int | None = None, *, plan: Plan | None = None
@@ -230,6 +249,12 @@ class FakeCluster:
         if "node dies" in watched.question:
             yield Delta(1, 1, 0, "lost", 1, "model-1")
             yield Takeover(1, 2, 3, 0)
+        if watched.council is not None:
+            for stage in sorted({each.stage for each in watched.candidates}):
+                seats = {
+                    each.number: each.seat for each in watched.candidates if each.stage == stage
+                }
+                yield StageOpened(stage, watched.council, seats)
         # The last first: the order in which they end is not the one in which they are shown.
         for each in reversed(watched.candidates):
             yield Delta(each.number, each.attempt, 0, each.text, each.node, each.model)

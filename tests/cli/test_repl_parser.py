@@ -88,6 +88,12 @@ def test_any_value_round_trips_quoted(value: str) -> None:
             "deadline": 1.5, "seed": -3
         }),
         ("set k --v", {"key": "k", "value": "--v"}),
+        ("query c1 --council Is it --so?", {
+            "conversation": "c1", "question": "Is it --so?", "council": ""
+        }),
+        ("query c1 --COUNCIL=debate  Is it so?", {
+            "conversation": "c1", "question": "Is it so?", "council": "debate"
+        }),
         ('set k ""', {"key": "k", "value": ""}),
     ],
 )  # fmt: skip
@@ -146,6 +152,10 @@ def test_quit_is_exit() -> None:
         ("query c1 --temperature 3 why?", "'3' is not a temperature: give a number from 0 to 2"),
         ("query c1 --deadline 0 why?", "'0' is no time: give seconds above 0"),
         ("query c1 --seed x why?", "'x' is not a whole number"),
+        ("query c1 --council", "the question is missing: usage: query ID [--FLAG…] QUESTION…"),
+        ("query c1 --counsel why?", "unknown flag '--counsel': did you mean --council? "
+         "usage: query ID [--FLAG…] QUESTION…"),
+        ("query c1 --council= why?", "an argument is empty"),
         ('query c1 ""', "the question is empty"),
         ('query c1 """open', 'the """ block is not closed: end it with """'),
         ("create c\udc80", "the line is not valid UTF-8 text"),

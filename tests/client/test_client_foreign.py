@@ -147,7 +147,7 @@ async def test_what_is_read_can_be_imported_and_asked_on(start_cluster: Any) -> 
             await client.import_conversation(found, found.conversation)
             assert told(await client.view(found.conversation)) == told(found)
         turn = await client.ask("two-models", "And now?")
-        assert cluster.machine.prompt("two-models", turn) == (
+        assert cluster.machine.prompt("two-models", turn, 1) == (
             ("user", "Why?"),
             ("assistant", "Because."),
             ("user", "Sure?"),

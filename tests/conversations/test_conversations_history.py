@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from test_conversations_properties import Client, operation_lists
+from test_conversations_properties import COUNCIL, Client, operation_lists
 
 from consensusllm.conversations import (
     Candidate,
@@ -216,6 +216,8 @@ def changed(record: Any, name: str) -> list[Any]:
         other = f"{value}."
     elif isinstance(value, tuple):
         other = value[:-1]
+    elif value is None:
+        other = COUNCIL
     else:
         other = replace(value, **{fields(value)[0].name: 1})
     return [replace(record, **{name: other})]

@@ -15,9 +15,12 @@ from imported import TEMPORARY, imported_turn
 from consensusllm.conversations import (
     Choose,
     Chosen,
+    CloseStage,
     CloseTurn,
     Code,
     CompareAndSwap,
+    ConveneCouncil,
+    Council,
     CreateConversation,
     Delete,
     DeleteKey,
@@ -28,6 +31,7 @@ from consensusllm.conversations import (
     Limits,
     Machine,
     MalformedSnapshot,
+    Member,
     OpenSession,
     Operation,
     PlannedCandidate,
@@ -42,6 +46,8 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    Stage,
+    StageKind,
     SubmitQuery,
     Turn,
     TurnId,
@@ -102,10 +108,30 @@ served = st.builds(
 deadlines = st.sampled_from([1, 100, 0])
 offsets = st.sampled_from([0, 0, 1, 2])
 
+councils = st.builds(
+    Council,
+    st.just("t"),
+    st.just("r"),
+    st.sampled_from([0, 7, -1]),
+    st.just((Member(1), Member(2, role="judge"))),
+    st.lists(
+        st.builds(
+            Stage,
+            st.sampled_from(StageKind),
+            st.sampled_from([(1, 2), (2,), (), (3,)]),
+            st.integers(0, 1),
+            deadlines,
+        ),
+        max_size=2,
+    ).map(lambda rest: (Stage(StageKind.OPINIONS, (1, 2)), *rest)),
+)
+
 conversation_operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(CreateConversation, ids, texts),
     st.builds(SubmitQuery, ids, texts, plans, st.integers(0, 2), deadlines, options),
     st.builds(SubmitQuery, ids, st.just("q"), plans),
+    st.builds(ConveneCouncil, ids, texts, councils, options),
+    st.builds(CloseStage, ids, turns, numbers, texts),
     st.builds(RetryTurn, ids, turns, plans, deadlines),
     st.builds(RecordCheckpoint, ids, turns, numbers, attempts, offsets, texts),
     st.builds(
@@ -140,10 +166,19 @@ commands: st.SearchStrategy[SessionCommand | None] = st.one_of(
     st.none(),
 )
 slots = st.tuples(st.integers(0, 5000), st.lists(commands, max_size=8))
+COUNCIL = Council(
+    "three",
+    "r",
+    7,
+    (Member(1), Member(2)),
+    (Stage(StageKind.OPINIONS, (1, 2)), Stage(StageKind.SYNTHESIS, (1, 2))),
+)
 BEGINNING: list[Operation] = [
     CreateConversation("c1"),
+    CreateConversation("c2"),
     SubmitQuery("c1", "one", (PlannedCandidate(1, 1, "m"), PlannedCandidate(2, 2))),
     SubmitQuery("c1", "two", (PlannedCandidate(1, 1),), 1),
+    ConveneCouncil("c2", "three", COUNCIL),
     Put("k", b"v"),
 ]
 OPENING: list[SessionCommand | None] = [
@@ -411,7 +446,9 @@ def test_closing_closes_everything_and_every_closed_turn_has_ended(
         reply = client.do(operation)
         after = client.turns()
         if isinstance(operation, CloseTurn) and reply == Done():
-            assert after[operation.conversation, operation.turn].closed
+            latest = client.machine.conversation(operation.conversation)
+            assert latest is not None
+            assert after[operation.conversation, operation.turn or len(latest.turns)].closed
         for turn in after.values():
             assert turn.closed == all(candidate.ended for candidate in turn.candidates)
     for name, turn in client.machine.open_turns():
@@ -439,11 +476,15 @@ def test_a_fork_and_its_source_never_touch_each_other(
 def test_a_prompt_never_changes_once_the_question_is_asked(wanted: list[Operation]) -> None:
     client = Client()
     for operation in wanted:
-        prompts = {turn_id: client.machine.prompt(*turn_id) for turn_id in client.turns()}
+        prompts = {
+            (*turn_id, each.number): client.machine.prompt(*turn_id, each.number)
+            for turn_id, turn in client.turns().items()
+            for each in turn.candidates
+        }
         if isinstance(client.do(operation), Refused) or isinstance(operation, Delete | Rename):
             continue
-        for turn_id, prompt in prompts.items():
-            assert client.machine.prompt(*turn_id) == prompt
+        for candidate, prompt in prompts.items():
+            assert client.machine.prompt(*candidate) == prompt
 
 
 @settings(max_examples=40)

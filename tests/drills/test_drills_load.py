@@ -19,6 +19,7 @@ from consensusllm.client import (
     Delta,
     NotFound,
     OutcomeUnknown,
+    Plan,
     Takeover,
     Turn,
     TurnClosed,
@@ -189,7 +190,7 @@ class Council:
     async def create(self, conversation: str) -> None:
         raise AlreadyExists(f"{conversation} exists")
 
-    async def ask(self, conversation: str, question: str) -> int:
+    async def ask(self, conversation: str, question: str, *, plan: Plan | None = None) -> int:
         return 1
 
     async def watch(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensusllm.drills import ScenarioError, find, shipped
+from consensusllm.drills import DocumentError, find, shipped
 from consensusllm.drills.actions import Actions
 from consensusllm.drills.grammar import ACTIONS, Moment
 from consensusllm.drills.scenario import LoadPlan, Scenario, parse
@@ -57,7 +57,7 @@ def parsed(text: str) -> Scenario:
 
 
 def refusal(text: str) -> str:
-    with pytest.raises(ScenarioError) as caught:
+    with pytest.raises(DocumentError) as caught:
         parsed(text)
     line = str(caught.value)
     assert "\n" not in line
@@ -163,7 +163,7 @@ def test_what_is_wrong_gets_one_line_that_names_the_line(text: str, line: int, w
 
 
 def test_bytes_that_are_no_text_get_one_line() -> None:
-    with pytest.raises(ScenarioError, match=r"x\.yaml:2: is not text in UTF-8"):
+    with pytest.raises(DocumentError, match=r"x\.yaml:2: is not text in UTF-8"):
         parse(b"description: d\n\xff\xfe", "x.yaml")
 
 
@@ -172,7 +172,7 @@ def test_any_text_is_a_scenario_or_gets_one_line(text: str) -> None:
     line = "x.yaml:"
     try:
         parse(text.encode("utf-8", "surrogatepass"), "x.yaml")
-    except ScenarioError as error:
+    except DocumentError as error:
         line = str(error)
     assert line.startswith("x.yaml:")
     assert "\n" not in line
@@ -192,9 +192,9 @@ def test_a_file_is_found_by_its_path_and_anything_else_gets_the_nearest_name(
     path = tmp_path / "mine.yaml"
     path.write_text(steps("heal:"))
     assert find(str(path)).name == "mine"
-    with pytest.raises(ScenarioError, match="did you mean leader-crash"):
+    with pytest.raises(DocumentError, match="did you mean leader-crash"):
         find("leadercrash")
-    with pytest.raises(ScenarioError, match="Is a directory"):
+    with pytest.raises(DocumentError, match="Is a directory"):
         find(str(tmp_path))
-    with pytest.raises(ScenarioError, match="is not a file's name"):
+    with pytest.raises(DocumentError, match="is not a file's name"):
         find("a\0b")

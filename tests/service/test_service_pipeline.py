@@ -19,6 +19,7 @@ from consensusllm.conversations.commands import (
     SessionCommand,
 )
 from consensusllm.service.asking import Planner
+from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnce
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.generated import client_pb2 as pb
@@ -51,7 +52,12 @@ class Stream:
             self.runtime,  # type: ignore[arg-type]
             {1: "here:1", 2: "there:2"},
             default_timeout_s=10.0,
-            planner=Planner(self.runtime, default_deadline_ms=1000, domains={}),  # type: ignore[arg-type]
+            planner=Planner(
+                self.runtime,  # type: ignore[arg-type]
+                default_deadline_ms=1000,
+                domains={},
+                templates=Templates(None),
+            ),
             max_question_bytes=1000,
             max_value_bytes=1000,
             max_command_bytes=2000,

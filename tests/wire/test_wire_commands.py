@@ -12,11 +12,14 @@ from consensusllm.conversations import (
     Candidate,
     Choose,
     Chosen,
+    CloseStage,
     CloseTurn,
     Code,
     CompareAndSwap,
+    ConveneCouncil,
     Conversation,
     ConversationSummary,
+    Council,
     CreateConversation,
     Delete,
     DeleteKey,
@@ -24,6 +27,7 @@ from consensusllm.conversations import (
     Fork,
     GenerationOptions,
     ImportTurn,
+    Member,
     OpenSession,
     Operation,
     PlannedCandidate,
@@ -39,6 +43,8 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    Stage,
+    StageKind,
     SubmitQuery,
     TakenOver,
     Turn,
@@ -67,6 +73,18 @@ options = st.builds(
 )
 usage = st.builds(Usage, maybe_u64, maybe_u64, st.booleans())
 takeovers = st.lists(st.builds(TakenOver, u32, u32, u32, u64), max_size=2).map(tuple)
+u32s = st.lists(u32, max_size=3).map(tuple)
+council = st.builds(
+    Council,
+    text,
+    text,
+    u64,
+    st.lists(st.builds(Member, u32, text, text, text), max_size=3).map(tuple),
+    st.lists(st.builds(Stage, st.sampled_from(StageKind), u32s, u32, u32, text), max_size=3).map(
+        tuple
+    ),
+)
+
 candidates = st.builds(
     Candidate,
     number=u32,
@@ -79,6 +97,9 @@ candidates = st.builds(
     finish_reason=text,
     usage=usage,
     takeovers=takeovers,
+    stage=u32,
+    seat=u32,
+    ranking=u32s,
     planned_node=u32,
     planned_model=text,
     opened_revision=u64,
@@ -107,6 +128,8 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     ServeModels: st.builds(ServeModels, u32, st.lists(served, max_size=3).map(tuple)),
     CreateConversation: st.builds(CreateConversation, text, text),
     SubmitQuery: st.builds(SubmitQuery, text, text, plan, u32, u32, options),
+    ConveneCouncil: st.builds(ConveneCouncil, text, text, council, options),
+    CloseStage: st.builds(CloseStage, text, u32, u32, text),
     RetryTurn: st.builds(RetryTurn, text, u32, plan, u32),
     RecordCheckpoint: st.builds(RecordCheckpoint, text, u32, u32, u32, u32, text),
     RecordCandidate: st.builds(

@@ -90,7 +90,7 @@ class Request(_message.Message):
     def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., command: _Optional[bytes] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona", "strategy")
+    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona", "strategy", "council")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class Ask(_message.Message):
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     PERSONA_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    COUNCIL_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     sequence: int
     acknowledged: int
@@ -123,7 +124,8 @@ class Ask(_message.Message):
     domain: str
     persona: str
     strategy: str
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ..., strategy: _Optional[str] = ...) -> None: ...
+    council: str
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ..., strategy: _Optional[str] = ..., council: _Optional[str] = ...) -> None: ...
 
 class Read(_message.Message):
     __slots__ = ("stale", "key", "conversation", "list", "keys")
@@ -230,18 +232,20 @@ class KeyList(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class ConversationSummary(_message.Message):
-    __slots__ = ("conversation", "turns", "open_turns", "last_question", "updated_ms")
+    __slots__ = ("conversation", "turns", "open_turns", "last_question", "updated_ms", "degraded")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
     OPEN_TURNS_FIELD_NUMBER: _ClassVar[int]
     LAST_QUESTION_FIELD_NUMBER: _ClassVar[int]
     UPDATED_MS_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turns: int
     open_turns: int
     last_question: str
     updated_ms: int
-    def __init__(self, conversation: _Optional[str] = ..., turns: _Optional[int] = ..., open_turns: _Optional[int] = ..., last_question: _Optional[str] = ..., updated_ms: _Optional[int] = ...) -> None: ...
+    degraded: bool
+    def __init__(self, conversation: _Optional[str] = ..., turns: _Optional[int] = ..., open_turns: _Optional[int] = ..., last_question: _Optional[str] = ..., updated_ms: _Optional[int] = ..., degraded: _Optional[bool] = ...) -> None: ...
 
 class ConversationList(_message.Message):
     __slots__ = ("conversations", "more")
@@ -268,7 +272,7 @@ class Conversation(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., revision: _Optional[int] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., system: _Optional[str] = ...) -> None: ...
 
 class Turn(_message.Message):
-    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms", "close_after", "asked_revision", "choice_revision", "options", "retries")
+    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms", "close_after", "asked_revision", "choice_revision", "options", "retries", "council")
     TURN_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
@@ -281,6 +285,7 @@ class Turn(_message.Message):
     CHOICE_REVISION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     RETRIES_FIELD_NUMBER: _ClassVar[int]
+    COUNCIL_FIELD_NUMBER: _ClassVar[int]
     turn: int
     question: str
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
@@ -293,7 +298,8 @@ class Turn(_message.Message):
     choice_revision: int
     options: GenerationOptions
     retries: _containers.RepeatedCompositeFieldContainer[Retried]
-    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ..., asked_revision: _Optional[int] = ..., choice_revision: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., retries: _Optional[_Iterable[_Union[Retried, _Mapping]]] = ...) -> None: ...
+    council: Council
+    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ..., asked_revision: _Optional[int] = ..., choice_revision: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., retries: _Optional[_Iterable[_Union[Retried, _Mapping]]] = ..., council: _Optional[_Union[Council, _Mapping]] = ...) -> None: ...
 
 class Retried(_message.Message):
     __slots__ = ("revision", "time_ms", "deadline_ms", "close_after")
@@ -308,7 +314,7 @@ class Retried(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., time_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks")
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks", "stage", "seat", "ranking")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -327,6 +333,9 @@ class Candidate(_message.Message):
     PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SEAT_FIELD_NUMBER: _ClassVar[int]
+    RANKING_FIELD_NUMBER: _ClassVar[int]
     number: int
     node: int
     model: str
@@ -345,7 +354,10 @@ class Candidate(_message.Message):
     prompt_hash: str
     cost: int
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
+    stage: int
+    seat: int
+    ranking: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., stage: _Optional[int] = ..., seat: _Optional[int] = ..., ranking: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TakenOver(_message.Message):
     __slots__ = ("attempt", "node", "kept", "revision", "model", "reason")
@@ -373,6 +385,74 @@ class Usage(_message.Message):
     estimated: bool
     def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., estimated: _Optional[bool] = ...) -> None: ...
 
+class Council(_message.Message):
+    __slots__ = ("template", "revision", "seed", "members", "stages")
+    TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    template: str
+    revision: str
+    seed: int
+    members: _containers.RepeatedCompositeFieldContainer[CouncilMember]
+    stages: _containers.RepeatedCompositeFieldContainer[CouncilStage]
+    def __init__(self, template: _Optional[str] = ..., revision: _Optional[str] = ..., seed: _Optional[int] = ..., members: _Optional[_Iterable[_Union[CouncilMember, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[CouncilStage, _Mapping]]] = ...) -> None: ...
+
+class CouncilMember(_message.Message):
+    __slots__ = ("node", "model", "role", "instructions")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    model: str
+    role: str
+    instructions: str
+    def __init__(self, node: _Optional[int] = ..., model: _Optional[str] = ..., role: _Optional[str] = ..., instructions: _Optional[str] = ...) -> None: ...
+
+class CouncilStage(_message.Message):
+    __slots__ = ("kind", "seats", "close_after", "deadline_ms", "instructions")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEATS_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    seats: _containers.RepeatedScalarFieldContainer[int]
+    close_after: int
+    deadline_ms: int
+    instructions: str
+    def __init__(self, kind: _Optional[str] = ..., seats: _Optional[_Iterable[int]] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., instructions: _Optional[str] = ...) -> None: ...
+
+class TemplatesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Templates(_message.Message):
+    __slots__ = ("templates", "problems")
+    TEMPLATES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    templates: _containers.RepeatedCompositeFieldContainer[Template]
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, templates: _Optional[_Iterable[_Union[Template, _Mapping]]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Template(_message.Message):
+    __slots__ = ("name", "description", "revision", "stages", "roles", "own")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    description: str
+    revision: str
+    stages: _containers.RepeatedScalarFieldContainer[str]
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    own: bool
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., revision: _Optional[str] = ..., stages: _Optional[_Iterable[str]] = ..., roles: _Optional[_Iterable[str]] = ..., own: _Optional[bool] = ...) -> None: ...
+
 class WatchRequest(_message.Message):
     __slots__ = ("conversation", "turn", "positions")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
@@ -394,16 +474,38 @@ class Position(_message.Message):
     def __init__(self, candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class WatchEvent(_message.Message):
-    __slots__ = ("delta", "candidate_done", "turn_closed", "takeover")
+    __slots__ = ("delta", "candidate_done", "turn_closed", "takeover", "stage_opened")
     DELTA_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_DONE_FIELD_NUMBER: _ClassVar[int]
     TURN_CLOSED_FIELD_NUMBER: _ClassVar[int]
     TAKEOVER_FIELD_NUMBER: _ClassVar[int]
+    STAGE_OPENED_FIELD_NUMBER: _ClassVar[int]
     delta: WatchDelta
     candidate_done: Candidate
     turn_closed: Turn
     takeover: Takeover
-    def __init__(self, delta: _Optional[_Union[WatchDelta, _Mapping]] = ..., candidate_done: _Optional[_Union[Candidate, _Mapping]] = ..., turn_closed: _Optional[_Union[Turn, _Mapping]] = ..., takeover: _Optional[_Union[Takeover, _Mapping]] = ...) -> None: ...
+    stage_opened: StageOpened
+    def __init__(self, delta: _Optional[_Union[WatchDelta, _Mapping]] = ..., candidate_done: _Optional[_Union[Candidate, _Mapping]] = ..., turn_closed: _Optional[_Union[Turn, _Mapping]] = ..., takeover: _Optional[_Union[Takeover, _Mapping]] = ..., stage_opened: _Optional[_Union[StageOpened, _Mapping]] = ...) -> None: ...
+
+class StageOpened(_message.Message):
+    __slots__ = ("stage", "council", "seats")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    COUNCIL_FIELD_NUMBER: _ClassVar[int]
+    SEATS_FIELD_NUMBER: _ClassVar[int]
+    stage: int
+    council: Council
+    seats: _containers.RepeatedCompositeFieldContainer[SeatTaken]
+    def __init__(self, stage: _Optional[int] = ..., council: _Optional[_Union[Council, _Mapping]] = ..., seats: _Optional[_Iterable[_Union[SeatTaken, _Mapping]]] = ...) -> None: ...
+
+class SeatTaken(_message.Message):
+    __slots__ = ("candidate", "seat", "node")
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    SEAT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    candidate: int
+    seat: int
+    node: int
+    def __init__(self, candidate: _Optional[int] = ..., seat: _Optional[int] = ..., node: _Optional[int] = ...) -> None: ...
 
 class WatchDelta(_message.Message):
     __slots__ = ("candidate", "attempt", "offset", "text", "node", "model")
@@ -661,6 +763,30 @@ class SubmitQuery(_message.Message):
     options: GenerationOptions
     def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., plan: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
 
+class ConveneCouncil(_message.Message):
+    __slots__ = ("conversation", "question", "council", "options")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    COUNCIL_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    question: str
+    council: Council
+    options: GenerationOptions
+    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., council: _Optional[_Union[Council, _Mapping]] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
+
+class CloseStage(_message.Message):
+    __slots__ = ("conversation", "turn", "last_candidate", "reason")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    LAST_CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    last_candidate: int
+    reason: str
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., last_candidate: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class RetryTurn(_message.Message):
     __slots__ = ("conversation", "turn", "plan", "deadline_ms")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
@@ -820,7 +946,7 @@ class DeleteKey(_message.Message):
     def __init__(self, key: _Optional[str] = ...) -> None: ...
 
 class SessionCommand(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models")
+    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "convene_council", "close_stage")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -841,6 +967,8 @@ class SessionCommand(_message.Message):
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
     DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
     SERVE_MODELS_FIELD_NUMBER: _ClassVar[int]
+    CONVENE_COUNCIL_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_STAGE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     sequence: int
     acknowledged: int
@@ -861,7 +989,9 @@ class SessionCommand(_message.Message):
     compare_and_swap: CompareAndSwap
     delete_key: DeleteKey
     serve_models: ServeModels
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ...) -> None: ...
+    convene_council: ConveneCouncil
+    close_stage: CloseStage
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

@@ -54,6 +54,11 @@ class ClientStub:
                 request_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeRequest.SerializeToString,
                 response_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeReply.FromString,
                 _registered_method=True)
+        self.ListTemplates = channel.unary_unary(
+                '/consensusllm.client.v1.Client/ListTemplates',
+                request_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.TemplatesRequest.SerializeToString,
+                response_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.Templates.FromString,
+                _registered_method=True)
 
 
 class ClientServicer:
@@ -88,6 +93,13 @@ class ClientServicer:
         context.set_details('Method not implemented!')
         raise RuntimeError('Method not implemented!')
 
+    def ListTemplates(self, request, context):
+        """The templates of councils, read anew; files that are no template are problems.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise RuntimeError('Method not implemented!')
+
 
 def add_ClientServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_ClientServicer_to_server(servicer, server):
                     servicer.Change,
                     request_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeRequest.FromString,
                     response_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeReply.SerializeToString,
+            ),
+            'ListTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTemplates,
+                    request_deserializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.TemplatesRequest.FromString,
+                    response_serializer=consensusllm_dot_wire_dot_generated_dot_client__pb2.Templates.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class Client:
             '/consensusllm.client.v1.Client/Change',
             consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeRequest.SerializeToString,
             consensusllm_dot_wire_dot_generated_dot_client__pb2.ChangeReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/consensusllm.client.v1.Client/ListTemplates',
+            consensusllm_dot_wire_dot_generated_dot_client__pb2.TemplatesRequest.SerializeToString,
+            consensusllm_dot_wire_dot_generated_dot_client__pb2.Templates.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,17 @@ Every one replaces a method of the product by one that breaks a single rule. A m
 of one concept; importing it here is what enters them in `BUGS`.
 """
 
-from . import consensus, liveness, membership, reads, state, storage
+from . import consensus, councils, liveness, membership, reads, state, storage
 from .bug import BUGS, Bug
 
-__all__ = ["BUGS", "Bug", "consensus", "liveness", "membership", "reads", "state", "storage"]
+__all__ = [
+    "BUGS",
+    "Bug",
+    "consensus",
+    "councils",
+    "liveness",
+    "membership",
+    "reads",
+    "state",
+    "storage",
+]

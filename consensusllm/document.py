@@ -14,16 +14,23 @@ from typing import Any, NoReturn, TypeAlias
 
 import yaml
 
-BYTES_MAX = 1 << 20
 SHOWN_MAX = 40
+DEPTH_MAX = 32
 
 Node: TypeAlias = "yaml.Node"
 
+_OPENS = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSES = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?(ms|s|min)")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0}
 
 
-class ScenarioError(ValueError):
+class DocumentError(ValueError):
     """One line: the file, the line, and what is wrong there."""
 
 
@@ -39,16 +46,21 @@ def shown(text: str) -> str:
 
 
 class Document:
-    """One YAML document; ``source`` names it in errors."""
+    """One YAML document of ``bytes_max`` at most; ``source`` names it in errors."""
 
-    def __init__(self, data: bytes, source: str) -> None:
-        """Raises ScenarioError where ``data`` is no document of plain YAML."""
+    def __init__(self, data: bytes, source: str, bytes_max: int) -> None:
+        """Raises DocumentError where ``data`` is no document of plain YAML."""
         self.source = source
-        if len(data) > BYTES_MAX:
-            raise ScenarioError(f"{source}: has {len(data)} bytes: a drill has {BYTES_MAX} at most")
+        if len(data) > bytes_max:
+            raise DocumentError(f"{source}: has more than {bytes_max} bytes: shorten it")
         try:
             text = data.decode("utf-8-sig")
+            depth = 0
             for token in yaml.scan(text, Loader=yaml.SafeLoader):
+                # While it is scanned: what is nested a thousandfold takes minutes to scan.
+                depth += isinstance(token, _OPENS) - isinstance(token, _CLOSES)
+                if depth > DEPTH_MAX:
+                    self._refuse(token.start_mark.line, "is nested too deeply")
                 if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
                     self._refuse(token.start_mark.line, "anchors are not read here: write it out")
             root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -59,18 +71,16 @@ class Document:
             self._refuse(mark.line if mark else 0, f"not YAML: {error.problem or error.context}")
         except yaml.reader.ReaderError as error:
             self._refuse(text[: error.position].count("\n"), "holds a character that YAML forbids")
-        except RecursionError:
-            self._refuse(0, "is nested too deeply")
         if root is None:
             self._refuse(0, "is empty")
         self.root: Node = root
 
     def refuse(self, node: Node, reason: str) -> NoReturn:
-        """Raise a ScenarioError at the line of ``node``."""
+        """Raise a DocumentError at the line of ``node``."""
         self._refuse(node.start_mark.line, reason)
 
     def _refuse(self, line: int, reason: str) -> NoReturn:
-        raise ScenarioError(f"{self.source}:{line + 1}: {' '.join(reason.split())}") from None
+        raise DocumentError(f"{self.source}:{line + 1}: {' '.join(reason.split())}") from None
 
     def mapping(
         self, node: Node, what: str, known: Collection[str] | None = None

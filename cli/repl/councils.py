@@ -1,0 +1,85 @@
+"""The commands about councils: the templates, and how a query names one."""
+
+from __future__ import annotations
+
+from consensusllm.client import Turn
+from consensusllm.conversations import outcome
+
+from .findings import council_state
+from .language import TEMPLATE, Command, Flag, Group
+from .lexer import Misuse
+from .output import Output
+from .session import CommandFailed, Session
+
+THREE_STAGE = "three-stage"
+COUNCIL_FLAG = Flag(
+    "council",
+    TEMPLATE,
+    "the models answer, review each other, and come to one answer",
+    otherwise="",
+)
+
+
+async def template_of(session: Session, named: str, question: str) -> tuple[str, str]:
+    """The template and the question. Where none was ``named`` the question's first word may be
+    one's name."""
+    if named:
+        return named, question
+    first, _, rest = question.partition(" ")
+    known = await session.client.templates()
+    if first not in {each.name for each in known.templates}:
+        return THREE_STAGE, question
+    if not rest.strip():
+        raise Misuse(f"the question is missing: {first} is a template")
+    return first, rest.strip()
+
+
+async def templates(session: Session) -> None:
+    found = await session.client.templates()
+    session.output.table(
+        ["template", "stages", "roles", "revision", "description"],
+        [
+            [
+                each.name,
+                " ".join(each.stages),
+                " ".join(each.roles) or "-",
+                each.revision,
+                f"{each.description} (own)" if each.own else each.description,
+            ]
+            for each in found.templates
+        ],
+    )
+    if found.problems:
+        for problem in found.problems:
+            session.output.error(problem)
+        raise CommandFailed("a file of the template directory is no template: correct it")
+
+
+def hint(output: Output, conversation: str, turn: Turn, quiet: bool) -> None:
+    """What can be done with a council's turn, unless ``quiet``. Raises CommandFailed where nobody
+    answered."""
+    assert turn.council is not None, "the turn has a council"
+    if not any(candidate.answered for candidate in turn.candidates):
+        raise CommandFailed(f"nobody in the council of turn {turn.turn} answered: ask again")
+    if quiet:
+        return
+    output.line()
+    output.line((f"turn {turn.turn}", "bold"), f" · {council_state(turn, turn.council)}")
+    found = outcome(turn)
+    number = str(found) if found else "N"
+    output.line((f"choose {conversation} {number} keeps that answer", "dim"))
+
+
+COMMANDS = (
+    Command(
+        "templates",
+        Group.SETTINGS,
+        "kinds of councils",
+        templates,
+        detail=(
+            "They ship with the program or come from the directory council.templates of the node's "
+            "configuration, which is read anew. query ID --council=TEMPLATE QUESTION uses one."
+        ),
+        example="templates",
+    ),
+)

@@ -1,0 +1,81 @@
+"""The templates of councils, which a `Plan` names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc.aio
+
+from consensusllm.client.calls import Deadline
+from consensusllm.client.errors import Unavailable
+from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
+from consensusllm.wire.generated import client_pb2
+
+COUNCIL_TIMEOUT_S = 1800.0
+"""How long a reader waits for a whole council, unless the call says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSummary:
+    """``revision`` names its content; ``roles`` is empty where every live node has a seat; ``own``:
+    it comes from the directory that the node's configuration names."""
+
+    name: str
+    description: str
+    revision: str
+    stages: tuple[str, ...]
+    roles: tuple[str, ...]
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """``problems``: a line for each file that is no template."""
+
+    templates: tuple[TemplateSummary, ...]
+    problems: tuple[str, ...]
+
+
+class CouncilCalls:
+    """The part of `Client` that is about councils."""
+
+    _nodes: Nodes
+    _timeout_s: float
+
+    async def templates(self, *, timeout_s: float | None = None) -> Templates:
+        """The templates that the node knows; it reads them anew. Raises Unavailable."""
+        deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
+        failure = Unavailable("no node answers: check that the cluster runs")
+        address = self._nodes.current
+        for _ in self._nodes.addresses:
+            try:
+                within_s = max(0.001, min(CONNECT_S, deadline.remaining_s()))
+                stub = await self._nodes.stub(address, within_s)
+                found = await stub.ListTemplates(
+                    client_pb2.TemplatesRequest(),
+                    metadata=self._nodes.metadata,
+                    timeout=max(0.001, deadline.remaining_s()),
+                )
+            except Unreachable as error:
+                failure = Unavailable(f"{error}: check that the cluster runs")
+            except grpc.aio.AioRpcError as error:
+                if (denied := denial(address, error)) is not None:
+                    raise denied from None
+                failure = Unavailable(f"{reason(address, error)}: check that the cluster runs")
+            else:
+                return Templates(
+                    tuple(
+                        TemplateSummary(
+                            each.name,
+                            each.description,
+                            each.revision,
+                            tuple(each.stages),
+                            tuple(each.roles),
+                            each.own,
+                        )
+                        for each in found.templates
+                    ),
+                    tuple(found.problems),
+                )
+            address = self._nodes.following(address)
+        raise failure

@@ -1,0 +1,69 @@
+"""Councils as clients ask for them: the templates of this node, and who takes which seat."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from consensusllm.conversations.council import Council
+from consensusllm.conversations.records import Turn
+from consensusllm.council.convening import convened
+from consensusllm.council.planning import Unplannable
+from consensusllm.council.templates import Library, UnknownTemplate, load
+from consensusllm.wire.councils import council_to_proto
+from consensusllm.wire.generated import client_pb2 as pb
+
+_SEED_BITS = 62
+
+
+class Templates:
+    """The templates as they were last read, from the package and from ``directory``."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._library: Library | None = None
+
+    async def read(self) -> pb.Templates:
+        """Read them anew, off the event loop; files that are no template do not stop the others."""
+        library = self._library = await asyncio.to_thread(load, self._directory)
+        return pb.Templates(
+            templates=[
+                pb.Template(
+                    name=each.name,
+                    description=each.description,
+                    revision=each.revision,
+                    stages=[stage.kind.value for stage in each.stages],
+                    roles=[role.name for role in each.roles],
+                    own=each.own,
+                )
+                for _, each in sorted(library.templates.items())
+            ],
+            problems=library.problems,
+        )
+
+    def convened(
+        self, name: str, places: Sequence[tuple[int, str]], here: int, deadline_ms: int
+    ) -> Council:
+        """The council of the template ``name``; see `convening`. Raises Unplannable."""
+        if self._library is None:  # the node serves since a moment ago
+            self._library = load(self._directory)
+        try:
+            template = self._library.find(name)
+        except UnknownTemplate as error:
+            raise Unplannable(str(error)) from None
+        seed = secrets.randbits(_SEED_BITS)
+        return convened(template, places, here=here, seed=seed, deadline_ms=deadline_ms)
+
+
+def stage_opened(turn: Turn, stage: int, after: int) -> pb.WatchEvent:
+    """That candidates of ``stage`` behind number ``after`` answer now."""
+    assert turn.council is not None, "only a council has stages"
+    seats: Sequence[pb.SeatTaken] = [
+        pb.SeatTaken(candidate=each.number, seat=each.seat, node=each.node)
+        for each in turn.candidates
+        if each.stage == stage and each.number > after
+    ]
+    council = council_to_proto(turn.council)
+    return pb.WatchEvent(stage_opened=pb.StageOpened(stage=stage, council=council, seats=seats))
