@@ -44,13 +44,20 @@ def query(
 ) -> int:
     """Ask QUESTION in CONVERSATION, and print the answers when they are there.
 
-    Without --models, --n or --one every node's default model answers.
+    Without --models, --n or --one every node's default model answers. With --council they answer,
+    review each other, and come to one answer, as its template says: three-stage, for one.
     """
     words = [quote(conversation)]
     for flag in QUERY_FLAGS:
         value = given[flag.name]
         if flag.kind is None:
             words += [flag.word] if value else []
+        elif flag.otherwise is not None:
+            if value is not None and value.split() != [value]:
+                raise click.UsageError(
+                    f"{flag.word}: {value!r} is no name: give one, see templates"
+                )
+            words += [f"{flag.word}={value}"] if value is not None else []
         elif value is not None:
             for each in value if flag.repeated else (value,):
                 words += [flag.word, quote(each)]

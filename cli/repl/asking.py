@@ -12,7 +12,7 @@ from consensusllm.client import Conflict, GenerationOptions, Plan, Turn
 from consensusllm.conversations.documents import to_document
 from consensusllm.conversations.tally import findings
 
-from .councils import COUNCIL_FLAG, hint, template_of
+from .councils import hint, template_of
 from .language import CONVERSATION, NUMBER, QUESTION, Command, Flag, Group, Parameter
 from .planning import MODEL_FLAGS, QUERY_FLAGS, read_file
 from .session import CommandFailed, Session
@@ -23,11 +23,11 @@ async def query(
     session: Session,
     conversation: str,
     question: str,
-    council: str | None = None,
     models: tuple[str, ...] = (),
     n: int = 1,
     one: bool = False,
     strategy: str = "",
+    council: str | None = None,
     close_after: int = 0,
     deadline: float = 0.0,
     temperature: float | None = None,
@@ -144,7 +144,7 @@ COMMANDS = (
         "ask every node's model and watch the answers come",
         query,
         (Parameter("conversation", CONVERSATION), Parameter("question", QUESTION)),
-        (COUNCIL_FLAG, *QUERY_FLAGS),
+        QUERY_FLAGS,
         detail=(
             "The question is the rest of the line exactly as typed. Between double quotes, "
             '\\n, \\t, \\" and \\\\ stand for a newline, a tab, a quote and a backslash. '

@@ -6,18 +6,12 @@ from consensusllm.client import Turn
 from consensusllm.conversations import outcome
 
 from .findings import council_state
-from .language import TEMPLATE, Command, Flag, Group
+from .language import Command, Group
 from .lexer import Misuse
 from .output import Output
 from .session import CommandFailed, Session
 
 THREE_STAGE = "three-stage"
-COUNCIL_FLAG = Flag(
-    "council",
-    TEMPLATE,
-    "the models answer, review each other, and come to one answer",
-    otherwise="",
-)
 
 
 async def template_of(session: Session, named: str, question: str) -> tuple[str, str]:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 from consensusllm.client import File
 
-from .language import FILE, INTEGER, NAMES, NUMBER, SECONDS, TEMPERATURE, WORD, WORDS, Flag
+from .language import (
+    FILE,
+    INTEGER,
+    NAMES,
+    NUMBER,
+    SECONDS,
+    TEMPERATURE,
+    TEMPLATE,
+    WORD,
+    WORDS,
+    Flag,
+)
 from .session import CommandFailed
 
 FILE_BYTES = 1 << 20
@@ -20,6 +31,7 @@ MODEL_FLAGS = (
 )
 QUERY_FLAGS = (
     *MODEL_FLAGS,
+    Flag("council", TEMPLATE, "these answer, review each other, and agree", otherwise=""),
     Flag("close_after", NUMBER, "close the turn after so many answers"),
     Flag("deadline", SECONDS, "close it after so long, whatever is missing"),
     Flag("temperature", TEMPERATURE, "0 to 2"),

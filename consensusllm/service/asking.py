@@ -47,6 +47,10 @@ class Planner:
         deadline_ms = ask.deadline_ms or self._default_deadline_ms
         if ask.retry and ask.council:
             raise Unplannable("a council is convened for a new question, not for a retry")
+        if ask.close_after and ask.council:
+            raise Unplannable(
+                "the stages of a council close as its template says: leave out close_after"
+            )
         if ask.retry:
             return RetryTurn(ask.conversation, ask.turn, planned, deadline_ms)
         options = options_from_proto(ask.options)

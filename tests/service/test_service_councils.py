@@ -1,0 +1,70 @@
+"""Councils as a node resolves them: the template, who takes the seats, and what is refused."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from consensusllm.conversations import ConveneCouncil, GenerationOptions
+from consensusllm.council.planning import Unplannable
+from consensusllm.service.asking import Planner, wishes_of
+from consensusllm.service.councils import Templates
+from consensusllm.wire.generated import client_pb2 as pb
+
+
+class Node:
+    """A node that hears nodes 1 and 3, and is node 3."""
+
+    def __init__(self) -> None:
+        paxos = SimpleNamespace(live=(1, 3), membership=SimpleNamespace(voters=(1, 2, 3)))
+        machine = SimpleNamespace(registry={}, open_turns=list)
+        self.replica = SimpleNamespace(paxos=paxos, machine=machine, node=3)
+
+
+def completed(**ask: Any) -> Any:
+    asked = pb.Ask(conversation="c1", question="Why?", **ask)
+    planner = Planner(
+        Node(),  # type: ignore[arg-type]
+        default_deadline_ms=7000,
+        domains={"law": "You know law."},
+        templates=Templates(None),
+    )
+    return planner.complete(asked, wishes_of(asked))
+
+
+def test_a_template_is_resolved_for_the_live_nodes_with_the_querys_options() -> None:
+    options = pb.GenerationOptions(temperature=0.5)
+    command = completed(council="three-stage", domain="law", options=options)
+    assert isinstance(command, ConveneCouncil)
+    assert (command.conversation, command.question) == ("c1", "Why?")
+    assert command.options == GenerationOptions(temperature=0.5, role="You know law.")
+    council = command.council
+    assert [(each.node, each.role) for each in council.members] == [
+        (1, ""),
+        (3, ""),
+        (3, "chairman"),
+        (1, "chairman"),
+    ]
+    assert {stage.deadline_ms for stage in council.stages} == {7000}
+    assert completed(council="three-stage").council.seed != council.seed
+    assert completed(council="debate", deadline_ms=900).council.stages[0].deadline_ms == 900
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (
+            {"council": "three-stag"},
+            r"template 'three-stag': did you mean three-stage\?",
+        ),
+        ({"council": "debate", "retry": True}, "for a new question, not for a retry"),
+        ({"council": "debate", "close_after": 1}, "leave out close_after"),
+        ({"council": "debate", "models": ["none"]}, "none"),
+    ],
+)
+def test_what_cannot_be_convened_is_refused_in_a_line(ask: dict[str, Any], words: str) -> None:
+    with pytest.raises(Unplannable, match=words) as caught:
+        completed(**ask)
+    assert "\n" not in str(caught.value)
