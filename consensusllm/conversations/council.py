@@ -34,12 +34,14 @@ ANSWERING = frozenset({StageKind.OPINIONS, StageKind.REBUTTAL})
 @dataclass(frozen=True, slots=True)
 class Member:
     """A seat of the council: ``node``'s ``model`` ("": its default) in ``role`` ("": none), for
-    which it has ``instructions``."""
+    which it has ``instructions``. ``fallbacks`` are names of models that are asked in its place
+    where it fails."""
 
     node: int
     model: str = ""
     role: str = ""
     instructions: str = ""
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

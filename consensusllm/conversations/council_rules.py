@@ -15,6 +15,7 @@ from .council_steps import Moment, advanced, opened
 from .limits import Limits
 from .records import Turn
 from .refusal import Refusal, check_size
+from .registry_rules import FALLBACKS_MAX
 from .sessions import DONE
 from .state import State
 from .turn_rules import (
@@ -122,6 +123,12 @@ def check_council(council: Council, limits: Limits) -> None:
         check_node(seat, member.node)
         check_size(f"member {seat}'s model", member.model, limits.name_bytes)
         check_size(f"member {seat}'s role", member.role, _ROLE_BYTES)
+        if len(member.fallbacks) > FALLBACKS_MAX:
+            raise Refusal(
+                Code.INVALID, f"member {seat} has over {FALLBACKS_MAX} fallbacks: name fewer"
+            )
+        for name in member.fallbacks:
+            check_size(f"member {seat}'s fallback", name, limits.name_bytes)
     check_size("the template's name", council.template, limits.name_bytes)
     check_size("the template's revision", council.revision, limits.name_bytes)
     told = [each.instructions for each in members] + [each.instructions for each in stages]

@@ -77,26 +77,29 @@ def opened(turn: Turn, number: int, seats: tuple[int, ...], now: Moment) -> Turn
     council = turn.council
     assert council is not None, "only a council has seats"
     last = turn.candidates[-1].number if turn.candidates else 0
-    candidates = tuple(
-        Candidate(
-            number=last + place,
-            node=_node_of(turn, seat),
-            model=council.member(seat).model,
-            attempt=now.attempt,
-            planned_node=_node_of(turn, seat),
-            planned_model=council.member(seat).model,
-            opened_revision=now.revision,
-            stage=number,
-            seat=seat,
+    candidates = []
+    for number_of_it, seat in enumerate(seats, start=last + 1):
+        node, model = _place_of(turn, seat)
+        candidates.append(
+            Candidate(
+                number=number_of_it,
+                node=node,
+                model=model,
+                attempt=now.attempt,
+                planned_node=node,
+                planned_model=model,
+                opened_revision=now.revision,
+                fallbacks=council.member(seat).fallbacks,
+                stage=number,
+                seat=seat,
+            )
         )
-        for place, seat in enumerate(seats, start=1)
-    )
     retries = turn.retries
     if turn.candidates:
         retries += (Retried(now.revision, now.time_ms, turn.deadline_ms, turn.close_after),)
     return replace(
         turn,
-        candidates=turn.candidates + candidates,
+        candidates=(*turn.candidates, *candidates),
         deadline_ms=now.time_ms + council.stage(number).deadline_ms,
         retries=retries,
     )
@@ -120,9 +123,12 @@ def contradiction(turn: Turn) -> str:
     return ""
 
 
-def _node_of(turn: Turn, seat: int) -> int:
-    """Where the seat was last: a node that took it over keeps it."""
+def _place_of(turn: Turn, seat: int) -> tuple[int, str]:
+    """The node and the model where the seat was last: who took it over keeps it."""
     assert turn.council is not None, "only a council has seats"
-    planned = turn.council.member(seat).node
-    held = (each.node for each in reversed(turn.candidates) if each.seat == seat)
-    return next(held, planned)
+    held = next((each for each in reversed(turn.candidates) if each.seat == seat), None)
+    if held is None:
+        member = turn.council.member(seat)
+        return member.node, member.model
+    models = (each.model for each in reversed(held.takeovers) if each.model)
+    return held.node, next(models, held.planned_model)

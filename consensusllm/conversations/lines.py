@@ -115,7 +115,10 @@ def _council_rows(council: Council | None) -> list[object]:
         return []
     return [
         [council.template, council.revision, council.seed],
-        [[each.node, each.model, each.role, each.instructions] for each in council.members],
+        [
+            [each.node, each.model, each.role, each.instructions, list(each.fallbacks)]
+            for each in council.members
+        ],
         [
             [
                 each.kind.value,
@@ -278,9 +281,14 @@ def _council(rows: list[Any]) -> Council:
         template,
         revision,
         seed,
-        tuple(Member(*fields(each, _INT, _STR, _STR, _STR)) for each in members),
+        tuple(map(_member, members)),
         tuple(map(_stage, stages)),
     )
+
+
+def _member(row: object) -> Member:
+    node, model, role, instructions, fallbacks = fields(row, _INT, _STR, _STR, _STR, _LIST)
+    return Member(node, model, role, instructions, _words(fallbacks))
 
 
 def _stage(row: object) -> Stage:

@@ -185,6 +185,10 @@ def _lacks(turn: Turn, candidate: Candidate) -> list[str]:
     planned = turn.council.member(candidate.seat).node
     if candidate.node != planned:
         reasons.append(f"node {candidate.node} took the place of node {planned}")
+    for each in candidate.takeovers:
+        if each.reason:
+            stood_in = each.model or f"node {each.node}"
+            reasons.append(f"{stood_in} stood in after: {each.reason}")
     if candidate.error:
         reasons.append(candidate.error)
     elif candidate.ended:

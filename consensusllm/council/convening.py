@@ -4,44 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.council import Council, Member, Stage, StageKind
 
 from .templates import SEATS_MAX, Role, StagePlan, Template
 
+_NO_ROLE = Role("")
 CHAIRMEN_MAX = 3
 """The chairman and its fallbacks, each on a node of its own."""
 
 
 def convened(
     template: Template,
-    places: Sequence[tuple[int, str]],
+    places: Sequence[PlannedCandidate],
     *,
     here: int,
     seed: int,
     deadline_ms: int,
 ) -> Council:
-    """``places`` (not empty) are nodes with the name of a model each ("": the node's default), and
-    ``here`` the node that was asked. ``deadline_ms`` is that of each stage whose template says
-    none.
+    """``places`` (not empty) are nodes with a model and its fallbacks each, ``here`` is the node
+    that was asked. ``deadline_ms`` is that of each stage whose template says none.
 
     Roles go round the places; with more roles than places one plays several. Samples are all of one
     place. The chairman has seats of its own, on different nodes: the first one is here.
     """
-    ordered = sorted(places)
-    later = [place for place in ordered if place[0] < here]
-    chairs = [place for place in ordered if place[0] >= here] + later
+    ordered = sorted(places, key=lambda place: (place.node, place.number))
+    later = [place for place in ordered if place.node < here]
+    chairs = [place for place in ordered if place.node >= here] + later
     if template.samples:
-        seats = [Member(*chairs[0]) for _ in range(template.samples)]
+        seats = [_member(chairs[0]) for _ in range(template.samples)]
     elif template.roles:
         seats = [
             _member(ordered[turn % len(ordered)], role) for turn, role in enumerate(template.roles)
         ]
     else:
-        seats = [Member(*place) for place in ordered[:SEATS_MAX]]
+        seats = [_member(place) for place in ordered[:SEATS_MAX]]
     members = [*seats]
     if any(stage.kind is StageKind.SYNTHESIS for stage in template.stages):
-        first_of_node = {node: (node, model) for node, model in reversed(chairs)}
-        nodes = list(dict.fromkeys(node for node, _ in chairs))[:CHAIRMEN_MAX]
+        first_of_node = {place.node: place for place in reversed(chairs)}
+        nodes = list(dict.fromkeys(place.node for place in chairs))[:CHAIRMEN_MAX]
         members += [_member(first_of_node[node], template.chairman) for node in nodes]
     sitting = tuple(range(1, len(seats) + 1))
     presiding = tuple(range(len(seats) + 1, len(members) + 1))
@@ -51,8 +52,8 @@ def convened(
     return Council(template.name, template.revision, seed, tuple(members), stages)
 
 
-def _member(place: tuple[int, str], role: Role) -> Member:
-    return Member(*place, role.name, role.instructions)
+def _member(place: PlannedCandidate, role: Role = _NO_ROLE) -> Member:
+    return Member(place.node, place.model, role.name, role.instructions, place.fallbacks)
 
 
 def _stage(

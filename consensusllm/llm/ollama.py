@@ -66,7 +66,8 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
             model=request.model,
             messages=messages,
             stream=True,
-            format=dict(request.schema) if request.schema is not None else None,
+            # A schema would have an answer that goes on begin anew.
+            format=dict(request.schema) if request.schema and not request.prefix else None,
             options={name: value for name, value in options.items() if value is not None},
         )
         async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", stream)) as parts:

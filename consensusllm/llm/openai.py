@@ -67,7 +67,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         own = self.base_url == self.default_base_url
         options["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
         # Many a compatible server refuses the whole request for a format that it does not know.
-        if own and request.schema is not None:
+        if own and request.schema is not None and not request.prefix:
             schema = {"name": "answer", "schema": request.schema, "strict": True}
             options["response_format"] = {"type": "json_schema", "json_schema": schema}
         stream = await client.chat.completions.create(

@@ -55,9 +55,8 @@ class Planner:
             return RetryTurn(ask.conversation, ask.turn, planned, deadline_ms)
         options = options_from_proto(ask.options)
         if ask.council:
-            places = tuple((each.node, each.model) for each in planned)
             here = self._runtime.replica.node
-            council = self._templates.convened(ask.council, places, here, deadline_ms)
+            council = self._templates.convened(ask.council, planned, here, deadline_ms)
             told = replace(options, role=role(ask.domain, ask.persona, self._domains))
             return ConveneCouncil(ask.conversation, ask.question, council, told)
         if wishes.samples > 1 and options.seed is not None:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Turn
 from consensusllm.council.convening import convened
@@ -44,7 +45,7 @@ class Templates:
         )
 
     def convened(
-        self, name: str, places: Sequence[tuple[int, str]], here: int, deadline_ms: int
+        self, name: str, places: Sequence[PlannedCandidate], here: int, deadline_ms: int
     ) -> Council:
         """The council of the template ``name``; see `convening`. Raises Unplannable."""
         if self._library is None:  # the node serves since a moment ago

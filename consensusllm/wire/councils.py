@@ -14,7 +14,11 @@ def council_to_proto(council: Council) -> pb.Council:
         seed=council.seed,
         members=[
             pb.CouncilMember(
-                node=each.node, model=each.model, role=each.role, instructions=each.instructions
+                node=each.node,
+                model=each.model,
+                role=each.role,
+                instructions=each.instructions,
+                fallbacks=each.fallbacks,
             )
             for each in council.members
         ],
@@ -38,7 +42,8 @@ def council_from_proto(message: pb.Council) -> Council:
         message.revision,
         message.seed,
         tuple(
-            Member(each.node, each.model, each.role, each.instructions) for each in message.members
+            Member(each.node, each.model, each.role, each.instructions, tuple(each.fallbacks))
+            for each in message.members
         ),
         tuple(map(_stage, message.stages)),
     )

@@ -203,6 +203,23 @@ def test_a_seat_that_was_taken_over_stays_with_its_new_node(driver: Any) -> None
     assert {s.reason for s in shortfalls(turn)} == {"node 1 took the place of node 3"}
 
 
+def test_a_model_that_stood_in_keeps_the_seat_and_is_named(driver: Any) -> None:
+    members = (Member(1, "m", fallbacks=("other",)), *MEMBERS[1:])
+    convene(driver, replace(COUNCIL, members=members))
+    assert driver.turn("c1", 1).candidate(1).fallbacks == ("other",)
+    driver.done(ReassignCandidate("c1", 1, 1, 2, 3, 0, model="other", reason="no connection"))
+    for candidate in (1, 2, 3):
+        record(driver, candidate)
+    turn = driver.turn("c1", 1)
+    review = turn.candidate(4)
+    assert (review.node, review.planned_model, review.fallbacks) == (3, "other", ("other",))
+    assert [each.reason for each in shortfalls(turn)] == [
+        "node 3 took the place of node 1",
+        "other stood in after: no connection",
+        "node 3 took the place of node 1",
+    ]
+
+
 def test_cancelling_ends_the_whole_council(driver: Any) -> None:
     convene(driver)
     for candidate in (1, 2, 3):
@@ -276,6 +293,11 @@ def test_a_forked_council_is_closed_and_says_what_it_lacks(driver: Any) -> None:
         (replace(COUNCIL, members=(Member(0), *MEMBERS[1:])), Code.INVALID),
         (replace(COUNCIL, members=(Member(1, role="r" * 65), *MEMBERS[1:])), Code.TOO_LARGE),
         (replace(COUNCIL, members=(Member(1, "m" * 300), *MEMBERS[1:])), Code.TOO_LARGE),
+        (replace(COUNCIL, members=(Member(1, fallbacks=("f",) * 33), *MEMBERS[1:])), Code.INVALID),
+        (
+            replace(COUNCIL, members=(Member(1, fallbacks=("f" * 300,)), *MEMBERS[1:])),
+            Code.TOO_LARGE,
+        ),
         (replace(COUNCIL, stages=()), Code.INVALID),
         (replace(COUNCIL, stages=(OPINIONS,) * 5), Code.INVALID),
         (replace(COUNCIL, stages=(SYNTHESIS, OPINIONS)), Code.INVALID),

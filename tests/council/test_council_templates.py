@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consensusllm.conversations import Limits, StageKind
+from consensusllm.conversations import Limits, PlannedCandidate, StageKind
 from consensusllm.conversations.council_rules import check_council
 from consensusllm.council.convening import CHAIRMEN_MAX, convened
 from consensusllm.council.templates import (
@@ -45,8 +45,8 @@ stages:
 """
 
 
-def at(*nodes: int) -> tuple[tuple[int, str], ...]:
-    return tuple((node, "") for node in nodes)
+def at(*nodes: int) -> tuple[PlannedCandidate, ...]:
+    return tuple(PlannedCandidate(node, node) for node in nodes)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,11 @@ def test_roles_go_round_the_nodes_and_every_node_has_a_seat_without_them(library
 
 
 def test_the_models_of_the_query_take_the_seats(library: Library) -> None:
-    places = ((1, "a"), (1, "b"), (2, "a"))
+    places = (
+        PlannedCandidate(1, 1, "a"),
+        PlannedCandidate(2, 1, "b", ("c",)),
+        PlannedCandidate(3, 2, "a"),
+    )
     council = convened(library.find("three-stage"), places, here=2, seed=0, deadline_ms=1)
     assert [(each.node, each.model, each.role) for each in council.members] == [
         (1, "a", ""),
@@ -102,6 +106,7 @@ def test_the_models_of_the_query_take_the_seats(library: Library) -> None:
         (2, "a", "chairman"),
         (1, "a", "chairman"),
     ]
+    assert [each.fallbacks for each in council.members] == [(), ("c",), (), (), ()]
 
 
 def test_a_template_says_who_how_many_and_how_long() -> None:

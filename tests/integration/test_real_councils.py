@@ -3,7 +3,9 @@ templates of one's own; what cannot be convened is refused in a line."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from contextlib import aclosing
 from pathlib import Path
 
@@ -118,11 +120,19 @@ async def test_ones_own_template_is_found_and_an_unknown_one_is_refused(tmp_path
         )
         assert single.council is not None
         assert {each.node for each in single.council.members} == {2}
+        shell = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "consensusllm_cli.main", "query", "c1", "--council=mine"),
+            *("--json", "--config", str(cluster.config_path), "Is it", "so?"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        printed, _ = await shell.communicate()
+        assert shell.returncode == 0
+        asked = json.loads(printed)
+        assert (asked["question"], asked["council"]["template"]) == ("Is it so?", "mine")
+        assert asked["findings"]["outcome"] == 3
         document = await client.export_conversation("c1")
-        assert [each["outcome"] for each in document["councils"]] == [3, 1]
+        assert [each["outcome"] for each in document["councils"]] == [3, 1, 3]
         exported = read_export(json.loads(json.dumps(document)))
         await client.import_conversation(exported.conversation, "c2")
-        assert [each.council for each in (await client.view("c2")).turns] == [
-            council,
-            single.council,
-        ]
+        imported = [each.council for each in (await client.view("c2")).turns]
+        assert imported[:2] == [council, single.council]

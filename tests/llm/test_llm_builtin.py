@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+from consensusllm.conversations import Candidate, Council, Member, Stage, StageKind
+from consensusllm.conversations import Turn as RecordedTurn
+from consensusllm.conversations.answers import labels
+from consensusllm.conversations.council_prompts import answer_schema, council_question
 from consensusllm.llm.builtin import SEARCHED_CHARACTERS_MAX, answer
 from consensusllm.llm.port import GenerateRequest, Turn
 from consensusllm.llm.registry import make_provider
@@ -61,3 +67,26 @@ async def test_it_streams_the_same_text_and_counts_words():
     assert short[-1].finish_reason == "length"
     assert await provider.models() == ("builtin",)
     await provider.aclose()
+
+
+def test_it_ranks_the_answers_of_a_council_by_the_words_of_the_question_and_says_so():
+    seats = (1, 2, 3)
+    stages = (Stage(StageKind.OPINIONS, seats), Stage(StageKind.REVIEW, seats))
+    council = Council("t", "r", 1, tuple(map(Member, seats)), stages)
+    texts = {1: "mine", 2: "bread", 3: "acceptors make a quorum"}
+    said = tuple(Candidate(n, n, ended=True, text=texts[n], stage=1, seat=n) for n in seats)
+    turn = RecordedTurn(1, "Which acceptors make the quorum?", said, council=council)
+    review = Candidate(4, 1, stage=2, seat=1)
+    asked = Turn("user", council_question(turn, review))
+    found = json.loads(answer(GenerateRequest((asked,), schema=answer_schema(turn, review)), 1))
+    assert found["ranking"] == [labels(council)[3], labels(council)[2]]
+    assert "not a language model" in found["review"]
+
+
+def test_it_answers_the_question_of_a_council_and_not_what_is_said_around_it():
+    stages = (Stage(StageKind.OPINIONS, (1,)), Stage(StageKind.SYNTHESIS, (2,)))
+    council = Council("t", "r", 1, (Member(1), Member(2)), stages)
+    said = Candidate(1, 1, ended=True, text="x", stage=1, seat=1)
+    turn = RecordedTurn(1, "Is it blue?", (said,), council=council)
+    asked = Turn("user", council_question(turn, Candidate(2, 2, stage=2, seat=2)))
+    assert "your question: “Is it blue?”" in answer(GenerateRequest((asked,)), 2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +41,17 @@ async def test_texts_are_given_in_turn_with_their_templates_filled():
     assert await outcome(provider) == "2/scripted/1: what\n now"
     assert await outcome(provider) == "{other} {{x}}\n two  "
     assert await outcome(provider) == "2/scripted/3: what\n now"
+
+
+async def test_a_ranking_that_is_asked_for_is_given_and_goes_on_as_it_began():
+    labels = {"ranking": {"items": {"enum": ["A", "B", "C"]}}}
+    request = replace(REQUEST, schema={"properties": labels})
+    said = await outcome(scripted(), request)
+    assert sorted(json.loads(said)["ranking"]) == ["A", "B", "C"]
+    assert said[:20] + await outcome(scripted(), replace(request, prefix=said[:20])) == said
+    assert await outcome(scripted(ranks=False, texts=["no"]), request) == "no"
+    other = replace(REQUEST, schema={"type": "object"})
+    assert await outcome(scripted(texts=["no"]), other) == "no"
 
 
 async def test_speed_and_latency_are_those_of_the_script(monkeypatch):

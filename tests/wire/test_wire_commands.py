@@ -79,7 +79,7 @@ council = st.builds(
     text,
     text,
     u64,
-    st.lists(st.builds(Member, u32, text, text, text), max_size=3).map(tuple),
+    st.lists(st.builds(Member, u32, text, text, text, words), max_size=3).map(tuple),
     st.lists(st.builds(Stage, st.sampled_from(StageKind), u32s, u32, u32, text), max_size=3).map(
         tuple
     ),

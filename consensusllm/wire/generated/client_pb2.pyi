@@ -400,16 +400,18 @@ class Council(_message.Message):
     def __init__(self, template: _Optional[str] = ..., revision: _Optional[str] = ..., seed: _Optional[int] = ..., members: _Optional[_Iterable[_Union[CouncilMember, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[CouncilStage, _Mapping]]] = ...) -> None: ...
 
 class CouncilMember(_message.Message):
-    __slots__ = ("node", "model", "role", "instructions")
+    __slots__ = ("node", "model", "role", "instructions", "fallbacks")
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     node: int
     model: str
     role: str
     instructions: str
-    def __init__(self, node: _Optional[int] = ..., model: _Optional[str] = ..., role: _Optional[str] = ..., instructions: _Optional[str] = ...) -> None: ...
+    fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[int] = ..., model: _Optional[str] = ..., role: _Optional[str] = ..., instructions: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CouncilStage(_message.Message):
     __slots__ = ("kind", "seats", "close_after", "deadline_ms", "instructions")
