@@ -37,6 +37,7 @@ async def query(
     persona: str = "",
     domain: str = "",
     file: tuple[str, ...] = (),
+    user: str = "",
     json: bool = False,
 ) -> None:
     template = ""
@@ -48,7 +49,9 @@ async def query(
         close_after=close_after,
         deadline_ms=round(1000 * deadline),
         options=GenerationOptions(temperature, max_tokens, seed, system),
-        plan=Plan(models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template),
+        plan=Plan(
+            models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template, user
+        ),
     )
     await _follow(session, conversation, turn, (), as_json=json)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from consensusllm.client import (
+    Budget,
     Chosen,
     Client,
     ConsensusError,
@@ -75,6 +76,8 @@ class Conversations(Protocol):
         self, conversation: Conversation, name: str, *, tell: Callable[[int, int], None]
     ) -> None: ...
     async def put(self, key: str, value: bytes) -> None: ...
+    async def set_budget(self, scope: str, limit: int | None) -> None: ...
+    async def budgets(self) -> dict[str, Budget]: ...
     async def get(self, key: str) -> bytes | None: ...
     async def add_node(
         self, node: int, address: str, *, on_progress: OnProgress | None = None

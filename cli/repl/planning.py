@@ -41,6 +41,7 @@ QUERY_FLAGS = (
     Flag("persona", WORDS, 'who the models are to be: --persona "a sceptical reviewer"'),
     Flag("domain", WORD, "the field: education, healthcare, policy, law, engineering or your own"),
     Flag("file", FILE, "a text file that goes with the question; may be repeated", repeated=True),
+    Flag("user", WORD, "who asks, as far as budgets go"),
     Flag("json", None, "print the closed turn as one JSON object"),
 )
 

@@ -23,7 +23,8 @@ async def show_help(session: Session, command: str = "") -> None:
             parts = [("  ", (each.usage, "cyan"), f"  {each.summary}") for each in commands]
             session.output.line(*(piece for part in parts for piece in part))
             continue
-        session.output.line((group.value, "bold"))
+        if group is not Group.CONVERSATIONS:  # which speak for themselves: all fits on a screen
+            session.output.line((group.value, "bold"))
         for each in commands:
             session.output.line("  ", (each.usage.ljust(width), "cyan"), f"  {each.summary}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     asking,
+    budgets,
     cluster,
     conversations,
     councils,
@@ -28,6 +29,7 @@ COMMANDS = (
     *keys.COMMANDS,
     *cluster.COMMANDS,
     *models.COMMANDS,
+    *budgets.COMMANDS,
     *members.COMMANDS,
     *trace.COMMANDS,
     *faults.COMMANDS,

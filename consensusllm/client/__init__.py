@@ -14,6 +14,7 @@ from consensusllm.client.errors import (
     NotAnswered,
     NotFound,
     OutcomeUnknown,
+    OverBudget,
     Overloaded,
     TooLarge,
     Unauthenticated,
@@ -36,11 +37,18 @@ from consensusllm.client.watch import (
 )
 from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
 from consensusllm.conversations.council import Council
-from consensusllm.conversations.records import Candidate, Conversation, ConversationSummary, Turn
+from consensusllm.conversations.records import (
+    Budget,
+    Candidate,
+    Conversation,
+    ConversationSummary,
+    Turn,
+)
 
 __all__ = [
     "AlreadyExists",
     "Altered",
+    "Budget",
     "Candidate",
     "CandidateDone",
     "ChangeProgress",
@@ -66,6 +74,7 @@ __all__ = [
     "NotFound",
     "OnProgress",
     "OutcomeUnknown",
+    "OverBudget",
     "Overloaded",
     "Plan",
     "Progress",

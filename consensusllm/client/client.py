@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from consensusllm.client import checks
+from consensusllm.client.budgets import BudgetCalls
 from consensusllm.client.calls import Calls, Deadline
 from consensusllm.client.councils import COUNCIL_TIMEOUT_S, CouncilCalls
 from consensusllm.client.errors import (
@@ -59,7 +60,7 @@ CANCELLED = "cancelled"
 _Expected = TypeVar("_Expected")
 
 
-class Client(HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
+class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
     """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
@@ -423,7 +424,7 @@ def _question(
         options=checks.options(options or GenerationOptions()),
     )
     plan.choose_models(ask)
-    ask.domain, ask.persona = plan.domain, plan.persona
+    ask.domain, ask.persona, ask.user = plan.domain, plan.persona, plan.user
     ask.council = checks.text(plan.council, "a template's name")
     return ask
 

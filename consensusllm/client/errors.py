@@ -7,6 +7,7 @@
       Conflict          another choice, or another value, stands
       NotAnswered       the candidate or conversation is still being answered, or it failed
       TooLarge          over a bound of the replicated state
+      OverBudget        a budget does not allow what it could cost
       ChangeRefused     the members or the leader cannot be changed so
       Unauthenticated   the node does not accept the token
       Overloaded        refused before anything was done, until the deadline
@@ -61,6 +62,11 @@ class TooLarge(ConsensusError):
     """The command is over a bound of the replicated state. Nothing was changed."""
 
 
+class OverBudget(ConsensusError):
+    """A budget, which the message names, does not allow what the query could cost. Nothing was
+    changed."""
+
+
 class ChangeRefused(ConsensusError):
     """The members or the leader cannot be changed so. Nothing was changed by this call."""
 
@@ -90,6 +96,7 @@ _BY_CODE: dict[Code, type[ConsensusError]] = {
     Code.NOT_FOUND: NotFound,
     Code.NOT_ANSWERED: NotAnswered,
     Code.TOO_LARGE: TooLarge,
+    Code.OVER_BUDGET: OverBudget,
     Code.SESSION_EXPIRED: OutcomeUnknown,
 }
 

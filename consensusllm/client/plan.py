@@ -28,7 +28,8 @@ class Plan:
 
     ``domain`` is a name of the nodes' configuration, whose text the models are told first, then
     that they are ``persona``. ``files`` become part of the question. ``council`` names the template
-    of a council that is to answer (see `Client.templates`); its seats are those models'.
+    of a council that is to answer (see `Client.templates`); its seats are those models'. ``user``
+    is who asks, as far as budgets go.
     """
 
     models: Sequence[str] = ()
@@ -39,6 +40,7 @@ class Plan:
     persona: str = ""
     files: Sequence[File] = ()
     council: str = ""
+    user: str = ""
 
     def choose_models(self, ask: client_pb2.Ask) -> None:
         """Put who is to answer into ``ask``. Raises InvalidRequest."""

@@ -29,6 +29,7 @@ from .commands import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    SetBudget,
     SubmitQuery,
     TurnOpened,
     Usage,
@@ -39,6 +40,7 @@ from .limits import Limits
 from .machine import Counts, Machine
 from .prompt import Prompt, prompt_hash, system_prompt
 from .records import (
+    Budget,
     Candidate,
     Conversation,
     ConversationSummary,
@@ -54,6 +56,7 @@ from .tally import Agreement, Shortfall, Standing, agreements, outcome, shortfal
 
 __all__ = [
     "Agreement",
+    "Budget",
     "Candidate",
     "Choose",
     "Chosen",
@@ -96,6 +99,7 @@ __all__ = [
     "ServeModels",
     "ServedModel",
     "SessionCommand",
+    "SetBudget",
     "Shortfall",
     "Stage",
     "StageKind",

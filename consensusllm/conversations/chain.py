@@ -82,7 +82,7 @@ def _digest(turn: Turn) -> bytes:
     settled = replace(
         turn,
         candidates=tuple(
-            each if each.ended else replace(each, text="") for each in turn.candidates
+            each if each.ended else replace(each, text="", cost=0) for each in turn.candidates
         ),
     )
     text = json.dumps(to_document(settled), sort_keys=True, separators=(",", ":"))

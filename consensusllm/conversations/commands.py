@@ -114,7 +114,8 @@ class SubmitQuery:
 
     ``close_after`` answers close the turn (0: all of them); ``deadline_ms`` after the batch's time
     it is closed whatever is missing. The turn records which earlier turns' choices are its context,
-    so that every node, and every later attempt, builds the same prompt.
+    so that every node, and every later attempt, builds the same prompt. ``user`` is who asks, as
+    far as budgets go; "" is nobody. OVER_BUDGET where a budget does not allow what it can cost.
     """
 
     conversation: str
@@ -123,6 +124,7 @@ class SubmitQuery:
     close_after: int = 0
     deadline_ms: int = 120_000
     options: GenerationOptions = field(default_factory=GenerationOptions)
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,14 @@ class ConveneCouncil:
     with the candidates of that stage.
 
     The later stages follow by themselves: whatever ends the last answer that a stage waits for
-    opens the next one too.
+    opens the next one too. Budgets are as in SubmitQuery, for each stage as it opens.
     """
 
     conversation: str
     question: str
     council: Council
     options: GenerationOptions = field(default_factory=GenerationOptions)
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +302,16 @@ class ImportTurn:
     turn: Turn
 
 
+@dataclass(frozen=True, slots=True)
+class SetBudget:
+    """Bound what the calls of ``scope`` cost: "cluster", "conversation:ID" or "user:NAME", by
+    ``limit`` in millionths of the currency; None removes the bound (CONFLICT while calls are under
+    way). What was spent stays counted. Answers Done."""
+
+    scope: str
+    limit: int | None
+
+
 # Plain keys -----------------------------------------------------------------------------------
 
 
@@ -344,6 +357,7 @@ Operation: TypeAlias = (
     | Rename
     | Delete
     | ImportTurn
+    | SetBudget
     | Put
     | CompareAndSwap
     | DeleteKey
@@ -376,6 +390,7 @@ class Code(Enum):
     NOT_ANSWERED = "not_answered"
     STALE = "stale"
     TOO_LARGE = "too_large"
+    OVER_BUDGET = "over_budget"
     SESSION_EXPIRED = "session_expired"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .budget_rules import CONVERSATION, settle_closed
 from .commands import (
     IMPORT_PREFIX,
     Code,
@@ -87,12 +88,26 @@ class ConversationRules:
                 "rename it when its turns have closed",
             )
         self._state.rename(rename.conversation, rename.target)
+        self._move_budget(rename.conversation, rename.target)
         return DONE
 
     def _delete(self, delete: Delete) -> Reply:
-        find_conversation(self._state, delete.conversation)
+        head = find_conversation(self._state, delete.conversation)
+        for turn in self._state.all_turns(delete.conversation, head.turns):
+            if not turn.closed:
+                after = turn.closed_because("deleted", head.revision + 1)
+                settle_closed(self._state, turn, after)
         self._state.delete(delete.conversation)
+        self._move_budget(delete.conversation, "")
         return DONE
+
+    def _move_budget(self, conversation: str, target: str) -> None:
+        """A conversation's budget goes where it goes; with ``target`` "" it is gone."""
+        budget = self._state.budgets.get(CONVERSATION + conversation)
+        if budget is not None:
+            self._state.set_budget(CONVERSATION + conversation, None)
+            if target:
+                self._state.set_budget(CONVERSATION + target, budget)
 
     def _import_turn(self, imported: ImportTurn) -> Reply:
         """Nothing of the turn is believed: what it says of itself is what `turn_rules` could have
@@ -127,6 +142,7 @@ class ConversationRules:
             raise Refusal(Code.INVALID, f"turn {number} cannot be imported: {wrong}")
         check_size("the question", turn.question, limits.question_bytes)
         check_options(turn.options, limits)
+        check_size("the user", turn.user, limits.name_bytes)
         for each in turn.candidates:
             check_size(f"candidate {each.number}'s text", each.text, limits.text_bytes)
             check_size(f"candidate {each.number}'s error", each.error, limits.text_bytes)

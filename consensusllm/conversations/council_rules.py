@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from .budget_rules import carried, reserved
 from .commands import CloseStage, Code, ConveneCouncil, Reply, TurnOpened
 from .council import Council, StageKind
 from .council_steps import Moment, advanced, opened
@@ -47,6 +48,7 @@ class CouncilRules:
         number = next_turn(convene.conversation, head, self._limits)
         check_query(convene.question, convene.options, self._limits)
         check_council(convene.council, self._limits)
+        check_size("the user", convene.user, self._limits.name_bytes)
         options = convene.options
         if options.system is None and head.system:
             options = replace(options, system=head.system)
@@ -58,9 +60,12 @@ class CouncilRules:
             asked_revision=head.revision,
             options=options,
             council=convene.council,
+            user=convene.user,
         )
         seats = convene.council.stage(1).seats
         turn = opened(turn, 1, seats, self._now(convene.conversation))
+        numbers = [each.number for each in turn.candidates]
+        turn = reserved(self._state, convene.conversation, turn, numbers)
         self._state.write_turn(convene.conversation, turn)
         return TurnOpened(number, tuple(each.number for each in turn.candidates))
 
@@ -81,7 +86,12 @@ class CouncilRules:
         check_size("the reason", close.reason, self._limits.text_bytes)
         now = self._now(close.conversation)
         ended = turn.with_open_ended(close.reason, now.revision)
-        self._state.write_turn(close.conversation, advanced(ended, now))
+
+        def go_on(turn: Turn) -> Turn:
+            return advanced(turn, now)
+
+        after = carried(self._state, close.conversation, turn, go_on(ended), go_on, now.revision)
+        self._state.write_turn(close.conversation, after)
         return DONE
 
     def _now(self, conversation: str) -> Moment:

@@ -31,6 +31,7 @@ class Limits:
     deadline_ms: int = 3_600_000
     models_per_node: int = 64
     registered_nodes: int = 64
+    budgets: int = 10_000
     sessions: int = 10_000
     replies_per_session: int = 4096
     reply_bytes_per_session: int = 16 * MEBIBYTE  # of values inside remembered replies

@@ -23,7 +23,7 @@ from .commands import (
     Usage,
 )
 from .council import Council, Member, Stage, StageKind
-from .records import Candidate, Head, RegisteredModel, Retried, TakenOver, Turn, TurnId
+from .records import Budget, Candidate, Head, RegisteredModel, Retried, TakenOver, Turn, TurnId
 from .sessions import DONE, Session
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -106,6 +106,7 @@ def turn_line(turn_id: TurnId, turn: Turn) -> bytes:
         ],
         [[r.revision, r.time_ms, r.deadline_ms, r.close_after] for r in turn.retries],
         _council_rows(turn.council),
+        turn.user,
     )
 
 
@@ -158,7 +159,13 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         list(candidate.fallbacks),
         candidate.usage.estimated,
         [candidate.stage, candidate.seat, *candidate.ranking],
+        candidate.reserved,
+        list(candidate.budgets),
     ]
+
+
+def budget_line(scope: str, budget: Budget) -> bytes:
+    return line("budget", scope, budget.limit, budget.spent, budget.reserved)
 
 
 def models_line(node: int, models: tuple[RegisteredModel, ...]) -> bytes:
@@ -223,7 +230,7 @@ _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
 _TAKEN_OVER = (*[_INT] * 4, _STR, _STR)
-_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST)
+_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST, _INT, _LIST)
 _MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 8)
 
 
@@ -252,8 +259,8 @@ def head(row: list[Any]) -> tuple[str, Head]:
 
 
 def turn(row: list[Any]) -> tuple[TurnId, Turn]:
-    conversation, number, question, candidates, *rest, options, retries, council = fields(
-        row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, _LIST, _LIST, _LIST
+    conversation, number, question, candidates, *rest, options, retries, council, user = fields(
+        row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, *[_LIST] * 3, _STR
     )
     choice, closed, opened_ms, deadline_ms, close_after, asked_revision, choice_revision = rest
     options = fields(options, _MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR, _MAYBE_STR)
@@ -271,6 +278,7 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
         GenerationOptions(*options),
         tuple(Retried(*fields(each, *[_INT] * 4)) for each in retries),
         _council(council) if council else None,
+        user,
     )
 
 
@@ -301,16 +309,20 @@ def _stage(row: object) -> Stage:
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS, *_CALL)
-    place = values.pop()
+    *values, fallbacks, estimated, place, reserved, budgets = values
     stage, seat, *ranking = fields(place, *[_INT] * max(2, len(place)))
-    fallbacks, estimated = values.pop(-2), values.pop()
     takeovers = (fields(each, *_TAKEN_OVER) for each in values[10])
     values[8:11] = [
         Usage(values[8], values[9], estimated),
         tuple(TakenOver(*each) for each in takeovers),
     ]
-    values += [_words(fallbacks), stage, seat, tuple(ranking)]
+    values += [_words(fallbacks), stage, seat, tuple(ranking), reserved, _words(budgets)]
     return Candidate(*values)
+
+
+def budget(row: list[Any]) -> tuple[str, Budget]:
+    scope, *amounts = fields(row[1:], _STR, *[_INT] * 3)
+    return scope, Budget(*amounts)
 
 
 def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:

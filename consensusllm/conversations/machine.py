@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .budget_rules import BudgetRules
 from .commands import Code, OpenSession, Refused, Reply, SessionCommand
 from .conversation_rules import ConversationRules
 from .council_rules import CouncilRules
@@ -18,7 +19,7 @@ from .key_rules import KeyRules
 from .limits import Limits
 from .lines import Clock, clock_line, session_line
 from .prompt import Prompt, prompt
-from .records import Conversation, ConversationSummary, RegisteredModel, Turn, TurnId
+from .records import Budget, Conversation, ConversationSummary, RegisteredModel, Turn, TurnId
 from .refusal import Refusal
 from .registry_rules import RegistryRules
 from .sessions import Session, Sessions
@@ -61,6 +62,7 @@ class Machine:
             **TurnRules(self._state, limits).handlers(),
             **RegistryRules(self._state, limits).handlers(),
             **CouncilRules(self._state, limits).handlers(),
+            **BudgetRules(self._state, limits).handlers(),
         }
 
     # Writing ----------------------------------------------------------------------------------
@@ -173,6 +175,11 @@ class Machine:
         """The models of each node that serves some, its default one first. To be read only."""
         return self._state.registry
 
+    @property
+    def budgets(self) -> Mapping[str, Budget]:
+        """By scope, as in SetBudget. To be read only."""
+        return self._state.budgets
+
     def counts(self) -> Counts:
         state = self._state
         return Counts(len(state.heads), len(state.keys), len(self._sessions.table), len(state.open))
@@ -203,6 +210,7 @@ class Machine:
             turns=state.turns.copy(),
             keys=state.keys.copy(),
             registry=state.registry.copy(),
+            budgets=state.budgets.copy(),
             conversations=tuple(state.conversations),
             key_names=tuple(state.key_names),
             extra=dict(extra or {}),
@@ -219,4 +227,5 @@ class Machine:
             state.turn_hash,
             state.key_hash,
             state.registry_hash,
+            state.budget_hash,
         )

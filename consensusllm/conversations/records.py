@@ -47,7 +47,8 @@ class Candidate:
     ``model`` is a name of the registry until the candidate has ended; then the exact model, as
     ``provider`` names it. ``prompt_hash`` says what it was asked (see prompt.py), ``cost`` what
     that cost, in millionths of the currency, failed calls included. ``fallbacks`` are names of
-    models that are asked in its place where it fails.
+    models that are asked in its place where it fails. While it is open, ``budgets`` (scopes) hold
+    ``reserved`` for its call.
 
     In a council it is what ``seat`` (from 1) says in ``stage`` (from 1); both are 0 elsewhere. A
     review's ``ranking`` are the numbers of the candidates that it ranks, the best first; a review
@@ -75,6 +76,8 @@ class Candidate:
     stage: int = 0
     seat: int = 0
     ranking: tuple[int, ...] = ()
+    reserved: int = 0
+    budgets: tuple[str, ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -132,6 +135,7 @@ class Turn:
     options: GenerationOptions = field(default_factory=GenerationOptions)
     retries: tuple[Retried, ...] = ()
     council: Council | None = None
+    user: str = ""
 
     @property
     def stage(self) -> int:
@@ -163,7 +167,14 @@ class Turn:
             candidates=tuple(
                 each
                 if each.ended
-                else replace(each, ended=True, error=reason, ended_revision=revision)
+                else replace(
+                    each,
+                    ended=True,
+                    error=reason,
+                    ended_revision=revision,
+                    reserved=0,
+                    budgets=(),
+                )
                 for each in self.candidates
             ),
         )
@@ -199,6 +210,16 @@ class RegisteredModel:
     failures: int = 0
     failed_ms: int = 0
     speed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent, was spent, and is reserved for calls under way, in millionths of the
+    currency."""
+
+    limit: int
+    spent: int = 0
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

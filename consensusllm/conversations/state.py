@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .fingerprint import Fingerprint
-from .lines import head_line, key_line, models_line, turn_line
+from .lines import budget_line, head_line, key_line, models_line, turn_line
 from .names import SortedNames
-from .records import Head, RegisteredModel, Turn, TurnId
+from .records import Budget, Head, RegisteredModel, Turn, TurnId
 from .sessions import Session
 
 
@@ -34,13 +34,14 @@ class FrozenState:
     turns: Mapping[TurnId, Turn] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict)
     registry: Mapping[int, tuple[RegisteredModel, ...]] = field(default_factory=dict)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
     conversations: tuple[str, ...] = ()
     key_names: tuple[str, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
 class State:
-    """Conversations, keys, the registry of models, and the replicated clock.
+    """Conversations, keys, the registry of models, budgets, and the replicated clock.
 
     ``attempt_floor`` is the highest attempt under any conversation id that was given up: new
     candidates start above it, so that an answer which was still on its way when its conversation
@@ -54,6 +55,7 @@ class State:
         self.turns = dict(frozen.turns)
         self.keys = dict(frozen.keys)
         self.registry = dict(frozen.registry)
+        self.budgets = dict(frozen.budgets)
         self.conversations = SortedNames(frozen.conversations)
         self.key_names = SortedNames(frozen.key_names)
         self.open = {turn_id for turn_id, turn in self.turns.items() if not turn.closed}
@@ -61,6 +63,7 @@ class State:
         self.head_hash = Fingerprint(self.heads, head_line)
         self.turn_hash = Fingerprint(self.turns, turn_line)
         self.key_hash = Fingerprint(self.keys, key_line)
+        self.budget_hash = Fingerprint(self.budgets, budget_line)
         self.registry_hash = Fingerprint(self.registry, models_line)
 
     # Conversations ----------------------------------------------------------------------------
@@ -167,3 +170,11 @@ class State:
         else:
             self.registry.pop(node, None)
         self.registry_hash.marked.add(node)
+
+    def set_budget(self, scope: str, budget: Budget | None) -> None:
+        """None: the scope has none any more."""
+        if budget is None:
+            del self.budgets[scope]
+        else:
+            self.budgets[scope] = budget
+        self.budget_hash.marked.add(scope)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from .answers import is_answer
+from .budget_rules import carried, reserved, settle, settle_closed
 from .commands import (
     Choose,
     Chosen,
@@ -27,6 +28,7 @@ from .commands import (
     RetryTurn,
     SubmitQuery,
     TurnOpened,
+    Usage,
 )
 from .council_steps import Moment, advanced, with_ranking
 from .limits import Limits
@@ -68,19 +70,21 @@ class TurnRules:
         if options.system is None and head.system:
             options = replace(options, system=head.system)
         candidates = self._planned(query.plan, head.revision + 1, after=0, present=0)
-        self._state.write_turn(
-            query.conversation,
-            Turn(
-                turn=number,
-                question=query.question,
-                candidates=candidates,
-                opened_ms=self._state.time_ms,
-                deadline_ms=self._deadline(query.deadline_ms),
-                close_after=query.close_after,
-                asked_revision=head.revision,
-                options=options,
-            ),
+        check_size("the user", query.user, self._limits.name_bytes)
+        turn = Turn(
+            turn=number,
+            question=query.question,
+            candidates=candidates,
+            opened_ms=self._state.time_ms,
+            deadline_ms=self._deadline(query.deadline_ms),
+            close_after=query.close_after,
+            asked_revision=head.revision,
+            options=options,
+            user=query.user,
         )
+        opened = [each.number for each in candidates]
+        turn = reserved(self._state, query.conversation, turn, opened)
+        self._state.write_turn(query.conversation, turn)
         return TurnOpened(number, tuple(each.number for each in candidates))
 
     def _retry(self, retry: RetryTurn) -> Reply:
@@ -98,17 +102,17 @@ class TurnRules:
             retry.plan, revision, after=turn.candidates[-1].number, present=len(turn.candidates)
         )
         retried = Retried(revision, self._state.time_ms, turn.deadline_ms, turn.close_after)
-        self._state.write_turn(
-            retry.conversation,
-            replace(
-                turn,
-                candidates=turn.candidates + candidates,
-                closed=False,
-                close_after=0,
-                deadline_ms=max(turn.deadline_ms, self._deadline(retry.deadline_ms)),
-                retries=(*turn.retries, retried),
-            ),
+        turn = replace(
+            turn,
+            candidates=turn.candidates + candidates,
+            closed=False,
+            close_after=0,
+            deadline_ms=max(turn.deadline_ms, self._deadline(retry.deadline_ms)),
+            retries=(*turn.retries, retried),
         )
+        opened = [each.number for each in candidates]
+        turn = reserved(self._state, retry.conversation, turn, opened)
+        self._state.write_turn(retry.conversation, turn)
         return TurnOpened(turn.turn, tuple(each.number for each in candidates))
 
     def _record_checkpoint(self, checkpoint: RecordCheckpoint) -> Reply:
@@ -141,6 +145,9 @@ class TurnRules:
         failed = bool(record.error)
         call = Call(candidate.node, record.served_as, record.usage, failed, record.speed)
         cost = count_call(self._state, call)
+        if candidate.budgets:
+            known = not record.prompt_hash or _is_known(record.usage)
+            cost = settle(self._state, candidate, cost if known else None)
         ended = replace(
             candidate,
             ended=True,
@@ -153,9 +160,11 @@ class TurnRules:
             provider=record.provider,
             prompt_hash=record.prompt_hash,
             cost=candidate.cost + cost,
+            reserved=0,
+            budgets=(),
         )
         turn = turn.with_candidate(with_ranking(turn, ended))
-        self._state.write_turn(record.conversation, self._settled(turn, revision))
+        self._end(record.conversation, turn, revision)
         return DONE
 
     def _reassign(self, reassign: ReassignCandidate) -> Reply:
@@ -180,6 +189,8 @@ class TurnRules:
         if reassign.reason:
             call = Call(candidate.node, reassign.served_as, reassign.usage, failed=True)
             cost = count_call(self._state, call)
+        if candidate.budgets:
+            cost = settle(self._state, candidate, cost if _is_known(reassign.usage) else None)
         revision = self._state.next_revision(reassign.conversation)
         taken_over = TakenOver(
             reassign.attempt,
@@ -197,8 +208,18 @@ class TurnRules:
             attempt=reassign.attempt,
             text=candidate.text[: reassign.keep],
             takeovers=(*candidate.takeovers, taken_over),
+            reserved=0,
+            budgets=(),
         )
-        self._state.write_turn(reassign.conversation, turn.with_candidate(moved))
+        turn = turn.with_candidate(moved)
+        try:
+            turn = reserved(self._state, reassign.conversation, turn, [moved.number])
+        except Refusal as refusal:
+            error = f"not asked again: {refusal.reply.message}"
+            ended = replace(moved, ended=True, ended_revision=revision, text="", error=error)
+            self._end(reassign.conversation, turn.with_candidate(ended), revision)
+        else:
+            self._state.write_turn(reassign.conversation, turn)
         return DONE
 
     def _close(self, close: CloseTurn) -> Reply:
@@ -211,7 +232,8 @@ class TurnRules:
             raise Refusal(Code.INVALID, "no reason is given: say why the turn is closed")
         check_size("the reason", close.reason, self._limits.text_bytes)
         revision = self._state.next_revision(close.conversation)
-        self._state.write_turn(close.conversation, turn.closed_because(close.reason, revision))
+        after = turn.closed_because(close.reason, revision)
+        self._state.write_turn(close.conversation, settle_closed(self._state, turn, after))
         return DONE
 
     def _choose(self, choose: Choose) -> Reply:
@@ -236,6 +258,15 @@ class TurnRules:
             replace(turn, choice=candidate.number, choice_revision=revision),
         )
         return Chosen(turn.turn, candidate.number)
+
+    def _end(self, conversation: str, turn: Turn, revision: int) -> None:
+        """Write ``turn``, one of whose candidates has just ended."""
+
+        def go_on(turn: Turn) -> Turn:
+            return self._settled(turn, revision)
+
+        after = carried(self._state, conversation, turn, go_on(turn), go_on, revision)
+        self._state.write_turn(conversation, after)
 
     # What the rules have in common ------------------------------------------------------------
 
@@ -393,6 +424,10 @@ def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> t
             f"over the limit of {limits.candidates_per_turn}: ask fewer",
         )
     return ordered
+
+
+def _is_known(usage: Usage) -> bool:
+    return usage.prompt_tokens is not None
 
 
 def _find_candidate(conversation: str, turn: Turn, number: int) -> Candidate:

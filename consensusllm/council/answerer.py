@@ -232,7 +232,8 @@ class Answerer:
             work = self._claim(key, keep=len(candidate.text) if goes_on else 0)
         else:
             self._begun.add(key)
-            work = self._answer(key, provider, self._request(key, prefix=candidate.text))
+            request = self._request(key, prefix=candidate.text, provider=provider)
+            work = self._answer(key, provider, request)
         task = self._running[key] = asyncio.create_task(work)
         task.add_done_callback(_report_bug)
         task.add_done_callback(lambda task: self._ended(key, task))
@@ -247,8 +248,10 @@ class Answerer:
     async def _claim(self, key: Generation, keep: int) -> None:
         """Take a candidate under an attempt that only this process can know, to go on behind the
         first ``keep`` characters of what is recorded."""
+        unused = Usage() if key in self._found else Usage(0, 0)
         claim = ReassignCandidate(
-            key.conversation, key.turn, key.candidate, key.attempt + 1, self._port.node, keep
+            *(key.conversation, key.turn, key.candidate, key.attempt + 1, self._port.node, keep),
+            usage=unused,
         )
         try:
             await self._port.submit(claim)
@@ -261,7 +264,7 @@ class Answerer:
         assert candidate is not None, "the key holds"
         return self._providers.get(candidate.model) or self._providers.get("")
 
-    def _request(self, key: Generation, prefix: str) -> GenerateRequest:
+    def _request(self, key: Generation, prefix: str, provider: Provider | None) -> GenerateRequest:
         machine = self._port.machine
         turn = machine.turn(key.conversation, key.turn)
         assert turn is not None, "the key holds"
@@ -273,7 +276,7 @@ class Answerer:
             turns=tuple(Turn(role, text) for role, text in prompt),
             system=candidate_system_prompt(turn, candidate),
             temperature=options.temperature,
-            max_tokens=options.max_tokens,
+            max_tokens=self._allowed(options.max_tokens, provider),
             seed=sampling_seed(turn, candidate),
             prefix=prefix,
             schema=answer_schema(turn, candidate),
@@ -370,6 +373,12 @@ class Answerer:
             usage=usage,
             speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
         )
+
+    def _allowed(self, asked: int | None, provider: Provider | None) -> int | None:
+        """The most tokens of an answer: what was asked for, within what the model is to write."""
+        name = self._served_as(provider) if provider is not None else ""
+        limits = [each.max_tokens for each in self._models if each.name == name]
+        return min((tokens for tokens in (asked, *limits) if tokens), default=None)
 
     def _served_as(self, provider: Provider) -> str:
         """The name that ``provider`` has in the registry."""

@@ -58,7 +58,7 @@ class Planner:
             here = self._runtime.replica.node
             council = self._templates.convened(ask.council, planned, here, deadline_ms)
             told = replace(options, role=role(ask.domain, ask.persona, self._domains))
-            return ConveneCouncil(ask.conversation, ask.question, council, told)
+            return ConveneCouncil(ask.conversation, ask.question, council, told, ask.user)
         if wishes.samples > 1 and options.seed is not None:
             raise Unplannable("samples with one seed would all be the same: leave out n or seed")
         if not wishes.plain and ask.close_after > len(planned):
@@ -73,6 +73,7 @@ class Planner:
             min(ask.close_after, len(planned)),
             deadline_ms,
             replace(options, role=role(ask.domain, ask.persona, self._domains)),
+            ask.user,
         )
 
     def _cluster(self, wishes: Wishes) -> Cluster:

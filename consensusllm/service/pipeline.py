@@ -31,6 +31,7 @@ from consensusllm.conversations.commands import (
     Rename,
     Reply,
     SessionCommand,
+    SetBudget,
 )
 from consensusllm.council.planning import Unplannable
 from consensusllm.replica.outcomes import Failure, FailureKind
@@ -59,6 +60,7 @@ _CLIENT_OPERATIONS: frozenset[type[Operation]] = frozenset(
         Put,
         CompareAndSwap,
         DeleteKey,
+        SetBudget,
     }
 )
 """What a client may put into the log itself. Answers are recorded by the nodes only."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensusllm.conversations import Machine
-from consensusllm.wire.commands import conversation_to_proto, summary_to_proto
+from consensusllm.wire.commands import budget_to_proto, conversation_to_proto, summary_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
 
 PAGE = 1000
@@ -31,6 +31,9 @@ def run_query(machine: Machine, read: pb.Read) -> pb.ReadReply:
         found = machine.summaries(read.list.after, limit + 1)
         reply.list.conversations.extend(summary_to_proto(summary) for summary in found[:limit])
         reply.list.more = len(found) > limit
+    elif query == "budgets":
+        budgets = sorted(machine.budgets.items())
+        reply.budgets.budgets.extend(budget_to_proto(*each) for each in budgets)
     else:
         limit = _page(read.keys.limit)
         keys = machine.keys(read.keys.prefix, read.keys.after, limit + 1)

@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from consensusllm.conversations import (
+    Budget,
     Candidate,
     Choose,
     Chosen,
@@ -46,6 +47,7 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    SetBudget,
     SubmitQuery,
     TakenOver,
     Turn,
@@ -152,6 +154,7 @@ def _submit_to_proto(query: SubmitQuery) -> pb.SubmitQuery:
         close_after=query.close_after,
         deadline_ms=query.deadline_ms,
         options=options_to_proto(query.options),
+        user=query.user,
     )
 
 
@@ -163,6 +166,7 @@ def _submit_from_proto(message: pb.SubmitQuery) -> SubmitQuery:
         message.close_after,
         message.deadline_ms,
         options_from_proto(message.options),
+        message.user,
     )
 
 
@@ -172,13 +176,14 @@ def _convene_to_proto(convene: ConveneCouncil) -> pb.ConveneCouncil:
         question=convene.question,
         council=council_to_proto(convene.council),
         options=options_to_proto(convene.options),
+        user=convene.user,
     )
 
 
 def _convene_from_proto(message: pb.ConveneCouncil) -> ConveneCouncil:
     council = council_from_proto(message.council)
     options = options_from_proto(message.options)
-    return ConveneCouncil(message.conversation, message.question, council, options)
+    return ConveneCouncil(message.conversation, message.question, council, options, message.user)
 
 
 def _retry_to_proto(retry: RetryTurn) -> pb.RetryTurn:
@@ -312,6 +317,12 @@ _flat("choose", Choose, pb.Choose)
 _flat("fork", Fork, pb.Fork)
 _flat("rename", Rename, pb.Rename)
 _flat("delete", Delete, pb.Delete)
+_flat(
+    "set_budget",
+    SetBudget,
+    pb.SetBudget,
+    lambda message: SetBudget(message.scope, _optional(message, "limit")),
+)
 _codec("import_turn", ImportTurn, _import_to_proto, _import_from_proto)
 _codec(
     "put",
@@ -457,6 +468,7 @@ def turn_to_proto(turn: Turn) -> pb.Turn:
             for each in turn.retries
         ],
         council=None if turn.council is None else council_to_proto(turn.council),
+        user=turn.user,
     )
 
 
@@ -478,6 +490,7 @@ def turn_from_proto(message: pb.Turn) -> Turn:
             for each in message.retries
         ),
         council_from_proto(message.council) if message.HasField("council") else None,
+        message.user,
     )
 
 
@@ -501,6 +514,14 @@ def conversation_from_proto(message: pb.Conversation) -> Conversation:
         message.updated_ms,
         message.system,
     )
+
+
+def budget_to_proto(scope: str, budget: Budget) -> pb.Budget:
+    return pb.Budget(scope=scope, limit=budget.limit, spent=budget.spent, reserved=budget.reserved)
+
+
+def budget_from_proto(message: pb.Budget) -> Budget:
+    return Budget(message.limit, message.spent, message.reserved)
 
 
 def registered_to_proto(node: int, model: RegisteredModel) -> pb.RegisteredModel:

@@ -14,6 +14,7 @@ from typing import Any
 
 from consensusllm.client import (
     AlreadyExists,
+    Budget,
     Candidate,
     CandidateDone,
     ChangeProgress,
@@ -166,6 +167,7 @@ class FakeCluster:
         self.values: dict[str, bytes] = {}
         self.by_node: dict[int, Status | None] = {node: status(node) for node in NODES}
         self.fake_faults: FakeFaults | None = FakeFaults()
+        self.limits: dict[str, Budget] = {}
         self.majority = True
         self.copies: tuple[NodeCopy, ...] = ()
         self.refusal = ""
@@ -340,6 +342,16 @@ class FakeCluster:
     async def put(self, key: str, value: bytes) -> None:
         self._write("put", key, value)
         self.values[key] = value
+
+    async def set_budget(self, scope: str, limit: int | None) -> None:
+        self._write("set_budget", scope, limit)
+        if limit is None:
+            del self.limits[scope]
+        else:
+            self.limits[scope] = Budget(limit, 250_000, 1)
+
+    async def budgets(self) -> dict[str, Budget]:
+        return self.limits
 
     async def get(self, key: str) -> bytes | None:
         self._read("get", False, key)

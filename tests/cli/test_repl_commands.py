@@ -610,3 +610,20 @@ async def test_help_of_query_explains_its_flags(desk: Desk) -> None:
     for flag in TABLE.find("query").flags:
         assert f"  {flag.usage[1:-1]}" in out
         assert flag.meaning in out
+
+
+async def test_budget_sets_shows_and_removes(desk: Desk) -> None:
+    assert (await desk.done("budget")).startswith("no budgets: ")
+    assert await desk.done("budget conversation:c1") == "conversation:c1 has no budget\n"
+    out = await desk.done("budget cluster 5.25")
+    assert out == "scope\tlimit\tspent\treserved\tleft\ncluster\t5.25\t0.25\t0.000001\t4.999999\n"
+    await desk.done("budget user:ann 0.000001")
+    assert desk.cluster.calls[-1] == ("set_budget", "user:ann", 1)
+    assert (await desk.done("budget")).count("\n") == 3
+    assert await desk.done("budget cluster none") == "cluster has no budget\n"
+
+
+@pytest.mark.parametrize("amount", ["five", "-1", "1.", "1.0000001", "1e3", "1,5", ""])
+async def test_an_amount_that_is_none_is_misuse(desk: Desk, amount: str) -> None:
+    assert await desk.run(f'budget cluster "{amount}"') is Outcome.MISUSE
+    assert desk.cluster.calls == []

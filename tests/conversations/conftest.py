@@ -62,7 +62,14 @@ class Driver:
     def content(self) -> tuple[object, ...]:
         """Everything but sessions, slot and time."""
         frozen = self.machine.freeze()
-        return frozen.heads, frozen.turns, frozen.keys, frozen.registry, frozen.attempt_floor
+        return (
+            frozen.heads,
+            frozen.turns,
+            frozen.keys,
+            frozen.registry,
+            frozen.budgets,
+            frozen.attempt_floor,
+        )
 
     def ask(self, conversation: str, question: str = "?", candidates: int = 3, **query: int) -> int:
         """Query every node from 1 to ``candidates``; creates the conversation if need be."""

@@ -46,6 +46,7 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    SetBudget,
     Stage,
     StageKind,
     SubmitQuery,
@@ -105,6 +106,8 @@ names = st.sampled_from(["a", "a", "b", "", "no name"])
 served = st.builds(
     ServedModel, names, st.just("p"), texts, completion_price=st.sampled_from([0, 1, 2_500_000])
 )
+users = st.sampled_from(["", "u"])
+scopes = st.sampled_from(["cluster", "conversation:c1", "user:u", "nobody"])
 deadlines = st.sampled_from([1, 100, 0])
 offsets = st.sampled_from([0, 0, 1, 2])
 
@@ -128,7 +131,7 @@ councils = st.builds(
 
 conversation_operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(CreateConversation, ids, texts),
-    st.builds(SubmitQuery, ids, texts, plans, st.integers(0, 2), deadlines, options),
+    st.builds(SubmitQuery, ids, texts, plans, st.integers(0, 2), deadlines, options, users),
     st.builds(SubmitQuery, ids, st.just("q"), plans),
     st.builds(ConveneCouncil, ids, texts, councils, options),
     st.builds(CloseStage, ids, turns, numbers, texts),
@@ -153,6 +156,7 @@ conversation_operations: st.SearchStrategy[Operation] = st.one_of(
 operations: st.SearchStrategy[Operation] = st.one_of(
     conversation_operations,
     conversation_operations,
+    st.builds(SetBudget, scopes, st.sampled_from([None, 0, 500, 10**6, 10**9])),
     st.builds(ServeModels, st.integers(0, 3), st.lists(served, max_size=2).map(tuple)),
     st.builds(Put, keys, values),
     st.builds(CompareAndSwap, keys, st.none() | values, st.none() | values),
@@ -220,7 +224,27 @@ class Client:
 
 def content(machine: Machine) -> tuple[Any, ...]:
     frozen = machine.freeze()
-    return frozen.heads, frozen.turns, frozen.keys, frozen.attempt_floor
+    models = frozen.registry, frozen.budgets
+    return frozen.heads, frozen.turns, frozen.keys, *models, frozen.attempt_floor
+
+
+@given(logs)
+def test_what_budgets_have_reserved_is_what_open_candidates_hold(log: Log) -> None:
+    machine = Machine(LIMITS)
+    play(machine, [(0, [SessionCommand(b"e" * 16, 0, 0, OpenSession())])])
+    pricing = ServeModels(1, (ServedModel("m", "p", max_tokens=3, completion_price=10**6),))
+    limit = SetBudget("cluster", 20)
+    play(machine, [(0, [SessionCommand(b"e" * 16, 1, 0, pricing)])])
+    play(machine, [(0, [SessionCommand(b"e" * 16, 2, 0, limit)])])
+    for step in log:
+        play(machine, [step])
+        held = dict.fromkeys(machine.budgets, 0)
+        for turn in machine.freeze().turns.values():
+            for each in turn.candidates:
+                assert not (each.ended and (each.reserved or each.budgets))
+                for scope in each.budgets:
+                    held[scope] += each.reserved
+        assert {scope: each.reserved for scope, each in machine.budgets.items()} == held
 
 
 @given(logs)

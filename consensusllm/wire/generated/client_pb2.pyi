@@ -90,7 +90,7 @@ class Request(_message.Message):
     def __init__(self, id: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., command: _Optional[bytes] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona", "strategy", "council")
+    __slots__ = ("session", "sequence", "acknowledged", "conversation", "question", "retry", "turn", "close_after", "deadline_ms", "options", "models", "samples", "one", "domain", "persona", "strategy", "user", "council")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class Ask(_message.Message):
     DOMAIN_FIELD_NUMBER: _ClassVar[int]
     PERSONA_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     COUNCIL_FIELD_NUMBER: _ClassVar[int]
     session: bytes
     sequence: int
@@ -124,22 +125,25 @@ class Ask(_message.Message):
     domain: str
     persona: str
     strategy: str
+    user: str
     council: str
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ..., strategy: _Optional[str] = ..., council: _Optional[str] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., conversation: _Optional[str] = ..., question: _Optional[str] = ..., retry: _Optional[bool] = ..., turn: _Optional[int] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., models: _Optional[_Iterable[str]] = ..., samples: _Optional[int] = ..., one: _Optional[bool] = ..., domain: _Optional[str] = ..., persona: _Optional[str] = ..., strategy: _Optional[str] = ..., user: _Optional[str] = ..., council: _Optional[str] = ...) -> None: ...
 
 class Read(_message.Message):
-    __slots__ = ("stale", "key", "conversation", "list", "keys")
+    __slots__ = ("stale", "key", "conversation", "list", "keys", "budgets")
     STALE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     LIST_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
     stale: bool
     key: str
     conversation: str
     list: ListConversations
     keys: ListKeys
-    def __init__(self, stale: _Optional[bool] = ..., key: _Optional[str] = ..., conversation: _Optional[str] = ..., list: _Optional[_Union[ListConversations, _Mapping]] = ..., keys: _Optional[_Union[ListKeys, _Mapping]] = ...) -> None: ...
+    budgets: bool
+    def __init__(self, stale: _Optional[bool] = ..., key: _Optional[str] = ..., conversation: _Optional[str] = ..., list: _Optional[_Union[ListConversations, _Mapping]] = ..., keys: _Optional[_Union[ListKeys, _Mapping]] = ..., budgets: _Optional[bool] = ...) -> None: ...
 
 class ListConversations(_message.Message):
     __slots__ = ("after", "limit")
@@ -202,20 +206,40 @@ class Failure(_message.Message):
     def __init__(self, kind: _Optional[_Union[Failure.Kind, str]] = ..., message: _Optional[str] = ..., leader: _Optional[int] = ..., leader_address: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., may_have_happened: _Optional[bool] = ...) -> None: ...
 
 class ReadReply(_message.Message):
-    __slots__ = ("applied_slot", "key_value", "conversation", "list", "keys", "not_found")
+    __slots__ = ("applied_slot", "key_value", "conversation", "list", "keys", "not_found", "budgets")
     APPLIED_SLOT_FIELD_NUMBER: _ClassVar[int]
     KEY_VALUE_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     LIST_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     NOT_FOUND_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
     applied_slot: int
     key_value: KeyValue
     conversation: Conversation
     list: ConversationList
     keys: KeyList
     not_found: bool
-    def __init__(self, applied_slot: _Optional[int] = ..., key_value: _Optional[_Union[KeyValue, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., list: _Optional[_Union[ConversationList, _Mapping]] = ..., keys: _Optional[_Union[KeyList, _Mapping]] = ..., not_found: _Optional[bool] = ...) -> None: ...
+    budgets: BudgetList
+    def __init__(self, applied_slot: _Optional[int] = ..., key_value: _Optional[_Union[KeyValue, _Mapping]] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., list: _Optional[_Union[ConversationList, _Mapping]] = ..., keys: _Optional[_Union[KeyList, _Mapping]] = ..., not_found: _Optional[bool] = ..., budgets: _Optional[_Union[BudgetList, _Mapping]] = ...) -> None: ...
+
+class Budget(_message.Message):
+    __slots__ = ("scope", "limit", "spent", "reserved")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    limit: int
+    spent: int
+    reserved: int
+    def __init__(self, scope: _Optional[str] = ..., limit: _Optional[int] = ..., spent: _Optional[int] = ..., reserved: _Optional[int] = ...) -> None: ...
+
+class BudgetList(_message.Message):
+    __slots__ = ("budgets",)
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    budgets: _containers.RepeatedCompositeFieldContainer[Budget]
+    def __init__(self, budgets: _Optional[_Iterable[_Union[Budget, _Mapping]]] = ...) -> None: ...
 
 class KeyValue(_message.Message):
     __slots__ = ("value",)
@@ -272,7 +296,7 @@ class Conversation(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., revision: _Optional[int] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., system: _Optional[str] = ...) -> None: ...
 
 class Turn(_message.Message):
-    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms", "close_after", "asked_revision", "choice_revision", "options", "retries", "council")
+    __slots__ = ("turn", "question", "candidates", "choice", "closed", "opened_ms", "deadline_ms", "close_after", "asked_revision", "choice_revision", "options", "retries", "user", "council")
     TURN_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +309,7 @@ class Turn(_message.Message):
     CHOICE_REVISION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     RETRIES_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     COUNCIL_FIELD_NUMBER: _ClassVar[int]
     turn: int
     question: str
@@ -298,8 +323,9 @@ class Turn(_message.Message):
     choice_revision: int
     options: GenerationOptions
     retries: _containers.RepeatedCompositeFieldContainer[Retried]
+    user: str
     council: Council
-    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ..., asked_revision: _Optional[int] = ..., choice_revision: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., retries: _Optional[_Iterable[_Union[Retried, _Mapping]]] = ..., council: _Optional[_Union[Council, _Mapping]] = ...) -> None: ...
+    def __init__(self, turn: _Optional[int] = ..., question: _Optional[str] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., choice: _Optional[int] = ..., closed: _Optional[bool] = ..., opened_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ..., asked_revision: _Optional[int] = ..., choice_revision: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., retries: _Optional[_Iterable[_Union[Retried, _Mapping]]] = ..., user: _Optional[str] = ..., council: _Optional[_Union[Council, _Mapping]] = ...) -> None: ...
 
 class Retried(_message.Message):
     __slots__ = ("revision", "time_ms", "deadline_ms", "close_after")
@@ -750,32 +776,36 @@ class CreateConversation(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., system: _Optional[str] = ...) -> None: ...
 
 class SubmitQuery(_message.Message):
-    __slots__ = ("conversation", "question", "plan", "close_after", "deadline_ms", "options")
+    __slots__ = ("conversation", "question", "plan", "close_after", "deadline_ms", "options", "user")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     CLOSE_AFTER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     question: str
     plan: _containers.RepeatedCompositeFieldContainer[PlannedCandidate]
     close_after: int
     deadline_ms: int
     options: GenerationOptions
-    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., plan: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
+    user: str
+    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., plan: _Optional[_Iterable[_Union[PlannedCandidate, _Mapping]]] = ..., close_after: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., user: _Optional[str] = ...) -> None: ...
 
 class ConveneCouncil(_message.Message):
-    __slots__ = ("conversation", "question", "council", "options")
+    __slots__ = ("conversation", "question", "council", "options", "user")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     COUNCIL_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     question: str
     council: Council
     options: GenerationOptions
-    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., council: _Optional[_Union[Council, _Mapping]] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ...) -> None: ...
+    user: str
+    def __init__(self, conversation: _Optional[str] = ..., question: _Optional[str] = ..., council: _Optional[_Union[Council, _Mapping]] = ..., options: _Optional[_Union[GenerationOptions, _Mapping]] = ..., user: _Optional[str] = ...) -> None: ...
 
 class CloseStage(_message.Message):
     __slots__ = ("conversation", "turn", "last_candidate", "reason")
@@ -915,6 +945,14 @@ class Delete(_message.Message):
     conversation: str
     def __init__(self, conversation: _Optional[str] = ...) -> None: ...
 
+class SetBudget(_message.Message):
+    __slots__ = ("scope", "limit")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    limit: int
+    def __init__(self, scope: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
 class ImportTurn(_message.Message):
     __slots__ = ("conversation", "turn")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
@@ -948,7 +986,7 @@ class DeleteKey(_message.Message):
     def __init__(self, key: _Optional[str] = ...) -> None: ...
 
 class SessionCommand(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "convene_council", "close_stage")
+    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "set_budget", "convene_council", "close_stage")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -969,6 +1007,7 @@ class SessionCommand(_message.Message):
     COMPARE_AND_SWAP_FIELD_NUMBER: _ClassVar[int]
     DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
     SERVE_MODELS_FIELD_NUMBER: _ClassVar[int]
+    SET_BUDGET_FIELD_NUMBER: _ClassVar[int]
     CONVENE_COUNCIL_FIELD_NUMBER: _ClassVar[int]
     CLOSE_STAGE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
@@ -991,9 +1030,10 @@ class SessionCommand(_message.Message):
     compare_and_swap: CompareAndSwap
     delete_key: DeleteKey
     serve_models: ServeModels
+    set_budget: SetBudget
     convene_council: ConveneCouncil
     close_stage: CloseStage
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., set_budget: _Optional[_Union[SetBudget, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

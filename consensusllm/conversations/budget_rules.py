@@ -1,0 +1,198 @@
+"""The rules of budgets: what a call can cost at most is reserved before it, and settled after it.
+
+A budget bounds what the calls of its scope cost: those of the cluster, of a conversation, or of a
+user. A reservation is held by an open candidate, for its current attempt; what is spent and what is
+reserved never exceed the limit, however many ask at once. An attempt that ends without saying what
+it used (its node died, its turn was closed) is charged as reserved: nothing is spent in silence.
+
+The bound rests on what models are known to keep to: a prompt has no more tokens than bytes, but for
+PROMPT_OVERHEAD for each message, and an answer no more than it was allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from .commands import Code, Reply, ServedModel, SetBudget, Usage
+from .council_prompts import answer_schema
+from .limits import Limits
+from .prompt import candidate_system_prompt, prompt
+from .records import Budget, Candidate, Turn
+from .refusal import Refusal, named
+from .registry_rules import cost_of
+from .sessions import DONE
+from .state import State
+
+CLUSTER = "cluster"
+CONVERSATION = "conversation:"
+USER = "user:"
+PROMPT_OVERHEAD = 64
+"""Tokens by which a model's own template may lengthen each message."""
+
+_SCOPE = re.compile(r"cluster|(conversation|user):[A-Za-z0-9._@-]{1,64}")
+_LIMIT_MAX = 1 << 60
+
+
+class BudgetRules:
+    """Applies one operation at a time; a rule raises Refusal before it has changed anything."""
+
+    def __init__(self, state: State, limits: Limits) -> None:
+        self._state = state
+        self._limits = limits
+
+    def handlers(self) -> Mapping[type, Callable[[Any], Reply]]:
+        """What applies each kind of operation."""
+        return {SetBudget: self._set}
+
+    def _set(self, change: SetBudget) -> Reply:
+        budgets = self._state.budgets
+        if not _SCOPE.fullmatch(change.scope):
+            raise Refusal(
+                Code.INVALID,
+                f"{named(change.scope)} is no scope of a budget: use cluster, conversation:ID or "
+                "user:NAME",
+            )
+        held = budgets.get(change.scope)
+        if change.limit is None:
+            if held is None:
+                raise Refusal(Code.NOT_FOUND, f"{change.scope} has no budget: nothing to remove")
+            if held.reserved:
+                raise Refusal(
+                    Code.CONFLICT,
+                    f"calls of {change.scope} are under way: remove its budget when they end",
+                )
+            self._state.set_budget(change.scope, None)
+            return DONE
+        if not 0 <= change.limit <= _LIMIT_MAX:
+            raise Refusal(Code.INVALID, "a budget is 0 or more: give another")
+        if held is None and len(budgets) >= self._limits.budgets:
+            raise Refusal(
+                Code.TOO_LARGE, f"there are {len(budgets)} budgets, the limit: remove some"
+            )
+        self._state.set_budget(change.scope, replace(held or Budget(0), limit=change.limit))
+        return DONE
+
+
+def reserved(state: State, conversation: str, turn: Turn, candidates: Iterable[int]) -> Turn:
+    """``turn`` with the open ``candidates`` (their numbers) holding reservations, and the budgets
+    changed so. Raises Refusal, with nothing changed, where one does not allow it."""
+    scopes = [scope for scope in _scopes(conversation, turn) if scope in state.budgets]
+    if not scopes:
+        return turn
+    before = turn
+    total = 0
+    for number in candidates:
+        candidate = before.candidate(number)
+        assert candidate is not None, "it is the turn's"
+        most = _most(state, conversation, before, candidate, scopes[0])
+        total += most
+        turn = turn.with_candidate(replace(candidate, reserved=most, budgets=tuple(scopes)))
+    for scope in scopes:
+        budget = state.budgets[scope]
+        if total and budget.spent + budget.reserved + total > budget.limit:
+            raise Refusal(
+                Code.OVER_BUDGET,
+                f"the budget of {scope} is {shown(budget.limit)}: {shown(budget.spent)} is spent, "
+                f"{shown(budget.reserved)} reserved, and this could cost {shown(total)}: ask for "
+                "less, or raise it",
+            )
+    for scope in scopes:
+        budget = state.budgets[scope]
+        state.set_budget(scope, replace(budget, reserved=budget.reserved + total))
+    return turn
+
+
+def settle(state: State, before: Candidate, cost: int | None) -> int:
+    """Give back what ``before`` held, and charge ``cost``, or all of it where that is not known;
+    what was charged."""
+    charged = before.reserved if cost is None else cost
+    for scope in before.budgets:
+        budget = state.budgets[scope]
+        state.set_budget(
+            scope,
+            replace(
+                budget, reserved=budget.reserved - before.reserved, spent=budget.spent + charged
+            ),
+        )
+    return charged
+
+
+def settle_closed(state: State, before: Turn, after: Turn) -> Turn:
+    """``after`` with what its candidates cost that were open in ``before`` and ended without a word
+    of their calls."""
+    for each in before.candidates:
+        ended = after.candidate(each.number)
+        assert ended is not None, "candidates stay"
+        if not each.ended and ended.ended and each.budgets:
+            cost = each.cost + settle(state, each, None)
+            usage = Usage(estimated=True)
+            after = after.with_candidate(replace(ended, cost=cost, usage=usage))
+    return after
+
+
+def carried(
+    state: State,
+    conversation: str,
+    before: Turn,
+    after: Turn,
+    go_on: Callable[[Turn], Turn],
+    revision: int,
+) -> Turn:
+    """``after``, which follows ``before`` at ``revision``: what has ended is settled, and what a
+    council has opened holds its reservations. Where no budget allows those they end with that as
+    their error, and the turn ``go_on``es without them."""
+    after = settle_closed(state, before, after)
+    opened = [each.number for each in after.candidates if before.candidate(each.number) is None]
+    try:
+        return reserved(state, conversation, after, opened) if opened else after
+    except Refusal as refusal:
+        stopped = after.with_open_ended(f"not asked: {refusal.reply.message}", revision)
+        return carried(state, conversation, stopped, go_on(stopped), go_on, revision)
+
+
+def shown(cost: int) -> str:
+    """``cost`` (>= 0, in millionths) in the currency, with two to six digits behind the point."""
+    whole, part = divmod(cost, 1_000_000)
+    digits = f"{part:06}".rstrip("0")
+    return f"{whole}.{digits:0<2}"
+
+
+def _scopes(conversation: str, turn: Turn) -> list[str]:
+    user = [USER + turn.user] if turn.user else []
+    return [*user, CONVERSATION + conversation, CLUSTER]
+
+
+def _most(state: State, conversation: str, turn: Turn, candidate: Candidate, scope: str) -> int:
+    """The most that the candidate's next call can cost."""
+    served = called(state, candidate)
+    if served is None or not (served.prompt_price or served.completion_price):
+        return 0
+    asked = prompt(turn, candidate, lambda number: state.turns[conversation, number])
+    texts = [text for _, text in asked]
+    texts += [candidate_system_prompt(turn, candidate) or "", candidate.text]
+    if schema := answer_schema(turn, candidate):
+        texts.append(json.dumps(schema))
+    read = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    read += PROMPT_OVERHEAD * len(texts)
+    if served.context_tokens:
+        read = min(read, served.context_tokens)
+    allowed = [turn.options.max_tokens, served.max_tokens, served.context_tokens]
+    written = min((tokens for tokens in allowed if tokens), default=0)
+    if served.completion_price and not written:
+        raise Refusal(
+            Code.OVER_BUDGET,
+            f"{scope} has a budget, and nothing bounds what {served.name} writes: ask with "
+            "max_tokens, or configure the model's",
+        )
+    return cost_of(served, Usage(read, written))
+
+
+def called(state: State, candidate: Candidate) -> ServedModel | None:
+    """What the candidate's node calls for it: the model that it names, or else its default."""
+    models = [each.served for each in state.registry.get(candidate.node, ())]
+    named_one = (each for each in models if each.name == candidate.model)
+    return next(named_one, models[0] if models else None)
