@@ -9,13 +9,17 @@ import pytest
 
 from consensusllm.conversations import (
     Budget,
+    CloseStage,
     CloseTurn,
     Code,
+    ConveneCouncil,
+    Council,
     CreateConversation,
     Delete,
     Fork,
     GenerationOptions,
     Limits,
+    Member,
     PlannedCandidate,
     ReassignCandidate,
     RecordCandidate,
@@ -25,6 +29,8 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SetBudget,
+    Stage,
+    StageKind,
     SubmitQuery,
     TurnOpened,
     Usage,
@@ -215,6 +221,56 @@ def test_budgets_are_limited_in_number(driver_class: Any) -> None:
     driver.done(SetBudget("cluster", 1))
     assert driver.refused(SetBudget("user:a", 1)).code is Code.TOO_LARGE
     driver.done(SetBudget("cluster", 2))
+
+
+def council(*stages: Stage) -> Council:
+    return Council("t", "r", 7, (Member(1, "dear"), Member(2, "cheap")), stages)
+
+
+OPINIONS = Stage(StageKind.OPINIONS, (1, 2), 0, 1000)
+SYNTHESIS = Stage(StageKind.SYNTHESIS, (2, 1), 0, 1000)
+
+
+def test_a_council_reserves_for_each_stage_as_it_opens(spender: Any) -> None:
+    spender.done(SetBudget("cluster", 1000))
+    spender.done(ConveneCouncil("c1", "why?", council(OPINIONS, SYNTHESIS), user="ann"))
+    assert budget(spender) == Budget(1000, reserved=110)
+    record(spender, 1, 1, used=50)
+    record(spender, 1, 2, used=5, served_as="cheap")
+    assert budget(spender) == Budget(1000, spent=55, reserved=10)
+    record(spender, 1, 3, used=9, served_as="cheap")
+    assert budget(spender) == Budget(1000, spent=64)
+    assert spender.turn("c1", 1).closed
+
+
+def test_a_council_that_no_budget_allows_is_refused(spender: Any) -> None:
+    spender.done(SetBudget("user:ann", 109))
+    convene = ConveneCouncil("c1", "why?", council(OPINIONS), user="ann")
+    assert spender.refused(convene).code is Code.OVER_BUDGET
+    spender.done(ConveneCouncil("c1", "why?", council(OPINIONS)))
+
+
+def test_a_stage_that_no_budget_allows_ends_with_that_reason(spender: Any) -> None:
+    """The cheap chairman is refused, and so is the dear one behind it."""
+    spender.done(SetBudget("cluster", 110))
+    spender.done(ConveneCouncil("c1", "why?", council(OPINIONS, SYNTHESIS)))
+    record(spender, 1, 1, used=100)
+    record(spender, 1, 2, used=5, served_as="cheap")
+    turn = spender.turn("c1", 1)
+    assert turn.closed
+    assert [each.stage for each in turn.candidates] == [1, 1, 2, 2]
+    for each in turn.candidates[2:]:
+        assert each.error.startswith("not asked: the budget of cluster is 0.00011: 0.000105 is")
+    assert budget(spender) == Budget(110, spent=105)
+
+
+def test_a_stage_past_its_time_is_charged_and_the_next_one_reserves(spender: Any) -> None:
+    spender.done(SetBudget("cluster", 1000))
+    spender.done(ConveneCouncil("c1", "why?", council(OPINIONS, SYNTHESIS)))
+    record(spender, 1, 2, used=5, served_as="cheap")
+    spender.done(CloseStage("c1", 1, 2, "too late"))
+    assert budget(spender) == Budget(1000, spent=105, reserved=10)
+    assert spender.turn("c1", 1).candidate(1).cost == 100
 
 
 def test_a_snapshot_has_budgets_and_reservations(spender: Any) -> None:
