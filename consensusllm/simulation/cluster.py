@@ -69,6 +69,9 @@ class Cluster:
         self._snapshot_every_slots = rng.choice((12, 50, 400))
         self._retain_bytes = rng.choice((0, 0, 4096))
         self._max_batch_commands = rng.choice((1, 4, 64))
+        if self.network.weather.delay_s == WIDE_AREA_S:
+            # A command a slot would be three a second there, fewer than the clients ask again.
+            self._max_batch_commands = max(4, self._max_batch_commands)
         self._pipeline_slots = rng.choice((1, 8, 8))
         self._heartbeat_s = heartbeat_s
         self._patience_s = round(HEARTBEATS_MISSED * heartbeat_s, 6)
