@@ -90,6 +90,7 @@ def _settings(config: Config, own: NodeConfig, model: ModelConfig) -> ProviderSe
         base_url=model.base_url or "",
         api_key=model.api_key.get_secret_value() if model.api_key else "",
         node=own.id,
+        context_tokens=model.context_tokens or 0,
         timeouts=Timeouts(
             first_token_s=answering.first_token_timeout_ms / 1000,
             idle_s=answering.idle_timeout_ms / 1000,

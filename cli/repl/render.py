@@ -192,7 +192,16 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
         parts.append((" · answering", "yellow"))
     elif candidate.finish_reason in _NOTABLE_FINISH:
         parts.append((f" · cut short: {candidate.finish_reason}", "yellow"))
+    if candidate.left_out:
+        parts.append((f" · {left_out(candidate)}", "yellow"))
     return parts
+
+
+def left_out(candidate: Candidate) -> str:
+    """That the model was not sent all of the conversation, and why."""
+    turns = plural(candidate.left_out, "earlier turn")
+    lacks = "it does" if candidate.left_out == 1 else "they do"
+    return f"{turns} left out: {lacks} not fit the model's {candidate.context_tokens:,} tokens"
 
 
 def _moment(time_ms: int) -> str:

@@ -20,7 +20,7 @@ from consensusllm.conversations.tally import described
 from ..progress import Tell
 from .findings import council_state, place_of
 from .language import CONVERSATION, FILE, Command, Flag, Group, Parameter
-from .render import plural
+from .render import left_out, plural
 from .sanitise import escape_controls, sanitise
 from .session import CommandFailed, Session
 
@@ -107,6 +107,8 @@ def _notes(candidate: Candidate) -> list[str]:
         notes.append("*Not finished.*")
     elif candidate.finish_reason not in ("", "stop"):
         notes.append(f"*Ended by: {candidate.finish_reason}.*")
+    if candidate.left_out:
+        notes.append(f"*{left_out(candidate)}.*")
     counts = (candidate.usage.prompt_tokens, candidate.usage.completion_tokens)
     if counts != (None, None):
         prompt, answer = ("?" if count is None else count for count in counts)

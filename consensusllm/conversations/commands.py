@@ -195,7 +195,8 @@ class RecordCandidate:
     attempt is kept; any other is refused with STALE. ``model`` is the exact one, as ``provider``
     names it; ``served_as`` is its name in the node's part of the registry ("": it has none), which
     counts the call. ``prompt_hash`` is that of prompt.py ("": nothing was asked), ``speed`` how
-    many tokens the model wrote in 1000 s (0: not known).
+    many tokens the model wrote in 1000 s (0: not known). ``left_out`` of the earlier turns, the
+    oldest ones, were not sent, since the model has ``context_tokens`` (0: not known).
     """
 
     conversation: str
@@ -211,6 +212,8 @@ class RecordCandidate:
     served_as: str = ""
     prompt_hash: str = ""
     speed: int = 0
+    left_out: int = 0
+    context_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ def _candidate_at(candidate: Candidate, revision: int) -> Candidate:
         prompt_hash="",
         cost=0,
         ranking=(),
+        left_out=0,
+        context_tokens=0,
     )
 
 
@@ -96,6 +98,8 @@ def contradiction(turn: Turn) -> str:
         wrong = _contradiction(candidate, turn.asked_revision)
         if wrong:
             return f"candidate {candidate.number} {wrong}"
+        if not 0 <= candidate.left_out < turn.turn:
+            return f"candidate {candidate.number} leaves out turns that were not there"
     wrong = council_contradiction(turn)
     if wrong:
         return wrong

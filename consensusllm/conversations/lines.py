@@ -161,6 +161,8 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         [candidate.stage, candidate.seat, *candidate.ranking],
         candidate.reserved,
         list(candidate.budgets),
+        candidate.left_out,
+        candidate.context_tokens,
     ]
 
 
@@ -230,7 +232,7 @@ _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
 _TAKEN_OVER = (*[_INT] * 4, _STR, _STR)
-_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST, _INT, _LIST)
+_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST, _INT, _LIST, _INT, _INT)
 _MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 8)
 
 
@@ -309,7 +311,7 @@ def _stage(row: object) -> Stage:
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS, *_CALL)
-    *values, fallbacks, estimated, place, reserved, budgets = values
+    *values, fallbacks, estimated, place, reserved, budgets, left_out, context_tokens = values
     stage, seat, *ranking = fields(place, *[_INT] * max(2, len(place)))
     takeovers = (fields(each, *_TAKEN_OVER) for each in values[10])
     values[8:11] = [
@@ -317,6 +319,7 @@ def _candidate(row: object) -> Candidate:
         tuple(TakenOver(*each) for each in takeovers),
     ]
     values += [_words(fallbacks), stage, seat, tuple(ranking), reserved, _words(budgets)]
+    values += [left_out, context_tokens]
     return Candidate(*values)
 
 

@@ -57,7 +57,8 @@ def candidate_system_prompt(turn: Turn, candidate: Candidate) -> str | None:
 
 def prompt_hash(prompt: Prompt, options: GenerationOptions) -> str:
     """64 hexadecimal digits: SHA-256 of all that a model is asked, as canonical JSON (sorted keys,
-    no spaces, ASCII). Whoever has the question, its context and its options can take it again."""
+    no spaces, ASCII). Whoever has the question, its context without what was left out of it, and
+    its options can take it again."""
     asked = {
         "messages": [list(message) for message in prompt],
         "system": system_prompt(options),

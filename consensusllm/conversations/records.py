@@ -48,7 +48,8 @@ class Candidate:
     ``provider`` names it. ``prompt_hash`` says what it was asked (see prompt.py), ``cost`` what
     that cost, in millionths of the currency, failed calls included. ``fallbacks`` are names of
     models that are asked in its place where it fails. While it is open, ``budgets`` (scopes) hold
-    ``reserved`` for its call.
+    ``reserved`` for its call. ``left_out`` of the earlier turns, the oldest ones, were not sent,
+    since they do not fit the ``context_tokens`` of its model (0: not known).
 
     In a council it is what ``seat`` (from 1) says in ``stage`` (from 1); both are 0 elsewhere. A
     review's ``ranking`` are the numbers of the candidates that it ranks, the best first; a review
@@ -78,6 +79,8 @@ class Candidate:
     ranking: tuple[int, ...] = ()
     reserved: int = 0
     budgets: tuple[str, ...] = ()
+    left_out: int = 0
+    context_tokens: int = 0
 
     @property
     def answered(self) -> bool:

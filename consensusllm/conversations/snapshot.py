@@ -24,7 +24,7 @@ from .sessions import Session
 from .state import FrozenState
 
 _FORMAT = "consensusllm-state"
-_VERSION = 5
+_VERSION = 6
 _CHUNK_BYTES = 256 * 1024
 _STEP_BYTES = 16 * 1024  # of records, before they are compressed
 

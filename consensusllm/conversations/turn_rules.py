@@ -142,6 +142,12 @@ class TurnRules:
         check_size("the provider", record.provider, self._limits.name_bytes)
         check_size("the prompt's hash", record.prompt_hash, self._limits.name_bytes)
         check_size("the name", record.served_as, self._limits.name_bytes)
+        if not 0 <= record.left_out < turn.turn:
+            raise Refusal(
+                Code.INVALID,
+                f"{record.left_out} turns cannot be left out: {turn.turn - 1} come before turn "
+                f"{turn.turn}",
+            )
         failed = bool(record.error)
         call = Call(candidate.node, record.served_as, record.usage, failed, record.speed)
         cost = count_call(self._state, call)
@@ -162,6 +168,8 @@ class TurnRules:
             cost=candidate.cost + cost,
             reserved=0,
             budgets=(),
+            left_out=record.left_out,
+            context_tokens=record.context_tokens,
         )
         turn = turn.with_candidate(with_ranking(turn, ended))
         self._end(record.conversation, turn, revision)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -27,7 +27,6 @@ import structlog
 
 from consensusllm.conversations.commands import (
     Code,
-    GenerationOptions,
     ReassignCandidate,
     RecordCandidate,
     Refused,
@@ -35,12 +34,12 @@ from consensusllm.conversations.commands import (
     ServeModels,
     Usage,
 )
-from consensusllm.conversations.council_prompts import answer_schema, sampling_seed
-from consensusllm.conversations.prompt import candidate_system_prompt, prompt_hash
+from consensusllm.conversations.context_window import TooLong
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
-from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError, Turn
+from consensusllm.llm.port import Chunk, Provider, ProviderError
 
+from .asking import Asked, asked, estimated
 from .checkpoints import Checkpoints
 from .duties import Duties, end
 from .generation import Generation
@@ -67,7 +66,6 @@ text gathers meanwhile, and no vote waits behind it."""
 
 ERROR_CHARACTERS = 2000
 MODEL_CHARACTERS = 64
-BYTES_A_TOKEN = 4
 
 
 class Answerer:
@@ -232,8 +230,7 @@ class Answerer:
             work = self._claim(key, keep=len(candidate.text) if goes_on else 0)
         else:
             self._begun.add(key)
-            request = self._request(key, prefix=candidate.text, provider=provider)
-            work = self._answer(key, provider, request)
+            work = self._called(key, provider, prefix=candidate.text)
         task = self._running[key] = asyncio.create_task(work)
         task.add_done_callback(_report_bug)
         task.add_done_callback(lambda task: self._ended(key, task))
@@ -244,6 +241,22 @@ class Answerer:
         else:
             del self._running[key]
             self._wake.set()
+
+    def _called(
+        self, key: Generation, provider: Provider | None, prefix: str
+    ) -> Coroutine[None, None, None]:
+        """The work of calling ``provider``, or of saying why it is not called."""
+        uncalled = RecordCandidate(*key, text="", model="", finish_reason="", usage=Usage(0, 0))
+        if provider is None:
+            why = f"node {self._port.node} serves no model: {self._unserved}"
+            return self._finish(key, _failed(uncalled, why))
+        try:
+            what = asked(self._port.machine, key, self._served(provider), prefix)
+        except TooLong as error:
+            exact = provider.model[:MODEL_CHARACTERS]
+            unfit = replace(uncalled, model=exact, provider=provider.name)
+            return self._finish(key, _failed(unfit, str(error)))
+        return self._answer(key, provider, what)
 
     async def _claim(self, key: Generation, keep: int) -> None:
         """Take a candidate under an attempt that only this process can know, to go on behind the
@@ -264,36 +277,21 @@ class Answerer:
         assert candidate is not None, "the key holds"
         return self._providers.get(candidate.model) or self._providers.get("")
 
-    def _request(self, key: Generation, prefix: str, provider: Provider | None) -> GenerateRequest:
-        machine = self._port.machine
-        turn = machine.turn(key.conversation, key.turn)
-        assert turn is not None, "the key holds"
-        candidate = turn.candidate(key.candidate)
-        assert candidate is not None, "the key holds"
-        prompt = machine.prompt(key.conversation, key.turn, key.candidate)
-        options = turn.options
-        return GenerateRequest(
-            turns=tuple(Turn(role, text) for role, text in prompt),
-            system=candidate_system_prompt(turn, candidate),
-            temperature=options.temperature,
-            max_tokens=self._allowed(options.max_tokens, provider),
-            seed=sampling_seed(turn, candidate),
-            prefix=prefix,
-            schema=answer_schema(turn, candidate),
-        )
+    def _served(self, provider: Provider) -> ServedModel:
+        """What the registry is told of ``provider``; nothing is known of one that is not there."""
+        name = self._served_as(provider)
+        unknown = ServedModel(name, provider.name)
+        return next((each for each in self._models if each.name == name), unknown)
 
-    async def _answer(
-        self, key: Generation, provider: Provider | None, request: GenerateRequest
-    ) -> None:
-        if provider is None:
-            why = f"node {self._port.node} serves no model: {self._unserved}"
-            record = _failed(RecordCandidate(*key, text="", model="", finish_reason=""), why)
-        else:
-            log.info("answering", **key._asdict(), provider=provider.name)
-            record = await self._generate(key, provider, request)
+    async def _answer(self, key: Generation, provider: Provider, what: Asked) -> None:
+        log.info("answering", **key._asdict(), provider=provider.name)
+        await self._finish(key, await self._generate(key, provider, what))
+
+    async def _finish(self, key: Generation, record: RecordCandidate) -> None:
+        """Record how a call ended, or hand the candidate on to a model that stands in for it."""
         if record.error:
             log.warning("no answer", **key._asdict(), error=record.error)
-            if provider is not None and (fallback := self._fallback(key, record)) is not None:
+            if (fallback := self._fallback(key, record)) is not None:
                 await self._submit_until_done(fallback)
                 return
         await self._record(key, record)
@@ -320,9 +318,8 @@ class Answerer:
             usage=record.usage,
         )
 
-    async def _generate(
-        self, key: Generation, provider: Provider, request: GenerateRequest
-    ) -> RecordCandidate:
+    async def _generate(self, key: Generation, provider: Provider, what: Asked) -> RecordCandidate:
+        request = what.request
         called = RecordCandidate(
             *key,
             text="",
@@ -330,7 +327,9 @@ class Answerer:
             finish_reason="",
             provider=provider.name,
             served_as=self._served_as(provider),
-            prompt_hash=_hash_of(request),
+            prompt_hash=what.prompt_hash,
+            left_out=what.left_out,
+            context_tokens=what.context_tokens,
         )
         pieces = [request.prefix]
         offset = len(request.prefix)
@@ -374,12 +373,6 @@ class Answerer:
             speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
         )
 
-    def _allowed(self, asked: int | None, provider: Provider | None) -> int | None:
-        """The most tokens of an answer: what was asked for, within what the model is to write."""
-        name = self._served_as(provider) if provider is not None else ""
-        limits = [each.max_tokens for each in self._models if each.name == name]
-        return min((tokens for tokens in (asked, *limits) if tokens), default=None)
-
     def _served_as(self, provider: Provider) -> str:
         """The name that ``provider`` has in the registry."""
         named = (name for name, each in self._providers.items() if name and each is provider)
@@ -419,24 +412,6 @@ class Answerer:
 def _failed(called: RecordCandidate, error: str) -> RecordCandidate:
     """The call ended without an answer."""
     return replace(called, text="", finish_reason="", error=error[:ERROR_CHARACTERS] or "no answer")
-
-
-def estimated(request: GenerateRequest, pieces: Sequence[str]) -> Usage:
-    """What a call used whose provider did not say: a token for each four bytes of text, begun ones
-    counted. A call that failed before its first text has used nothing."""
-    written = sum(len(piece.encode(errors="replace")) for piece in pieces)
-    if not written:
-        return Usage(0, 0, estimated=True)
-    asked = (request.system or "", request.prefix, *(turn.text for turn in request.turns))
-    read = sum(len(text.encode(errors="replace")) for text in asked)
-    return Usage(-(-read // BYTES_A_TOKEN), -(-written // BYTES_A_TOKEN), estimated=True)
-
-
-def _hash_of(request: GenerateRequest) -> str:
-    options = GenerationOptions(
-        request.temperature, request.max_tokens, request.seed, request.system
-    )
-    return prompt_hash(tuple((turn.role, turn.text) for turn in request.turns), options)
 
 
 def _report_bug(task: asyncio.Task[None]) -> None:

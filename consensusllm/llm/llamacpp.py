@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 CONTEXT_TOKENS = 4096
 """The context where the config names none: a model's own may take more memory than there is."""
 
-_NUMBERS = {"context_tokens": CONTEXT_TOKENS, "threads": 0, "gpu_layers": 0}
+_NUMBERS = {"threads": 0, "gpu_layers": 0}
 _MARK = "\x02{}\x03"
 """Stands for a message's text while the chat template is filled in."""
 
 
 class LlamaCpp:
-    """Options: ``path`` of the GGUF file; ``context_tokens``, ``threads`` (0: llama.cpp's choice),
-    ``gpu_layers`` (-1: all). ``model`` is the name in answers, by default the file's."""
+    """Options: ``path`` of the GGUF file; ``threads`` (0: llama.cpp's choice), ``gpu_layers`` (-1:
+    all). ``model`` is the name in answers, by default the file's."""
 
     name = "llamacpp"
     continues = True
@@ -55,6 +55,7 @@ class LlamaCpp:
                 raise Rejected(f'{self.name}: the option "{option}" must be a whole number')
             self._numbers[option] = value
         self.model = settings.model or self._path.stem
+        self._context_tokens = settings.context_tokens or CONTEXT_TOKENS
         self._faults = Faults(self.name)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         self._calls: set[_Call] = set()
@@ -117,7 +118,7 @@ class LlamaCpp:
             try:
                 self._llama = Llama(
                     str(self._path),
-                    n_ctx=self._numbers["context_tokens"],
+                    n_ctx=self._context_tokens,
                     n_threads=self._numbers["threads"] or None,
                     n_gpu_layers=self._numbers["gpu_layers"],
                     verbose=False,

@@ -61,6 +61,8 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
             "temperature": request.temperature,
             "num_predict": request.max_tokens,
             "seed": request.seed,
+            # Without it the server cuts a long prompt to a context of its own, and says nothing.
+            "num_ctx": self._settings.context_tokens or None,
         }
         stream = await client.chat(
             model=request.model,

@@ -43,6 +43,8 @@ class ProviderSettings:
     """``provider`` is a name of `registry.PROVIDERS`. Empty strings are "not said".
 
     ``node`` is the replica that this provider answers for; ``options`` are the provider's own.
+    ``context_tokens`` is what the model is to read and write in all (0: not said), for a provider
+    that makes room for it.
     """
 
     provider: str
@@ -50,6 +52,7 @@ class ProviderSettings:
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     node: int = 0
+    context_tokens: int = 0
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     options: Mapping[str, object] = field(default_factory=dict)

@@ -215,6 +215,8 @@ def _record_to_proto(record: RecordCandidate) -> pb.RecordCandidate:
         served_as=record.served_as,
         prompt_hash=record.prompt_hash,
         speed=record.speed,
+        left_out=record.left_out,
+        context_tokens=record.context_tokens,
     )
 
 
@@ -233,6 +235,8 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
         message.served_as,
         message.prompt_hash,
         message.speed,
+        message.left_out,
+        message.context_tokens,
     )
 
 
@@ -413,6 +417,8 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         stage=candidate.stage,
         seat=candidate.seat,
         ranking=candidate.ranking,
+        left_out=candidate.left_out,
+        context_tokens=candidate.context_tokens,
     )
 
 
@@ -442,6 +448,8 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         message.stage,
         message.seat,
         tuple(message.ranking),
+        left_out=message.left_out,
+        context_tokens=message.context_tokens,
     )
 
 

@@ -429,6 +429,26 @@ async def test_export_does_not_replace_what_is_no_regular_file(desk: Desk, tmp_p
     assert link.is_symlink()
 
 
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        (0, ""),
+        (1, "1 earlier turn left out: it does not fit the model's 8,192 tokens"),
+        (3, "3 earlier turns left out: they do not fit the model's 8,192 tokens"),
+    ],
+)
+async def test_what_a_model_was_not_sent_is_said(desk: Desk, left_out: int, said: str) -> None:
+    one = candidate(1, "yes", left_out=left_out, context_tokens=8192)
+    desk.cluster.held["c1"] = [Turn(1, "?", (one,), closed=True)]
+    note = f" · {said}" if said else ""
+    assert f"\n[1] node 1 · model-1{note}\nyes\n" in await desk.done("view c1")
+    markdown = await desk.done("export c1 --markdown")
+    assert (f"\n\n*{said}.*\n" in markdown) if said else ("left out" not in markdown)
+    document = json.loads(await desk.done("export c1"))
+    (shown,) = document["conversation"]["turns"][0]["candidates"]
+    assert (shown.get("left_out", 0), shown["context_tokens"]) == (left_out, 8192)
+
+
 async def test_export_as_markdown(desk: Desk) -> None:
     out = await desk.done("query c1 What?", "choose c1 2", "export c1 --markdown")
     assert out.startswith("# c1\n\n## Turn 1\n\n> What?\n")

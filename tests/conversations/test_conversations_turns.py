@@ -358,6 +358,7 @@ def test_an_import_may_say_that_it_was_taken_over_and_retried(driver: Any) -> No
         answer_of(GOOD, planned_model="far too long"),
         answer_of(GOOD, finish_reason="far too long"),
         answer_of(GOOD, error="far too long"),
+        answer_of(GOOD, left_out=2),
         answer_of(TAKEN_OVER, attempt=1),
         answer_of(TAKEN_OVER, attempt=4),
         answer_of(TAKEN_OVER, node=2),

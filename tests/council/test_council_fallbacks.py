@@ -16,7 +16,8 @@ from consensusllm.conversations import (
     SubmitQuery,
     Usage,
 )
-from consensusllm.council.answerer import Answerer, estimated
+from consensusllm.council.answerer import Answerer
+from consensusllm.council.asking import estimated
 from consensusllm.llm.port import GenerateRequest, Turn
 from consensusllm.llm.scripted import Scripted
 from consensusllm.llm.settings import ProviderSettings

@@ -30,8 +30,9 @@ ASK = GenerateRequest((Turn("user", "Why?"),))
 async def make(llama: Any, gguf: Path) -> AsyncIterator[Callable[..., LlamaCpp]]:
     made: list[LlamaCpp] = []
 
-    def make(**options: Any) -> LlamaCpp:
-        settings = ProviderSettings("llamacpp", options={"path": str(gguf), **options})
+    def make(context_tokens: int = 0, **options: Any) -> LlamaCpp:
+        options = {"path": str(gguf), **options}
+        settings = ProviderSettings("llamacpp", context_tokens=context_tokens, options=options)
         made.append(LlamaCpp(settings))
         return made[-1]
 
@@ -158,7 +159,7 @@ async def test_a_file_that_is_no_model_is_named(make: Any) -> None:
         ({"path": "/no/such.gguf"}, "there is no file '/no/such.gguf'"),
         ({"layers": 1}, 'there is no option "layers"'),
         ({"threads": "2"}, 'the option "threads" must be a whole number'),
-        ({"context_tokens": -1}, 'the option "context_tokens" must be a whole number'),
+        ({"gpu_layers": -2}, 'the option "gpu_layers" must be a whole number'),
     ],
 )
 async def test_a_wrong_option_is_refused(make: Any, options: dict[str, Any], words: str) -> None:

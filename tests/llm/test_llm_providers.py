@@ -110,6 +110,13 @@ async def test_the_request_carries_history_system_prompt_options_and_key(
     assert (config["temperature"], config["maxOutputTokens"], config["seed"]) == (0.5, 99, 7)
 
 
+async def test_ollama_makes_room_for_the_context_that_is_configured(server, dialects, provider_of):
+    dialect = dialects["ollama"]
+    server.replies = [dialect.stream(["x"])]
+    await collect(provider_of(replace(dialect.settings(server), context_tokens=32768)))
+    assert server.seen[-1].body["options"]["num_ctx"] == 32768
+
+
 async def test_an_answer_is_held_to_a_schema_where_the_provider_can(server, dialects, provider_of):
     schema = {"type": "object", "properties": {"ranking": {"type": "array"}}}
     bodies = {}

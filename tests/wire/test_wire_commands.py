@@ -105,6 +105,8 @@ candidates = st.builds(
     planned_model=text,
     opened_revision=u64,
     ended_revision=u64,
+    left_out=u32,
+    context_tokens=u64,
 )
 turns = st.builds(
     Turn,
@@ -136,7 +138,7 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     RecordCandidate: st.builds(
         RecordCandidate,
         *(text, u32, u32, u32, text, text, text, usage, text),
-        *(text, text, text, u64),
+        *(text, text, text, u64, u32, u64),
     ),
     ReassignCandidate: st.builds(
         ReassignCandidate, text, u32, u32, u32, u32, u32, text, text, text, usage

@@ -340,7 +340,7 @@ class Retried(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., time_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks", "stage", "seat", "ranking")
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks", "left_out", "context_tokens", "stage", "seat", "ranking")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -359,6 +359,8 @@ class Candidate(_message.Message):
     PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SEAT_FIELD_NUMBER: _ClassVar[int]
     RANKING_FIELD_NUMBER: _ClassVar[int]
@@ -380,10 +382,12 @@ class Candidate(_message.Message):
     prompt_hash: str
     cost: int
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    left_out: int
+    context_tokens: int
     stage: int
     seat: int
     ranking: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., stage: _Optional[int] = ..., seat: _Optional[int] = ..., ranking: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., left_out: _Optional[int] = ..., context_tokens: _Optional[int] = ..., stage: _Optional[int] = ..., seat: _Optional[int] = ..., ranking: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TakenOver(_message.Message):
     __slots__ = ("attempt", "node", "kept", "revision", "model", "reason")
@@ -848,7 +852,7 @@ class RecordCheckpoint(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class RecordCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash", "speed")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash", "speed", "left_out", "context_tokens")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -862,6 +866,8 @@ class RecordCandidate(_message.Message):
     SERVED_AS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_HASH_FIELD_NUMBER: _ClassVar[int]
     SPEED_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
@@ -875,7 +881,9 @@ class RecordCandidate(_message.Message):
     served_as: str
     prompt_hash: str
     speed: int
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., speed: _Optional[int] = ...) -> None: ...
+    left_out: int
+    context_tokens: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., speed: _Optional[int] = ..., left_out: _Optional[int] = ..., context_tokens: _Optional[int] = ...) -> None: ...
 
 class ReassignCandidate(_message.Message):
     __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep", "model", "reason", "served_as", "usage")
