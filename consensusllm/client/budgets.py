@@ -7,8 +7,8 @@ from consensusllm.client.base import BaseCalls
 from consensusllm.client.errors import InvalidRequest
 from consensusllm.conversations.commands import SetBudget
 from consensusllm.conversations.records import Budget
-from consensusllm.wire.commands import budget_from_proto
 from consensusllm.wire.generated import client_pb2
+from consensusllm.wire.records import budget_from_proto
 
 LIMIT_MAX = 1 << 60
 

@@ -10,8 +10,8 @@ import re
 from consensusllm.client.errors import InvalidRequest
 from consensusllm.conversations.commands import GenerationOptions
 from consensusllm.conversations.limits import Limits
-from consensusllm.wire.commands import options_to_proto
 from consensusllm.wire.generated import client_pb2
+from consensusllm.wire.records import options_to_proto
 
 _LIMITS = Limits()
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -48,8 +48,8 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.conversations.history import at_revision
 from consensusllm.conversations.records import Conversation, ConversationSummary, Turn
-from consensusllm.wire.commands import conversation_from_proto, summary_from_proto
 from consensusllm.wire.generated import client_pb2
+from consensusllm.wire.records import conversation_from_proto, summary_from_proto
 
 ANSWER_TIMEOUT_S = 300.0
 """How long a reader waits for a turn to close, unless the call says otherwise."""

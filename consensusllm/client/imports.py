@@ -21,7 +21,7 @@ from consensusllm.conversations.commands import (
     Rename,
 )
 from consensusllm.conversations.records import Conversation
-from consensusllm.wire.commands import turn_to_proto
+from consensusllm.wire.records import turn_to_proto
 
 STILL_OPEN = "not answered yet when it was exported: retry it to ask again"
 

@@ -10,8 +10,8 @@ from consensusllm.client.calls import Deadline
 from consensusllm.client.errors import Unavailable
 from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
 from consensusllm.conversations.records import RegisteredModel
-from consensusllm.wire.commands import registered_from_proto
 from consensusllm.wire.generated import client_pb2
+from consensusllm.wire.records import registered_from_proto
 
 _REMEDY = "start the node or check its address"
 

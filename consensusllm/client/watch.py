@@ -21,9 +21,9 @@ from consensusllm.client.errors import InvalidRequest, Unavailable
 from consensusllm.client.nodes import Nodes, Unreachable, denial, reason
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Candidate, Turn
-from consensusllm.wire.commands import candidate_from_proto, turn_from_proto
 from consensusllm.wire.councils import council_from_proto
 from consensusllm.wire.generated import client_pb2, client_pb2_grpc
+from consensusllm.wire.records import candidate_from_proto, turn_from_proto
 
 QUIET_S = 5.0
 """After this long without an event the node is asked whether it is alive and has a leader."""

@@ -15,8 +15,8 @@ from consensusllm.conversations.commands import (
 from consensusllm.council.domains import role
 from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
 from consensusllm.replica.runtime import Runtime
-from consensusllm.wire.commands import options_from_proto
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.records import options_from_proto
 
 from .councils import Templates
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from consensusllm.conversations import Machine
-from consensusllm.wire.commands import budget_to_proto, conversation_to_proto, summary_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.records import budget_to_proto, conversation_to_proto, summary_to_proto
 
 PAGE = 1000
 """The most that one answer lists."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from consensusllm import __version__
 from consensusllm.paxos import Role
 from consensusllm.replica.runtime import Runtime
-from consensusllm.wire.commands import registered_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.records import registered_to_proto
 
 if TYPE_CHECKING:
     from consensusllm.serving import OwnModel

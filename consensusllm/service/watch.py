@@ -15,8 +15,8 @@ from consensusllm.conversations.records import Candidate, Turn
 from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import RENEW_S, LiveText
 from consensusllm.replica.replica import Replica
-from consensusllm.wire.commands import candidate_to_proto, turn_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.records import candidate_to_proto, turn_to_proto
 
 from .councils import stage_opened
 

@@ -1,4 +1,4 @@
-"""The codec of what goes into the replicated log, of its replies, and of conversations as read.
+"""The codec of what goes into the replicated log, and of its replies.
 
 A command is encoded once, by the client; nodes carry the bytes and decode them where they are
 applied. Decoding accepts nothing by halves: bytes without a known operation or a session of 16
@@ -13,8 +13,6 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from consensusllm.conversations import (
-    Budget,
-    Candidate,
     Choose,
     Chosen,
     CloseStage,
@@ -22,14 +20,11 @@ from consensusllm.conversations import (
     Code,
     CompareAndSwap,
     ConveneCouncil,
-    Conversation,
-    ConversationSummary,
     CreateConversation,
     Delete,
     DeleteKey,
     Done,
     Fork,
-    GenerationOptions,
     ImportTurn,
     OpenSession,
     Operation,
@@ -39,28 +34,32 @@ from consensusllm.conversations import (
     RecordCandidate,
     RecordCheckpoint,
     Refused,
-    RegisteredModel,
     Rename,
     Reply,
-    Retried,
     RetryTurn,
-    ServedModel,
     ServeModels,
     SessionCommand,
     SetBudget,
     SubmitQuery,
-    TakenOver,
-    Turn,
     TurnOpened,
-    Usage,
 )
 from consensusllm.wire.councils import council_from_proto, council_to_proto
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.records import (
+    optional,
+    options_from_proto,
+    options_to_proto,
+    served_from_proto,
+    served_to_proto,
+    turn_from_proto,
+    turn_to_proto,
+    usage_from_proto,
+    usage_to_proto,
+)
 
 SESSION_BYTES = 16
 _REASSIGN = tuple(set(pb.ReassignCandidate.DESCRIPTOR.fields_by_name) - {"usage"})
-_SERVED = tuple(pb.ServedModel.DESCRIPTOR.fields_by_name)
 
 # Commands -------------------------------------------------------------------------------------
 
@@ -93,46 +92,6 @@ def decode_command(data: bytes) -> SessionCommand:
     if len(session) != SESSION_BYTES:
         raise MalformedMessage(f"a command's session has {len(session)} bytes, not {SESSION_BYTES}")
     return SessionCommand(session, message.sequence, message.acknowledged, operation)
-
-
-def options_to_proto(options: GenerationOptions) -> pb.GenerationOptions:
-    return pb.GenerationOptions(
-        temperature=options.temperature,
-        max_tokens=options.max_tokens,
-        seed=options.seed,
-        system=options.system,
-        role=options.role,
-    )
-
-
-def options_from_proto(message: pb.GenerationOptions) -> GenerationOptions:
-    return GenerationOptions(
-        _optional(message, "temperature"),
-        _optional(message, "max_tokens"),
-        _optional(message, "seed"),
-        _optional(message, "system"),
-        _optional(message, "role"),
-    )
-
-
-def _optional(message: Message, field: str) -> Any:
-    return getattr(message, field) if message.HasField(field) else None
-
-
-def _usage_to_proto(usage: Usage) -> pb.Usage:
-    return pb.Usage(
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        estimated=usage.estimated,
-    )
-
-
-def _usage_from_proto(message: pb.Usage) -> Usage:
-    return Usage(
-        _optional(message, "prompt_tokens"),
-        _optional(message, "completion_tokens"),
-        message.estimated,
-    )
 
 
 def _plan_to_proto(plan: Iterable[PlannedCandidate]) -> list[pb.PlannedCandidate]:
@@ -209,7 +168,7 @@ def _record_to_proto(record: RecordCandidate) -> pb.RecordCandidate:
         text=record.text,
         model=record.model,
         finish_reason=record.finish_reason,
-        usage=_usage_to_proto(record.usage),
+        usage=usage_to_proto(record.usage),
         error=record.error,
         provider=record.provider,
         served_as=record.served_as,
@@ -229,7 +188,7 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
         message.text,
         message.model,
         message.finish_reason,
-        _usage_from_proto(message.usage),
+        usage_from_proto(message.usage),
         message.error,
         message.provider,
         message.served_as,
@@ -242,12 +201,12 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
 
 def _reassign_to_proto(reassign: ReassignCandidate) -> pb.ReassignCandidate:
     values = {name: getattr(reassign, name) for name in _REASSIGN}
-    return pb.ReassignCandidate(**values, usage=_usage_to_proto(reassign.usage))
+    return pb.ReassignCandidate(**values, usage=usage_to_proto(reassign.usage))
 
 
 def _reassign_from_proto(message: pb.ReassignCandidate) -> ReassignCandidate:
     values = {name: getattr(message, name) for name in _REASSIGN}
-    return ReassignCandidate(**values, usage=_usage_from_proto(message.usage))
+    return ReassignCandidate(**values, usage=usage_from_proto(message.usage))
 
 
 def _import_to_proto(imported: ImportTurn) -> pb.ImportTurn:
@@ -256,16 +215,6 @@ def _import_to_proto(imported: ImportTurn) -> pb.ImportTurn:
 
 def _import_from_proto(message: pb.ImportTurn) -> ImportTurn:
     return ImportTurn(message.conversation, turn_from_proto(message.turn))
-
-
-def served_to_proto(served: ServedModel) -> pb.ServedModel:
-    return pb.ServedModel(**{name: getattr(served, name) for name in _SERVED})
-
-
-def served_from_proto(message: pb.ServedModel) -> ServedModel:
-    values = {name: getattr(message, name) for name in _SERVED}
-    values |= {"tags": tuple(message.tags), "fallbacks": tuple(message.fallbacks)}
-    return ServedModel(**values)
 
 
 def _serve_to_proto(serve: ServeModels) -> pb.ServeModels:
@@ -277,7 +226,7 @@ def _serve_from_proto(message: pb.ServeModels) -> ServeModels:
 
 
 def _swap_from_proto(message: pb.CompareAndSwap) -> CompareAndSwap:
-    return CompareAndSwap(message.key, _optional(message, "expected"), _optional(message, "new"))
+    return CompareAndSwap(message.key, optional(message, "expected"), optional(message, "new"))
 
 
 _Encoder = Callable[[Any], Any]
@@ -325,7 +274,7 @@ _flat(
     "set_budget",
     SetBudget,
     pb.SetBudget,
-    lambda message: SetBudget(message.scope, _optional(message, "limit")),
+    lambda message: SetBudget(message.scope, optional(message, "limit")),
 )
 _codec("import_turn", ImportTurn, _import_to_proto, _import_from_proto)
 _codec(
@@ -377,207 +326,5 @@ def reply_from_proto(message: pb.Reply) -> Reply:
         code = Code(refused.code)
     except ValueError:
         raise MalformedMessage(f"a refusal has the unknown code {refused.code[:40]!r}") from None
-    current = _optional(refused, "current")
+    current = optional(refused, "current")
     return Refused(code, refused.message, refused.turn, refused.winner, current)
-
-
-# Conversations as they are read ---------------------------------------------------------------
-
-
-def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
-    return pb.Candidate(
-        number=candidate.number,
-        node=candidate.node,
-        model=candidate.model,
-        attempt=candidate.attempt,
-        ended=candidate.ended,
-        text=candidate.text,
-        error=candidate.error,
-        finish_reason=candidate.finish_reason,
-        usage=_usage_to_proto(candidate.usage),
-        takeovers=[
-            pb.TakenOver(
-                attempt=each.attempt,
-                node=each.node,
-                kept=each.kept,
-                revision=each.revision,
-                model=each.model,
-                reason=each.reason,
-            )
-            for each in candidate.takeovers
-        ],
-        planned_node=candidate.planned_node,
-        planned_model=candidate.planned_model,
-        opened_revision=candidate.opened_revision,
-        ended_revision=candidate.ended_revision,
-        provider=candidate.provider,
-        prompt_hash=candidate.prompt_hash,
-        cost=candidate.cost,
-        fallbacks=candidate.fallbacks,
-        stage=candidate.stage,
-        seat=candidate.seat,
-        ranking=candidate.ranking,
-        left_out=candidate.left_out,
-        context_tokens=candidate.context_tokens,
-    )
-
-
-def candidate_from_proto(message: pb.Candidate) -> Candidate:
-    return Candidate(
-        message.number,
-        message.node,
-        message.model,
-        message.attempt,
-        message.ended,
-        message.text,
-        message.error,
-        message.finish_reason,
-        _usage_from_proto(message.usage),
-        tuple(
-            TakenOver(each.attempt, each.node, each.kept, each.revision, each.model, each.reason)
-            for each in message.takeovers
-        ),
-        message.planned_node,
-        message.planned_model,
-        message.opened_revision,
-        message.ended_revision,
-        message.provider,
-        message.prompt_hash,
-        message.cost,
-        tuple(message.fallbacks),
-        message.stage,
-        message.seat,
-        tuple(message.ranking),
-        left_out=message.left_out,
-        context_tokens=message.context_tokens,
-    )
-
-
-def turn_to_proto(turn: Turn) -> pb.Turn:
-    return pb.Turn(
-        turn=turn.turn,
-        question=turn.question,
-        candidates=map(candidate_to_proto, turn.candidates),
-        choice=turn.choice,
-        closed=turn.closed,
-        opened_ms=turn.opened_ms,
-        deadline_ms=turn.deadline_ms,
-        close_after=turn.close_after,
-        asked_revision=turn.asked_revision,
-        choice_revision=turn.choice_revision,
-        options=options_to_proto(turn.options),
-        retries=[
-            pb.Retried(
-                revision=each.revision,
-                time_ms=each.time_ms,
-                deadline_ms=each.deadline_ms,
-                close_after=each.close_after,
-            )
-            for each in turn.retries
-        ],
-        council=None if turn.council is None else council_to_proto(turn.council),
-        user=turn.user,
-    )
-
-
-def turn_from_proto(message: pb.Turn) -> Turn:
-    return Turn(
-        message.turn,
-        message.question,
-        tuple(map(candidate_from_proto, message.candidates)),
-        message.choice,
-        message.closed,
-        message.opened_ms,
-        message.deadline_ms,
-        message.close_after,
-        message.asked_revision,
-        message.choice_revision,
-        options_from_proto(message.options),
-        tuple(
-            Retried(each.revision, each.time_ms, each.deadline_ms, each.close_after)
-            for each in message.retries
-        ),
-        council_from_proto(message.council) if message.HasField("council") else None,
-        message.user,
-    )
-
-
-def conversation_to_proto(conversation: Conversation) -> pb.Conversation:
-    return pb.Conversation(
-        conversation=conversation.conversation,
-        revision=conversation.revision,
-        turns=map(turn_to_proto, conversation.turns),
-        created_ms=conversation.created_ms,
-        updated_ms=conversation.updated_ms,
-        system=conversation.system,
-    )
-
-
-def conversation_from_proto(message: pb.Conversation) -> Conversation:
-    return Conversation(
-        message.conversation,
-        message.revision,
-        tuple(map(turn_from_proto, message.turns)),
-        message.created_ms,
-        message.updated_ms,
-        message.system,
-    )
-
-
-def budget_to_proto(scope: str, budget: Budget) -> pb.Budget:
-    return pb.Budget(scope=scope, limit=budget.limit, spent=budget.spent, reserved=budget.reserved)
-
-
-def budget_from_proto(message: pb.Budget) -> Budget:
-    return Budget(message.limit, message.spent, message.reserved)
-
-
-def registered_to_proto(node: int, model: RegisteredModel) -> pb.RegisteredModel:
-    return pb.RegisteredModel(
-        node=node,
-        served=served_to_proto(model.served),
-        answers=model.answers,
-        errors=model.errors,
-        prompt_tokens=model.prompt_tokens,
-        completion_tokens=model.completion_tokens,
-        cost=model.cost,
-        failures=model.failures,
-        failed_ms=model.failed_ms,
-        speed=model.speed,
-    )
-
-
-def registered_from_proto(message: pb.RegisteredModel) -> RegisteredModel:
-    return RegisteredModel(
-        served_from_proto(message.served),
-        message.answers,
-        message.errors,
-        message.prompt_tokens,
-        message.completion_tokens,
-        message.cost,
-        message.failures,
-        message.failed_ms,
-        message.speed,
-    )
-
-
-def summary_to_proto(summary: ConversationSummary) -> pb.ConversationSummary:
-    return pb.ConversationSummary(
-        conversation=summary.conversation,
-        turns=summary.turns,
-        open_turns=summary.open_turns,
-        last_question=summary.last_question,
-        updated_ms=summary.updated_ms,
-        degraded=summary.degraded,
-    )
-
-
-def summary_from_proto(message: pb.ConversationSummary) -> ConversationSummary:
-    return ConversationSummary(
-        message.conversation,
-        message.turns,
-        message.open_turns,
-        message.last_question,
-        message.updated_ms,
-        message.degraded,
-    )

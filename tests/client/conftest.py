@@ -24,16 +24,15 @@ from consensusllm.conversations import (
     SessionCommand,
     SubmitQuery,
 )
-from consensusllm.wire.commands import (
+from consensusllm.wire.commands import decode_command, reply_to_proto
+from consensusllm.wire.generated import client_pb2, client_pb2_grpc
+from consensusllm.wire.records import (
     candidate_to_proto,
     conversation_to_proto,
-    decode_command,
     options_from_proto,
-    reply_to_proto,
     summary_to_proto,
     turn_to_proto,
 )
-from consensusllm.wire.generated import client_pb2, client_pb2_grpc
 
 Failure = client_pb2.Failure
 

@@ -23,8 +23,8 @@ from consensusllm.client import (
 from consensusllm.client import watch as watch_
 from consensusllm.client.watch import Gap, Reader
 from consensusllm.conversations import Candidate, TakenOver, Turn
-from consensusllm.wire.commands import candidate_to_proto, turn_to_proto
 from consensusllm.wire.generated import client_pb2
+from consensusllm.wire.records import candidate_to_proto, turn_to_proto
 
 TEXT = "Paxos\nist 🙂 schön,\twirklich"
 

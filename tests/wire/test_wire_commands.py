@@ -53,6 +53,7 @@ from consensusllm.conversations import (
     Usage,
 )
 from consensusllm.wire import commands as codec
+from consensusllm.wire import records
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2
 
@@ -184,14 +185,14 @@ def test_every_reply_comes_back_as_it_was(reply: Reply) -> None:
 
 @given(st.builds(Conversation, text, u64, st.lists(turns, max_size=2).map(tuple), time_ms, time_ms))
 def test_every_conversation_comes_back_as_it_was(conversation: Conversation) -> None:
-    encoded = codec.conversation_to_proto(conversation).SerializeToString()
+    encoded = records.conversation_to_proto(conversation).SerializeToString()
     decoded = client_pb2.Conversation.FromString(encoded)
-    assert codec.conversation_from_proto(decoded) == conversation
+    assert records.conversation_from_proto(decoded) == conversation
 
 
 @given(st.builds(ConversationSummary, text, u32, u32, text, time_ms))
 def test_every_summary_comes_back_as_it_was(summary: ConversationSummary) -> None:
-    assert codec.summary_from_proto(codec.summary_to_proto(summary)) == summary
+    assert records.summary_from_proto(records.summary_to_proto(summary)) == summary
 
 
 @given(st.binary(max_size=200))
