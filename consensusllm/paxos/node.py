@@ -54,6 +54,10 @@ from .timing import Timing
 _QUESTIONS = (PreVote, CatchUp, SnapshotRequest)
 """What a node may ask that has missed its removal."""
 
+_ANSWERS = (CatchUpReply, Compacted, SnapshotChunk)
+_LEADERS_WORD = (Accept, Heartbeat, Commit)
+"""From whoever leads; it says how far the leader's chosen prefix goes."""
+
 
 class PaxosNode(Reconfiguration):
     """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
@@ -129,13 +133,17 @@ class PaxosNode(Reconfiguration):
         if self._hears(message):
             self._handlers[type(message)](message)
             self._adopt_change()
+        elif isinstance(message, _LEADERS_WORD):
+            # Its members may have come since this node last heard of any: learn that, through it.
+            self._learner.on_known(message.chosen_through, message.sender, now)
 
     def _hears(self, message: Message) -> bool:
-        """Strangers are not answered. But who has no vote yet may not know the members, and who was
-        removed may not know that, and asks."""
+        """Strangers are not answered. But what is chosen may be learned from anybody; who has no
+        vote yet may not know the members; and who was removed may not know that, and asks."""
         sender = message.sender
         return (
             sender in self._members.peers
+            or isinstance(message, _ANSWERS)
             or (self.role is Role.LEARNING and sender != self.config.node)
             or (sender in self._members.membership.removed and isinstance(message, _QUESTIONS))
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from test_paxos_rules import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
-from consensusllm.paxos import Ballot, Overloaded, Recovered, Role
+from consensusllm.paxos import Ballot, Batch, Overloaded, Recovered, Role, first_members
 from consensusllm.paxos.messages import (
     Accept,
     CatchUp,
@@ -98,6 +98,26 @@ def test_a_node_whose_list_of_members_is_of_yesterday_asks_whoever_leads() -> No
         sent = node.pass_time(node.config.resend_s)
         asked += [dst for dst, message in sent if isinstance(message, CatchUp)]
     assert set(asked[2:]) == {2, 3, 7}
+
+
+def test_a_voter_whose_peers_were_all_replaced_learns_so_from_the_leader_it_does_not_know() -> None:
+    node = Driver()  # it knows of 2 and 3, which are gone; 7 and 8 came in their places
+    leader = Ballot(9, 7, 900)
+    sent = node.receive(Heartbeat(7, leader, 3, 1, (1, 7, 8), 0, 0))
+    assert sent == []  # a stranger gets no promise, no vote and no confirmation
+    asked = node.pass_time(node.config.heartbeat_s)
+    assert [(dst, m.first_slot) for dst, m in asked if isinstance(m, CatchUp)] == [(7, 1)]
+    members = first_members((1, 7, 8))
+    entries = (
+        Entry(1, Ballot(1, 2, 1), A),
+        Entry(2, Ballot(1, 2, 2), Batch.change(0, members)),
+        Entry(3, Ballot(9, 7, 3), B),
+    )
+    node.receive(CatchUpReply(7, entries, 3))
+    assert node.core.chosen_through == 3
+    assert node.core.membership.voters == (1, 7, 8)
+    sent = node.receive(Heartbeat(7, leader, 3, 2, (1, 7, 8), 0, 0))
+    assert [reply.ballot for reply in only(HeartbeatReply, sent)] == [leader]
 
 
 def test_a_snapshot_of_the_same_slot_in_other_bytes_is_begun_anew() -> None:
