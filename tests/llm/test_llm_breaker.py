@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -54,18 +54,22 @@ async def test_after_so_many_failures_calls_fail_at_once(switch: Switch) -> None
     assert switch.calls == 3
 
 
-async def test_after_the_cool_down_one_call_decides(switch: Switch) -> None:
-    provider = Breaking(switch, threshold=2, cool_down_s=0.05)
+async def test_after_the_cool_down_one_call_decides(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
+    provider = Breaking(switch, threshold=2, cool_down_s=60.0)
     switch.error = Unavailable("down")
     await fail(provider, 2)
-    await asyncio.sleep(0.1)
+    now += 60.1
     await fail(provider, 1)
     assert switch.calls == 3
     with pytest.raises(Unavailable, match="left alone"):
         await call(provider)
     assert switch.calls == 3
     switch.error = None
-    await asyncio.sleep(0.1)
+    now += 60.1
     assert await call(provider) == "well"
     assert await call(provider) == "well"
 
