@@ -56,6 +56,8 @@ install() {
     say "installing (a minute or so the first time)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extra]" ||
         fail "the installation failed: see the lines above, then run this again"
+    # Once here, since an environment may forbid what runs to write its byte code: a third of a start.
+    "$venv/bin/python" -m compileall -q "$root/consensusllm" "$root/cli" || true
     printf '%s\n' "$wanted" >"$stamp"
     if [ "$extra" = test ]; then cp "$stamp" "$venv/.consensusllm-providers"; fi  # it is among them
     say "installed"

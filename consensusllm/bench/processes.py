@@ -107,8 +107,13 @@ def _tied_to_this_process() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without settings of etcd's that would change what is measured."""
-    return {name: text for name, text in os.environ.items() if not name.startswith("ETCD_")}
+    """Ours, without settings that would change what is measured: etcd's, and the one that has
+    Python compile all of a program at each start."""
+    return {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith("ETCD_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
 
 
 def free_ports(count: int, *, in_a_row: int = 1) -> list[int]:

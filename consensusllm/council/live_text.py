@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -91,6 +92,7 @@ class LiveText:
         self._send = send
         self._texts: dict[Generation, Text] = {}
         self._subscribers: dict[Generation, dict[int, _Subscriber]] = {}
+        self._awaiting: dict[Generation, dict[int, _Subscriber]] = {}  # before any text, by age
         self._subscribed_at: dict[Generation, float] = {}
         self._keys: dict[tuple[str, int], dict[Generation, None]] = {}  # by turn
         self._watchers: dict[tuple[str, int], dict[Changed, None]] = {}
@@ -108,8 +110,15 @@ class LiveText:
         if held is None:
             return
         held.model = model or held.model
+        is_first = not held.length
         self._append(key, held, offset, text)
-        if self._subscribers.get(key):
+        subscribers = self._subscribers.get(key)
+        if not subscribers:
+            return
+        if is_first:
+            for node in list(subscribers):
+                self._send_delta(key, node)
+        else:
             self._dirty[key] = None
             if self._flush is None:
                 loop = asyncio.get_running_loop()
@@ -121,6 +130,8 @@ class LiveText:
         if held is None and len(self._texts) < MAX_TEXTS:
             held = self._texts[key] = Text()
             self._keys.setdefault((key.conversation, key.turn), {})[key] = None
+            if key in self._awaiting:
+                self._subscribers[key] = self._awaiting.pop(key)
         return held
 
     def _append(self, key: Generation, held: Text, offset: int, text: str) -> None:
@@ -223,11 +234,12 @@ class LiveText:
         if message.HasField("subscribe"):
             request = message.subscribe
             key = Generation(request.conversation, request.turn, request.candidate, request.attempt)
-            held = self._texts.get(key)
-            if held is not None:
-                subscriber = _Subscriber(request.offset, now + SUBSCRIPTION_S)
+            subscriber = _Subscriber(request.offset, now + SUBSCRIPTION_S)
+            if key in self._texts:
                 self._subscribers.setdefault(key, {})[envelope.src] = subscriber
                 self._send_delta(key, envelope.src)
+            else:
+                self._await(key, envelope.src, subscriber, now)
         elif message.HasField("delta"):
             delta = message.delta
             key = Generation(delta.conversation, delta.turn, delta.candidate, delta.attempt)
@@ -241,6 +253,15 @@ class LiveText:
                 self._subscribe(key, envelope.src, now)  # some was lost on the way
             else:
                 self._append(key, text, delta.offset, delta.text)
+
+    def _await(self, key: Generation, node: int, subscriber: _Subscriber, now: float) -> None:
+        """Keep who subscribed to a text before its first piece, until that comes or their time is
+        over."""
+        self._awaiting[key] = {**self._awaiting.pop(key, {}), node: subscriber}
+        for oldest, waiting in list(islice(self._awaiting.items(), 2)):
+            over = all(each.until <= now for each in waiting.values())
+            if over or len(self._awaiting) > MAX_TEXTS:
+                del self._awaiting[oldest]
 
     def forget(self, conversation: str, turn: int, is_open: Callable[[Generation], bool]) -> None:
         """The turn changed (0: the conversation came or went): drop the texts of candidates that

@@ -93,13 +93,16 @@ class Learner:
         self.on_known(chosen_through, ballot.pid, now)
 
     def on_known(self, chosen_through: int, peer: int, now: float) -> None:
-        """``peer`` holds everything up to ``chosen_through``. Fetch it, unless it soon comes by
-        itself, as an Accept does that was overtaken by its commit."""
+        """``peer`` holds everything up to ``chosen_through``. Fetch it; a window's worth not before
+        it had time to come by itself, as Accepts do that were overtaken by their commit."""
         self._known_through = max(self._known_through, chosen_through)
         self._holder = peer
         if self.missing and self._fetch is None and self._transfer is None:
+            behind = self._known_through - self._log.chosen_through
             self._fetch = _Fetch(peer, now)
-            self._fetch_at = now + self._config.heartbeat_s
+            self._fetch_at = now
+            if behind <= self._config.pipeline_slots:
+                self._fetch_at += self._config.heartbeat_s
 
     def on_catch_up(self, request: CatchUp) -> None:
         first = request.first_slot

@@ -1,8 +1,9 @@
 """The transport of nodes that dial each other, without an orchestrator.
 
-Each direction of a pair has a stream of its own, opened by the sender. The receiving half is a gRPC
-servicer that the node adds to its own server; it answers once when the stream is open and then
-says nothing. A stream that carries a foreign envelope is ended with a status that says why.
+Each direction of a pair has a stream of its own, opened by the sender, who says so at once: who is
+heard of is dialled at once in return. The receiving half is a gRPC servicer that the node adds to
+its own server; it answers once when the stream is open and then says nothing. A stream that carries
+a foreign envelope is ended with a status that says why.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc.aio
@@ -23,6 +24,9 @@ from .outbox import QueueLimits
 from .port import GONE, Envelope, Receiver
 from .streams import MAX_MESSAGE_BYTES, StreamRefused, race, receive
 
+HELLO = "hello"
+"""The kind of the envelope that opens a stream and says no more than who opened it."""
+
 LEAVING_S = 2.0
 """How long a stream to one who is no peer any more is kept: what was sent before is on its way."""
 
@@ -30,11 +34,15 @@ log = structlog.get_logger(__name__)
 
 
 class PeerServicer(peer_pb2_grpc.PeerServicer):
-    """Takes the streams that peers open to this node. Add it to the node's server."""
+    """Takes the streams that peers open to this node. Add it to the node's server.
 
-    def __init__(self, cluster_id: str, node: int) -> None:
+    ``heard_of`` is told who a stream is from, as soon as it says so.
+    """
+
+    def __init__(self, cluster_id: str, node: int, heard_of: Callable[[int], None]) -> None:
         self._cluster_id = cluster_id
         self._node = node
+        self._heard_of = heard_of
         self._receiver: Receiver | None = None
         self._streams: Counter[int] = Counter()  # that have carried something, by who sent it
         self._closing = asyncio.Event()
@@ -87,7 +95,9 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
                     if not src:
                         src = envelope.src
                         self._streams[src] += 1
-                    receiver(unpack(envelope))
+                        self._heard_of(src)
+                    if envelope.kind != HELLO:
+                        receiver(unpack(envelope))
         finally:
             if src:
                 self._streams[src] -= 1
@@ -121,7 +131,7 @@ class DirectTransport:
         self._links: dict[int, Link] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._dropped_before = 0  # by links that are gone, and for want of one
-        self.servicer = PeerServicer(cluster_id, node)
+        self.servicer = PeerServicer(cluster_id, node, self._hurry)
         self.meet(addresses)
 
     @property
@@ -158,15 +168,15 @@ class DirectTransport:
                     task.add_done_callback(self._leaving.discard)
         for peer in sorted(addresses):
             if peer != self._node and peer not in self._links:
-                link = self._links[peer] = self._make_link(addresses[peer])
+                link = self._links[peer] = self._make_link(peer, addresses[peer])
                 if self._started:
                     link.start()
 
-    def _make_link(self, address: str) -> Link:
+    def _make_link(self, peer: int, address: str) -> Link:
         return Link(
             address,
             open_stream=_link,
-            first=None,
+            first=self._wrap([Envelope(self._node, peer, HELLO, b"")]),
             wrap=self._wrap,
             on_message=_ignore,
             limits=self._limits,
@@ -189,6 +199,11 @@ class DirectTransport:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
         await asyncio.gather(*(link.close() for link in self._links.values()))
+
+    def _hurry(self, peer: int) -> None:
+        link = self._links.get(peer)
+        if link is not None:
+            link.hurry()
 
     def _wrap(self, batch: list[Envelope]) -> peer_pb2.Envelopes:
         message = peer_pb2.Envelopes()

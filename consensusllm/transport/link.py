@@ -58,6 +58,8 @@ class Link:
         self._rng = rng
         self._lost = 0
         self._told = ""
+        self._hurried = asyncio.Event()
+        self._pausing = False  # before the next stream
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -82,6 +84,11 @@ class Link:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def hurry(self) -> None:
+        """The other side has just been heard of: dial it now, where this waits to do so."""
+        if not self.up:
+            self._hurried.set()
+
     def put(self, envelope: Envelope) -> None:
         """Queue ``envelope``, or drop and count it. Never blocks."""
         size_bytes = len(envelope.body) + len(envelope.kind) + ENVELOPE_OVERHEAD_BYTES
@@ -91,26 +98,41 @@ class Link:
             self._outbox.put(envelope, size_bytes)
 
     async def _run(self) -> None:
+        log.info("dialling", address=self.address)
+        while True:
+            async with grpc.aio.insecure_channel(
+                self.address, options=stream_options(self._max_message_bytes)
+            ) as channel:
+                await race(self._keep(channel), self._until_hurried(channel))
+
+    async def _until_hurried(self, channel: grpc.aio.Channel) -> None:
+        failed = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        while not (self._pausing or channel.get_state() is failed):
+            self._hurried.clear()
+            await self._hurried.wait()
+
+    async def _keep(self, channel: grpc.aio.Channel) -> None:
+        """One stream after the other. The channel redials by itself, and a call waits until it is
+        ready."""
         loop = asyncio.get_running_loop()
         back_off_s = BACK_OFF_MIN_S
-        log.info("dialling", address=self.address)
-        # The channel redials by itself; the call below waits until it is ready.
-        async with grpc.aio.insecure_channel(
-            self.address, options=stream_options(self._max_message_bytes)
-        ) as channel:
-            while True:
-                opened_at = loop.time()
-                code, details = await self._stream(channel)
-                why = f"{code.name} {details}".rstrip()
-                if why != self._told:
-                    log.warning("link down", address=self.address, why=why)
-                    self._told = why
-                if loop.time() - opened_at > BACK_OFF_MAX_S:
-                    back_off_s = BACK_OFF_MIN_S
-                if code is grpc.StatusCode.ABORTED:
-                    await asyncio.sleep(REPLACED_WAIT_S)
+        while True:
+            opened_at = loop.time()
+            code, details = await self._stream(channel)
+            why = f"{code.name} {details}".rstrip()
+            if why != self._told:
+                log.warning("link down", address=self.address, why=why)
+                self._told = why
+            if loop.time() - opened_at > BACK_OFF_MAX_S:
+                back_off_s = BACK_OFF_MIN_S
+            if code is grpc.StatusCode.ABORTED:
+                await asyncio.sleep(REPLACED_WAIT_S)
+            self._pausing = True
+            try:
                 await asyncio.sleep(back_off_s * self._rng.uniform(0.5, 1.0))
-                back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
+            finally:
+                self._pausing = False
+            back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
 
     async def _stream(self, channel: grpc.aio.Channel) -> tuple[grpc.StatusCode, str]:
         """Hold one stream until it ends; returns its status."""

@@ -43,6 +43,8 @@ def stream_options(max_message_bytes: int = MAX_MESSAGE_BYTES) -> list[tuple[str
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # A channel made anew dials at once, whatever another one to the same place waits for.
+        ("grpc.use_local_subchannel_pool", 1),
         # Connections that are opened and then say nothing would use up a server's descriptors.
         ("grpc.server_handshake_timeout_ms", 10_000),
         # Nodes are dialled where the configuration says, whatever proxy the environment names.

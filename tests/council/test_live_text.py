@@ -77,6 +77,37 @@ async def test_text_reaches_a_watcher_on_another_node() -> None:
     assert pair.text() == "Hello, world"
 
 
+async def test_a_watcher_that_came_before_the_first_word_gets_it_at_once() -> None:
+    pair = Pair()
+    assert pair.text() == ""
+    pair.deliver()  # the subscription, to a node that has nothing to say yet
+    pair.producer.publish(KEY, 0, "Hello", "m")
+    pair.deliver()  # without a wait for more text
+    assert pair.text() == "Hello"
+    pair.producer.publish(KEY, 5, ", world", "m")
+    await elapse(pair)
+    pair.deliver()
+    assert pair.text() == "Hello, world"
+
+
+async def test_who_waits_for_a_text_that_never_comes_is_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr(live_text, "MAX_TEXTS", 10)
+    pair = Pair()
+    for number in range(50):
+        pair.watcher.follow(Generation("c1", number, 1, 1), 2)
+    pair.deliver()
+    assert len(pair.producer._awaiting) == 10
+    monkeypatch.setattr(live_text, "SUBSCRIPTION_S", -1.0)
+    for number in range(50, 70):
+        pair.watcher.follow(Generation("c1", number, 1, 1), 2)
+    pair.deliver()
+    monkeypatch.undo()
+    for number in range(70, 90):
+        pair.watcher.follow(Generation("c1", number, 1, 1), 2)
+    pair.deliver()
+    assert len(pair.producer._awaiting) == 20, "only those whose time is not over"
+
+
 async def test_what_was_lost_is_asked_for_again() -> None:
     pair = Pair()
     pair.producer.publish(KEY, 0, "a", "m")
