@@ -8,8 +8,9 @@ wanted. llama.cpp lets the interpreter go while it computes, so the event loop i
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
 CONTEXT_TOKENS = 4096
 """The context where the config names none: a model's own may take more memory than there is."""
 
+_SEED_BITS = 31
 _NUMBERS = {"threads": 0, "gpu_layers": 0}
 _MARK = "\x02{}\x03"
 """Stands for a message's text while the chat template is filled in."""
+
+_FEED = b"\n"
+
+_LOADING = threading.Lock()
+"""llama-cpp-python turns this process's standard output and error away while it loads a file, and
+back when it has: two at once would leave them away."""
 
 
 class LlamaCpp:
@@ -116,13 +124,14 @@ class LlamaCpp:
             from llama_cpp import Llama
 
             try:
-                self._llama = Llama(
-                    str(self._path),
-                    n_ctx=self._context_tokens,
-                    n_threads=self._numbers["threads"] or None,
-                    n_gpu_layers=self._numbers["gpu_layers"],
-                    verbose=False,
-                )
+                with _LOADING:
+                    self._llama = Llama(
+                        str(self._path),
+                        n_ctx=self._context_tokens,
+                        n_threads=self._numbers["threads"] or None,
+                        n_gpu_layers=self._numbers["gpu_layers"],
+                        verbose=False,
+                    )
             except Exception as error:
                 text = f"the file {str(self._path)!r:.200} cannot be loaded as a model"
                 raise Rejected(self._faults.line(text, str(error))) from None
@@ -133,39 +142,46 @@ class LlamaCpp:
 
         llama, request = self._opened(), call.request
         tokens, stops = _prompt(llama, request, self._faults)
-        room = llama.n_ctx() - len(tokens)
+        room = self._context_tokens - len(tokens)  # llama.cpp may have made its context larger
         if room < 1:
             raise Rejected(
                 f"{self.name}: the conversation has {len(tokens)} tokens, and the context holds "
-                f"{llama.n_ctx()}: raise context_tokens, or begin a new conversation"
+                f"{self._context_tokens}: raise context_tokens, or begin a new conversation"
             )
+        limit = min(request.max_tokens or room, room)
         written = 0
 
-        def unwanted(*_: Any) -> bool:
+        def enough(read: Sequence[int], _: object) -> bool:
+            """``read``: the prompt, and what was written but for the newest token. The library
+            does not look at its own limit within a character of several tokens."""
             nonlocal written
-            written += 1
-            return call.unwanted.is_set()
+            written = len(read) - len(tokens) + 1
+            return written > limit or call.unwanted.is_set()
 
-        options = {"temperature": request.temperature, "seed": request.seed}
+        # Its own choice would be the same in every process.
+        seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
+        options = {} if request.temperature is None else {"temperature": request.temperature}
         events: Any = llama.create_completion(
             tokens,
-            max_tokens=min(request.max_tokens or room, room),
+            max_tokens=limit,
             stop=stops,
             stream=True,
-            stopping_criteria=StoppingCriteriaList([unwanted]),
-            **{name: value for name, value in options.items() if value is not None},
+            stopping_criteria=StoppingCriteriaList([enough]),
+            seed=seed,
+            **options,
         )
         for event in events:
             choice = event["choices"][0]
             finish: Literal["", "stop", "length"] = ""
             if choice["finish_reason"]:
-                finish = "length" if choice["finish_reason"] == "length" else "stop"
+                cut = written > limit or choice["finish_reason"] == "length"
+                finish = "length" if cut else "stop"
             yield Chunk(
                 text=choice["text"],
                 finish_reason=finish,
                 model=self.model,
                 prompt_tokens=len(tokens) if finish else None,
-                completion_tokens=written if finish else None,
+                completion_tokens=min(written, limit) if finish else None,
             )
             if finish:
                 return
@@ -202,17 +218,17 @@ def _prompt(llama: Llama, request: GenerateRequest, faults: Faults) -> tuple[lis
     marks = [_MARK.format(index) for index in range(len(texts))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     written, stops = _written(llama, messages, faults)
-    tokens: list[int] = []
-    begin = llama.token_bos()
-    if begin >= 0 and not written.startswith(_text(llama, begin)):
-        tokens.append(begin)
+    tokens = llama.tokenize(b"", add_bos=True, special=False)
+    if tokens and written.startswith(_text(llama, tokens[0])):
+        tokens = []
     for mark, text in zip(marks, texts, strict=True):
         before, found, after = written.partition(mark)
         if found:
-            tokens += _tokens(llama, before, special=True) + _tokens(llama, text, special=False)
+            tokens += _tokens(llama, before, special=True, joined=_ends_in_text(llama, tokens))
+            tokens += _tokens(llama, text, special=False, joined=_ends_in_text(llama, tokens))
             written = after
-    tokens += _tokens(llama, written, special=True)
-    tokens += _tokens(llama, request.prefix, special=False)
+    tokens += _tokens(llama, written, special=True, joined=_ends_in_text(llama, tokens))
+    tokens += _tokens(llama, request.prefix, special=False, joined=True)
     return tokens, stops
 
 
@@ -242,8 +258,25 @@ def _text(llama: Llama, token: int) -> str:
     return text.decode("utf-8", "ignore")
 
 
-def _tokens(llama: Llama, text: str, *, special: bool) -> list[int]:
-    tokens: list[int] = llama.tokenize(
-        text.encode("utf-8", "replace"), add_bos=False, special=special
+def _ends_in_text(llama: Llama, tokens: list[int]) -> bool:
+    """Not in a control token, nor nowhere."""
+    return bool(tokens) and llama.detokenize(tokens[-1:], special=False) != b""
+
+
+def _tokens(llama: Llama, text: str, *, special: bool, joined: bool) -> list[int]:
+    """``joined``: it goes on with what stands before it, so that a tokenizer which begins each text
+    with a space (those of Llama 2's kind) is not to: that space stays before a line feed, which no
+    piece of theirs crosses."""
+    feed: list[int] = []
+    if joined and text and _begins_with_space(llama):
+        feed = llama.tokenize(_FEED, add_bos=False, special=False)
+    found: list[int] = llama.tokenize(
+        _FEED * bool(feed) + text.encode("utf-8", "replace"), add_bos=False, special=special
     )
-    return tokens
+    return found[len(feed) :]
+
+
+def _begins_with_space(llama: Llama) -> bool:
+    facts: dict[str, str] = llama.metadata
+    asked = facts.get("tokenizer.ggml.add_space_prefix", "true") == "true"
+    return asked and facts.get("tokenizer.ggml.model") == "llama"

@@ -54,7 +54,7 @@ async def test_an_answer_is_streamed_with_its_reason_and_counts(make: Any, llama
     (model,) = llama.made
     prompt_tokens = len(model.prompts[0].replace("⟨<s>⟩", "1"))
     assert chunks[-1].finish_reason == "stop"
-    assert (chunks[-1].model, chunks[-1].completion_tokens) == ("tiny", 3)
+    assert (chunks[-1].model, chunks[-1].completion_tokens) == ("tiny", 4)
     assert 0 < chunks[-1].prompt_tokens <= prompt_tokens
     assert model.options == {"n_ctx": 500, "n_threads": 2, "n_gpu_layers": -1, "verbose": False}
     (thread,) = model.threads
@@ -74,6 +74,13 @@ async def test_a_request_is_written_by_the_models_chat_template(make: Any, llama
         "⟨<|user|>⟩<|assistant|>fake</s>⟨</s>⟩⟨<|assistant|>⟩So <s> far"
     ]
     assert model.asked == [{"max_tokens": 9, "stop": ["</s>"], "temperature": 0.5, "seed": 7}]
+
+
+async def test_each_answer_without_a_seed_has_another(make: Any, llama: Any) -> None:
+    for _ in range(2):
+        await collect(make())
+    seeds = [asked["seed"] for model in llama.made for asked in model.asked]
+    assert len({*seeds}) == 2
 
 
 async def test_a_model_without_a_template_gets_plain_roles(

@@ -42,9 +42,6 @@ class Llama:
         self.closed = False
         self.made.append(self)
 
-    def n_ctx(self) -> int:
-        return int(self.options["n_ctx"])
-
     def token_bos(self) -> int:
         return 256
 
@@ -80,24 +77,29 @@ class Llama:
         **options: Any,
     ) -> Iterator[dict[str, Any]]:
         assert stream
-        assert len(prompt) + max_tokens <= self.n_ctx()
+        assert len(prompt) + max_tokens <= self.options["n_ctx"]
         self.prompts.append("".join(chr(t) if t < 256 else f"⟨{CONTROL[t - 256]}⟩" for t in prompt))
         self.asked_for.set()
         self.asked.append({"max_tokens": max_tokens, "stop": stop, **options})
-        return self._events(max_tokens, stopping_criteria)
+        return self._events([*prompt], max_tokens, stopping_criteria)
 
     def _events(
-        self, max_tokens: int, stopping_criteria: StoppingCriteriaList
+        self, read: list[int], max_tokens: int, stopping_criteria: StoppingCriteriaList
     ) -> Iterator[dict[str, Any]]:
         self.threads.add(threading.current_thread().name)
         for text in self.says[:max_tokens]:
             assert self.go_on.wait(60)
             if text == "!":
                 raise RuntimeError("llama_decode returned -1")
-            if stopping_criteria([], []):
+            if stopping_criteria(read, []):
                 break
             yield {"choices": [{"text": text, "finish_reason": None}]}
-        reason = "length" if max_tokens < len(self.says) else "stop"
+            read.append(len(text))
+        reason = "length"
+        if max_tokens >= len(self.says):  # it writes a token that ends its answer
+            reason = "stop"
+            stopping_criteria(read, [])
+        stopping_criteria(read[: None if reason == "stop" else -1], [])  # as it ends, once more
         yield {"choices": [{"text": "", "finish_reason": reason}]}
 
     def close(self) -> None:
