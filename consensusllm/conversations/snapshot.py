@@ -43,13 +43,13 @@ class Encoding(Iterator[bytes]):
     """`encode` in steps: each gives the next chunk, or nothing yet after a millisecond or so of
     computing. To be used by one thread at a time, any one.
 
-    ``done`` of ``total`` records are encoded.
+    ``done`` of ``total`` records are encoded, ``size_bytes`` of them before they are compressed.
     """
 
     def __init__(self, frozen: FrozenState) -> None:
         tables = (frozen.sessions, frozen.registry, frozen.heads, frozen.turns, frozen.keys)
         self.total = 1 + len(frozen.budgets) + sum(map(len, tables))
-        self.done = 0
+        self.done = self.size_bytes = 0
         self._steps = self._encoded(frozen)
 
     def __next__(self) -> bytes:
@@ -65,6 +65,7 @@ class Encoding(Iterator[bytes]):
             self.done += 1
             hashed += digest(record)
             size += len(record)
+            self.size_bytes += len(record)
             pending += compressor.compress(record + b"\n")
             while len(pending) >= _CHUNK_BYTES:
                 yield bytes(pending[:_CHUNK_BYTES])

@@ -51,6 +51,7 @@ from consensusllm.paxos.messages import (
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .members import from_extra, to_extra
 from .outcomes import Failure
+from .pace import Pace
 from .progress import Progress, progress
 from .requests import Key, PendingCommand, PendingRead, Requests, Resolve, decoded
 
@@ -120,7 +121,7 @@ class Replica:
         self._taking: TakeSnapshot | None = None
         self._serving: dict[int, ServeSnapshot] = {}  # by peer: its latest question
         self._serve_at = now
-        self._bytes_since_snapshot = 0
+        self._pace = Pace(config.snapshot_every_bytes, config.snapshot_every_slots)
         self._wrote = False  # the last job was a write
 
     # In -------------------------------------------------------------------------------------
@@ -437,7 +438,7 @@ class Replica:
         commands = [*map(self._requests.decoded if awaited else decoded, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
-        self._bytes_since_snapshot += batch.size_bytes
+        self._pace.applied(batch.size_bytes)
         if awaited:
             self._requests.applied(commands, replies)
 
@@ -445,11 +446,7 @@ class Replica:
 
     def _maybe_snapshot(self) -> None:
         """Take one when enough has been applied since the last, and none is coming in."""
-        slots = self.machine.applied_slot - self.snapshot_slot
-        due = (
-            self._bytes_since_snapshot >= self.config.snapshot_every_bytes
-            or slots >= self.config.snapshot_every_slots
-        )
+        due = self._pace.due(self.machine.applied_slot - self.snapshot_slot)
         members_known = self.machine.applied_slot >= self.members_since
         if due and members_known and self._taking is None and not self._paxos.installing:
             self.take_snapshot()
@@ -457,7 +454,7 @@ class Replica:
     def take_snapshot(self) -> None:
         """Begin a snapshot of the state as it is now; its bytes are made and stored in steps."""
         assert self._taking is None
-        self._bytes_since_snapshot = 0
+        self._pace.begun()
         slot = self.machine.applied_slot
         members = to_extra(self.members, self.members_since)
         encoding = Encoding(self.machine.freeze(members))
@@ -467,6 +464,7 @@ class Replica:
         if step.finished:
             self._taking = None
             self.snapshot_slot = step.slot
+            self._pace.taken(step.encoding.size_bytes)
             self._paxos.compact(step.slot)
 
     def _queue_snapshots(self, ready: Ready) -> None:
@@ -489,7 +487,7 @@ class Replica:
         slot = stage.install.slot
         if slot > self.machine.applied_slot:
             self.machine = stage.machine
-            self._bytes_since_snapshot = 0
+            self._pace.begun()
         self.snapshot_slot = slot
         membership, since = from_extra(stage.machine.extra)
         if since > self.members_since:

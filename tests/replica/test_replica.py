@@ -19,12 +19,10 @@ from consensusllm.paxos.messages import (
     ForwardRefused,
     ReadIndex,
     ReadIndexReply,
-    SnapshotChunk,
 )
 from consensusllm.replica.outcomes import Failure, FailureKind
-from consensusllm.replica.progress import Progress
 from consensusllm.replica.requests import RETRY_AFTER_MAX_MS, RETRY_AFTER_MIN_MS
-from consensusllm.storage.port import Damaged, DiskFailed
+from consensusllm.storage.port import DiskFailed
 from consensusllm.wire.commands import encode_command
 
 
@@ -229,144 +227,6 @@ def test_a_read_that_lost_its_leader_is_asked_again() -> None:
     cluster.crash(leader)
     cluster.run(5.0)
     assert outcomes == [None]
-
-
-# Snapshots --------------------------------------------------------------------------------------
-
-
-def test_a_snapshot_is_taken_when_enough_was_applied_and_the_log_is_compacted_behind_it() -> None:
-    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
-    cluster.open_session()
-    for number in range(1, 61):
-        cluster.submit(1, Put(f"k{number}", b"v"), number)
-    for replica in cluster.replicas.values():
-        assert replica.snapshot_slot >= 40
-        assert replica.paxos.log_first_slot > 40
-
-
-def test_rule_15_a_restart_from_snapshot_and_log_gives_the_same_state_sessions_included() -> None:
-    cluster = ReplicaCluster(snapshot_every_slots=20)
-    cluster.open_session()
-    for number in range(1, 51):
-        cluster.submit(1, Put(f"k{number}", b"v"), number)
-    before = {node: replica.machine.state_hash() for node, replica in cluster.replicas.items()}
-    for node in cluster.ids:
-        cluster.crash(node)
-    for node in cluster.ids:
-        cluster.start(node)
-    cluster.leader()
-    cluster.run(1.0)
-    for replica in cluster.replicas.values():
-        assert replica.snapshot_slot > 0
-    # Number 50 is remembered: sent again it is answered again and does not happen again.
-    assert cluster.submit(1, Put("k50", b"other"), 50) == [Done()]
-    assert {replica.machine.get("k50") for replica in cluster.replicas.values()} == {b"v"}
-    assert len(set(before.values())) == 1
-
-
-def test_rule_15_an_installed_snapshot_replaces_state_and_disk_together() -> None:
-    cluster = ReplicaCluster(
-        snapshot_every_slots=20, paxos={"log_retain_bytes": 0, "chunk_bytes": 64}
-    )
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
-    cluster.start(late)
-    cluster.run(3.0)
-    chunks = [m for _, dst, m in cluster.sent if isinstance(m, SnapshotChunk) and dst == late]
-    assert len(chunks) > 3
-    replica = cluster.replicas[late]
-    assert replica.machine.applied_slot == cluster.replicas[cluster.leader()].machine.applied_slot
-    assert replica.machine.get("k1") == b"v"
-    cluster.crash(late)
-    cluster.start(late)  # from its own disk alone
-    assert cluster.replicas[late].machine.get("k1") == b"v"
-
-
-def test_a_snapshot_that_does_not_verify_is_not_installed_and_is_fetched_again() -> None:
-    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
-    cluster.start(late)
-    real, spoiled = cluster.disks[late].stage_snapshot, []
-
-    def spoil(slot: int, offset: int, data: bytes) -> None:
-        if not spoiled:
-            spoiled.append(slot)
-            data = bytes(len(data))
-        real(slot, offset, data)
-
-    cluster.disks[late].stage_snapshot = spoil  # type: ignore[method-assign]
-    cluster.run(3.0)
-    assert spoiled
-    assert cluster.replicas[late].machine.get("k60") == b"v"
-
-
-def test_a_snapshot_is_sent_no_faster_than_told_and_its_progress_is_known() -> None:
-    cluster = ReplicaCluster(
-        snapshot_every_slots=20,
-        snapshot_bytes_per_s=640,
-        paxos={"log_retain_bytes": 0, "chunk_bytes": 64},
-    )
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
-    cluster.start(late)
-    begin = cluster.now
-    seen: list[Progress] = []
-    while cluster.replicas[late].snapshot_slot == 0:
-        cluster.run(0.05)
-        seen.append(cluster.replicas[late].progress)
-        assert cluster.now < begin + 60.0
-    chunks = [m for _, dst, m in cluster.sent if isinstance(m, SnapshotChunk) and dst == late]
-    sent_bytes = sum(len(chunk.data) for chunk in chunks)
-    # Two peers may each serve, and one chunk each is free.
-    assert cluster.now - begin >= (sent_bytes - 2 * 64) / (2 * 640)
-    received = [one.bytes_received for one in seen if one.bytes]
-    assert received == sorted(received)
-    assert len(set(received)) > 3
-    assert all(one.known_slot >= 60 for one in seen if one.bytes)
-    assert cluster.replicas[late].progress.bytes == 0, "it is over"
-
-
-def test_a_snapshot_that_is_being_taken_says_how_far_it_is() -> None:
-    cluster = ReplicaCluster(size=1, snapshot_every_slots=10_000)
-    cluster.open_session()
-    for number in range(1, 1_001):
-        cluster.submit(1, Put(f"k{number}", b"%100d" % number), number)
-    replica = cluster.replicas[1]
-    assert replica.progress.records == 0
-    replica.take_snapshot()
-    done = []
-    while (job := replica.next_job()) is not None:
-        job.run(cluster.disks[1])
-        done.append((replica.progress.records_encoded, replica.progress.records))
-        job.done()
-    assert done == sorted(done)
-    assert len(done) > 5
-    assert done[-1][0] == done[-1][1] == 1_002
-    assert replica.progress.records == 0
-
-
-def test_a_damaged_snapshot_is_not_served_but_stops_its_node() -> None:
-    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
-    for node in cluster.replicas:
-        cluster.platters[node].rot_snapshot()
-    cluster.start(late)
-    with pytest.raises(Damaged):
-        cluster.run(3.0)
 
 
 # Disk -------------------------------------------------------------------------------------------

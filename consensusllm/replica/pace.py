@@ -1,0 +1,39 @@
+"""When the next snapshot is due: after so many bytes or slots, and not before as much was applied
+as the state is large.
+
+A snapshot costs as much as the state is large, however little has changed. Taken at a fixed
+distance, snapshots of a large state cost more than the work between them (Ongaro, "Consensus:
+Bridging Theory and Practice", section 5.1.3), so the distance, and the log, grow with the state.
+"""
+
+from __future__ import annotations
+
+SLOT_BYTES = 4 << 10
+"""What applying a slot costs by itself, in bytes of a snapshot that cost as much."""
+
+
+class Pace:
+    """At least ``every_bytes`` of applied batches or ``every_slots``, whichever comes first."""
+
+    def __init__(self, every_bytes: int, every_slots: int) -> None:
+        self._every_bytes = every_bytes
+        self._every_slots = every_slots
+        self._applied_bytes = 0
+        self._state_bytes = 0
+
+    def applied(self, size_bytes: int) -> None:
+        """One batch was."""
+        self._applied_bytes += size_bytes
+
+    def begun(self) -> None:
+        """A snapshot of the state as it is now: what is applied from here on is for the next."""
+        self._applied_bytes = 0
+
+    def taken(self, state_bytes: int) -> None:
+        """It is whole, and so large before it was compressed."""
+        self._state_bytes = state_bytes
+
+    def due(self, slots: int) -> bool:
+        """Whether it is, ``slots`` after the last one."""
+        least = self._applied_bytes >= self._every_bytes or slots >= self._every_slots
+        return least and self._applied_bytes + slots * SLOT_BYTES >= self._state_bytes
