@@ -26,7 +26,7 @@ from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.render import show_conversations
 from consensusllm_cli.repl.session import Outcome
 from consensusllm_cli.repl.watch import LiveView
-from tests.cli.test_repl_commands import Desk
+from tests.cli.desk import Desk
 
 COUNCIL = Council(
     "three-stage",

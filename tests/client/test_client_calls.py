@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-from collections import Counter
 
 import pytest
 
@@ -21,51 +19,25 @@ from consensusllm.client import (
     OutcomeUnknown,
     Overloaded,
     Status,
-    TooLarge,
     Unauthenticated,
     Unavailable,
 )
 from consensusllm.client import pipeline as pipeline_
 from consensusllm.client import session as session_
-from consensusllm.client.nodes import Nodes
 from consensusllm.client.pipeline import Pipeline
 from consensusllm.conversations import (
     Code,
     CompareAndSwap,
-    CreateConversation,
     Limits,
     OpenSession,
-    PlannedCandidate,
     Put,
     Refused,
     SessionCommand,
-    SubmitQuery,
 )
-from consensusllm.wire.commands import decode_command
 from consensusllm.wire.generated import client_pb2
+from tests.client.asked import answer_all, applied, sent, until
 
 Failure = client_pb2.Failure
-
-
-async def until(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        await asyncio.sleep(0.002)
-
-
-def applied(cluster, kind):
-    return [each for each in cluster.commands if isinstance(each.operation, kind)]
-
-
-def sent(node, kind):
-    commands = [decode_command(each.command) for each in node.requests if each.command]
-    return [each for each in commands if isinstance(each.operation, kind)]
-
-
-def answer_all(cluster, conversation, turn, candidates):
-    for number in candidates:
-        cluster.record(conversation, turn, number, f"answer {number}")
 
 
 # What the calls do ----------------------------------------------------------------------------
@@ -479,148 +451,6 @@ async def test_a_silent_stream_is_opened_anew_where_there_is_no_other_node(
     async with Client(cluster.addresses, pinned=True) as client:
         assert await client.get("a") is None
     assert node.streams == 2
-
-
-# The pipeline ---------------------------------------------------------------------------------
-
-
-async def test_concurrent_calls_travel_in_few_messages(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    async with Client(cluster.addresses) as client:
-        await asyncio.gather(*(client.put(f"k{number}", b"v") for number in range(500)))
-    assert cluster.machine.counts().keys == 500
-    assert len(sent(node, OpenSession)) == 1
-    assert len(node.messages) <= 5
-
-
-async def test_messages_are_bounded_in_bytes(start_cluster):
-    cluster = await start_cluster()
-    value = bytes(400_000)
-    async with Client(cluster.addresses) as client:
-        await asyncio.gather(*(client.put(f"k{number}", value) for number in range(10)))
-    sizes = [sum(each.ByteSize() for each in message) for message in cluster.nodes[0].messages]
-    assert max(sizes) <= pipeline_.MESSAGE_BYTES_MAX
-    assert sum(sizes) > 4_000_000
-
-
-async def pipeline_to(node, **bounds):
-    nodes = Nodes([node.address], token=None, pinned=False)
-    return nodes, Pipeline(nodes, **bounds)
-
-
-def get_request():
-    return client_pb2.Request(read=client_pb2.Read(key="k"))
-
-
-@pytest.mark.parametrize("bounds", [{"outstanding_max": 4}, {"outstanding_bytes_max": 20}])
-async def test_what_is_outstanding_is_bounded_and_the_rest_waits_in_order(start_cluster, bounds):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.gate.clear()
-    nodes, pipeline = await pipeline_to(node, **bounds)
-    give_up_at = asyncio.get_running_loop().time() + 30
-    tasks = [asyncio.create_task(pipeline.send(get_request, give_up_at)) for _ in range(20)]
-    await until(lambda: node.messages)
-    assert 1 <= len(node.requests) <= 5
-    for cancelled in tasks[10:15]:
-        cancelled.cancel()
-    node.gate.set()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    assert [task.cancelled() for task in tasks] == [False] * 10 + [True] * 5 + [False] * 5
-    ids = [each.id for each in node.requests]
-    assert ids == sorted(ids)
-    assert len(ids) == 15
-    await pipeline.close()
-    await nodes.close()
-
-
-async def test_a_cancelled_call_frees_its_place(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.fault("silent")
-    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
-    give_up_at = asyncio.get_running_loop().time() + 30
-    first = asyncio.create_task(pipeline.send(get_request, give_up_at))
-    await until(lambda: node.messages)
-    second = asyncio.create_task(pipeline.send(get_request, give_up_at))
-    first.cancel()
-    _, response = await second
-    assert response.read.not_found
-    await pipeline.close()
-    await nodes.close()
-
-
-async def test_a_call_that_finds_no_room_until_its_deadline_is_overloaded(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.fault("silent")
-    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
-    now = asyncio.get_running_loop().time()
-    first = asyncio.create_task(pipeline.send(get_request, now + 30))
-    await until(lambda: node.messages)
-    with pytest.raises(Overloaded):
-        await pipeline.send(get_request, now + 0.05)
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
-    large = client_pb2.Request(command=bytes(pipeline_.REQUEST_BYTES_MAX))
-    with pytest.raises(TooLarge):
-        await pipeline.send(lambda: large, now + 30)
-    await pipeline.close()
-    await nodes.close()
-
-
-async def test_cancelled_callers_do_not_stop_the_session_from_opening(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.gate.clear()
-    async with Client(cluster.addresses) as client:
-        first = asyncio.create_task(client.put("a", b""))
-        second = asyncio.create_task(client.put("b", b""))
-        await until(lambda: node.messages)
-        first.cancel()
-        node.gate.set()
-        await second
-    assert [each.operation.key for each in applied(cluster, Put)] == ["b"]
-    assert len(applied(cluster, OpenSession)) == 1
-
-
-async def test_closing_ends_calls_in_flight_and_leaves_nothing_behind(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    client = Client(cluster.addresses)
-    await client.put("a", b"")
-    node.always_fault("silent")
-    pending = asyncio.create_task(client.get("a"))
-    await until(lambda: len(node.requests) == 3)
-    await client.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        await pending
-    with pytest.raises(RuntimeError, match="closed"):
-        await client.get("a")
-    names = Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())
-    assert not [name for name in names if name.startswith(("_Stream", "Session"))]
-    gc.collect()
-
-
-async def test_closing_while_the_session_opens_or_a_turn_is_read_says_so(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.gate.clear()
-    client = Client(cluster.addresses)
-    cluster.internal(CreateConversation("c1"))
-    cluster.internal(SubmitQuery("c1", "q", (PlannedCandidate(1, 1),)))
-
-    async def read():
-        async for _ in client.watch("c1", 1):
-            pass
-
-    pending = [asyncio.create_task(client.put("a", b"")), asyncio.create_task(read())]
-    await until(lambda: node.messages and node.watches)
-    await client.close()
-    for ended in await asyncio.gather(*pending, return_exceptions=True):
-        assert isinstance(ended, RuntimeError)
-        assert "closed" in str(ended)
 
 
 # Tokens and status ----------------------------------------------------------------------------

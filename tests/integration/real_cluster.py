@@ -193,6 +193,20 @@ class RealCluster:
 
         await eventually(live, "the leader hears every node, and they know")
 
+    async def all_registered(self) -> None:
+        """Wait until every node has told the others of the models that it serves."""
+
+        async def registered() -> bool:
+            statuses = [await self.status(node) for node in self.addresses]
+            return all(
+                status is not None
+                and {each.name for each in status.models if each.served}
+                == {each.served.name for node, each in status.registry if node == status.node}
+                for status in statuses
+            )
+
+        await eventually(registered, "every node has told of its models")
+
     async def agreement(self) -> Status:
         """Wait until all nodes have applied the same slot; their hashes must be equal then."""
 

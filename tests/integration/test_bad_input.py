@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import sys
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 import pytest_asyncio
-from real_cluster import PATIENCE_S, RealCluster, eventually, free_ports
+from edges import (
+    command,
+    content,
+    no_log_holds_a_traceback,
+    pipeline,
+    repl,
+    state_hash,
+)
+from real_cluster import PATIENCE_S, RealCluster, eventually
 
 from consensusllm.client import Candidate, Conflict, ConsensusError, Conversation, NotAnswered, Turn
 from consensusllm.client.export import export
 from consensusllm.conversations.commands import (
     CompareAndSwap,
     Put,
-    RecordCandidate,
     SessionCommand,
 )
-from consensusllm.paxos import Ballot
-from consensusllm.paxos.messages import Prepare
-from consensusllm.storage import format_disk
-from consensusllm.transport.envelopes import pack
-from consensusllm.transport.port import Envelope
 from consensusllm.wire.commands import encode_command
-from consensusllm.wire.generated import client_pb2, orchestrator_pb2, peer_pb2
-from consensusllm.wire.peer import encode_message, kind_of
-from consensusllm_cli.main import run
+from consensusllm.wire.generated import client_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -59,76 +55,10 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rea
             patch.delenv(name, raising=False)
         await cluster.start()
     try:
+        await cluster.all_registered()
         yield cluster
     finally:
         await cluster.__aexit__()
-
-
-# What was there before, and what is there after ------------------------------------------------
-
-
-async def content(cluster: RealCluster) -> tuple[Any, ...]:
-    """Everything that clients see. A refusal by the state machine changes its session and so the
-    state's hash; of this it must change nothing."""
-    client = cluster.client()
-    conversations = await client.conversations()
-    views = [await client.view(one.conversation) for one in conversations]
-    return views, [(key, await client.get(key)) for key in await client.keys()]
-
-
-async def state_hash(cluster: RealCluster) -> str:
-    return (await cluster.agreement()).state_hash
-
-
-def files(directory: Path) -> dict[str, str]:
-    """Every file below ``directory`` with its digest."""
-    return {
-        str(path.relative_to(directory)): hashlib.blake2b(path.read_bytes()).hexdigest()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
-
-
-@dataclass
-class Ended:
-    status: int
-    out: str
-    err: list[str]
-
-    def refused(self, status: int, *words: str) -> None:
-        """One line on standard error, with all of ``words``, and nothing on standard output."""
-        assert (self.status, self.out, len(self.err)) == (status, "", 1), self
-        for word in words:
-            assert word in self.err[0], self
-
-
-async def command(*arguments: object, stdin: str | bytes = "", **environment: str) -> Ended:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "consensusllm_cli.main"),
-        *map(str, arguments),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
-    )
-    data = stdin.encode() if isinstance(stdin, str) else stdin
-    out, err = await asyncio.wait_for(process.communicate(data), 60)
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), err.decode().splitlines())
-
-
-def at_once(capsys: pytest.CaptureFixture[str], *arguments: object) -> Ended:
-    """A command line that is refused before any event loop would run: in this process."""
-    capsys.readouterr()
-    status = run([str(argument) for argument in arguments])
-    said = capsys.readouterr()
-    return Ended(status, said.out, said.err.splitlines())
-
-
-async def repl(cluster: RealCluster, *lines: str) -> Ended:
-    """Give all lines to one REPL through its standard input."""
-    stdin = "".join(f"{line}\n" for line in lines)
-    return await command("repl", "--config", cluster.config_path, stdin=stdin)
 
 
 # The REPL --------------------------------------------------------------------------------------
@@ -357,281 +287,6 @@ async def test_a_question_or_value_of_5_mib_is_refused_early(cluster: RealCluste
     assert await state_hash(cluster) == before
 
 
-# Raw gRPC --------------------------------------------------------------------------------------
-
-
-async def pipeline(cluster: RealCluster, *requests: client_pb2.Request) -> list[Any]:
-    """Send each request in a message of its own, and collect all responses."""
-    found: list[Any] = []
-    async with channel(cluster.addresses[1]) as raw:
-        call = raw.stream_stream(
-            "/consensusllm.client.v1.Client/Pipeline",
-            request_serializer=client_pb2.Requests.SerializeToString,
-            response_deserializer=client_pb2.Responses.FromString,
-        )(iter([client_pb2.Requests(requests=[each]) for each in requests]))
-        async for message in call:
-            found.extend(message.responses)
-    return found
-
-
-def channel(address: str) -> grpc.aio.Channel:
-    options = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
-    return grpc.aio.insecure_channel(address, options=options)
-
-
-async def refusal(
-    address: str, method: str, *messages: Any, streams: bool = True
-) -> tuple[grpc.StatusCode, str]:
-    """How the stream ends that sends ``messages``, which are bytes or protobuf."""
-    data = [each if isinstance(each, bytes) else each.SerializeToString() for each in messages]
-    async with channel(address) as raw:
-        if streams:
-            call = raw.stream_stream(method)(iter(data))
-        else:
-            call = raw.unary_stream(method)(data[0])
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            async for _ in call:
-                pass
-    return error.value.code(), error.value.details() or ""
-
-
-async def test_bytes_that_are_no_message_are_refused_on_every_kind_of_call(
-    cluster: RealCluster,
-) -> None:
-    before = await state_hash(cluster)
-    expected = (grpc.StatusCode.INVALID_ARGUMENT, "a message is not valid protobuf")
-    node, network = cluster.addresses[2], cluster.orchestrator
-    garbage = b"\xff\xff\xff\xff"
-    for address, method, streams in (
-        (node, "/consensusllm.client.v1.Client/Pipeline", True),
-        (node, "/consensusllm.client.v1.Client/Watch", False),
-        (node, "/consensusllm.client.v1.Client/GetStatus", False),
-        (node, "/grpc.health.v1.Health/Check", False),
-        (node, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", True),
-        (network, "/consensusllm.orchestrator.v1.Orchestrator/Attach", True),
-        (network, "/consensusllm.orchestrator.v1.Faults/Inject", False),
-        (network, "/consensusllm.orchestrator.v1.Faults/Trace", False),
-        (network, "/consensusllm.orchestrator.v1.Faults/Processes", True),
-    ):
-        assert await refusal(address, method, garbage, streams=streams) == expected, method
-    unknown = await refusal(node, "/consensusllm.client.v1.Client/NoSuchMethod", b"")
-    assert unknown[0] is grpc.StatusCode.UNIMPLEMENTED
-    assert await state_hash(cluster) == before
-
-
-async def test_a_stranger_is_not_let_into_the_network(cluster: RealCluster) -> None:
-    attach = "/consensusllm.orchestrator.v1.Orchestrator/Attach"
-    hello = orchestrator_pb2.Hello
-    faults = await cluster.faults.faults()
-
-    async def attempt(*messages: orchestrator_pb2.FromNode) -> tuple[grpc.StatusCode, str]:
-        return await refusal(cluster.orchestrator, attach, *messages)
-
-    code, why = await attempt(orchestrator_pb2.FromNode(hello=hello(cluster_id="another", node=1)))
-    assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "correct the cluster id" in why
-    envelopes = peer_pb2.Envelopes(envelopes=[peer_pb2.Envelope(src=1, dst=2)])
-    code, why = await attempt(orchestrator_pb2.FromNode(envelopes=envelopes))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert "the first message of a stream is the hello" in why
-    assert await cluster.faults.faults() == faults
-
-
-async def test_who_is_no_member_may_attach_to_join_but_is_not_heard(cluster: RealCluster) -> None:
-    before = await cluster.client().status()
-    prepare = Prepare(9, Ballot(before.ballot_seq_num + 1_000, 9, 1), ())
-    body = encode_message(prepare)
-    envelopes = peer_pb2.Envelopes()
-    sent = [Envelope(9, node, kind_of(prepare), body) for node in cluster.addresses]
-    pack(envelopes, "test", sent)
-    hello = orchestrator_pb2.Hello(cluster_id="test", node=9)
-    async with channel(cluster.orchestrator) as raw:
-        call = raw.stream_stream(
-            "/consensusllm.orchestrator.v1.Orchestrator/Attach",
-            request_serializer=orchestrator_pb2.FromNode.SerializeToString,
-            response_deserializer=orchestrator_pb2.ToNode.FromString,
-        )()
-        await call.write(orchestrator_pb2.FromNode(hello=hello))
-        await call.write(orchestrator_pb2.FromNode(envelopes=envelopes))
-        await call.done_writing()
-        async for _ in call:
-            pass  # the orchestrator ends the stream once it has read it all
-    await cluster.client().put("still", b"here")
-    after = await cluster.client().status()
-    assert after.ballot_seq_num == before.ballot_seq_num
-
-
-async def test_commands_of_the_nodes_and_nonsense_are_refused_before_the_log(
-    cluster: RealCluster,
-) -> None:
-    before = await state_hash(cluster)
-    record = RecordCandidate("told", 1, 2, 1, "forged", "m", "stop")
-    forged = encode_command(SessionCommand(b"s" * 16, 1, 1, record))
-    short = client_pb2.Ask(session=b"short", conversation="told", question="q")
-    responses = await pipeline(
-        cluster,
-        client_pb2.Request(id=1),
-        client_pb2.Request(id=2, command=b"\xff\xff"),
-        client_pb2.Request(id=3, command=b""),
-        client_pb2.Request(id=4, command=forged),
-        client_pb2.Request(id=5, ask=short),
-        client_pb2.Request(id=6, read=client_pb2.Read()),
-    )
-    assert sorted(each.id for each in responses) == [1, 2, 3, 4, 5, 6]
-    assert all(each.failure.kind == client_pb2.Failure.INVALID for each in responses)
-    assert all(each.failure.message for each in responses)
-    assert await state_hash(cluster) == before
-
-
-# The command line, configurations, ports and directories ------------------------------------------
-
-
-async def test_misuse_of_the_command_line_is_one_line_and_status_2(
-    cluster: RealCluster, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = cluster.config_path
-    cases: Sequence[tuple[Sequence[object], str]] = (
-        (("frob",), "no such command 'frob'"),
-        (("node", "1"), "Missing option '--config'"),
-        (("node", "one", "--config", config), "'ID'"),
-        (("node", "1", "--config", "nowhere.json"), "nowhere.json: cannot be read"),
-        (("node", "7", "--config", config), "there is no node 7 in the configuration"),
-        (("up", "--nodes", "0"), "'--nodes'"),
-        (("up", "--base-port", "70000"), "'--base-port'"),
-        (("up", "--config", config, "--nodes", "3"), "--nodes cannot go with --config"),
-        (("status", "--config", config, "--base-port", "1"), "use only one of them"),
-        (("repl", "--connect", "nonsense"), "'nonsense' is not HOST:PORT"),
-        (("repl", "--config", config, "nowhere.script"), "'nowhere.script'"),
-    )
-    for arguments, expected in cases:
-        at_once(capsys, *arguments).refused(2, expected)
-
-
-async def test_a_node_that_is_not_there_cannot_be_spoken_to(cluster: RealCluster) -> None:
-    ended = await command("repl", "--config", cluster.config_path, "--node", "9", "-c", "viewall")
-    ended.refused(1, "there is no node 9: the nodes are 1, 2, 3")
-
-
-async def test_a_bad_configuration_is_named_and_nothing_is_made(
-    cluster: RealCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good = json.loads(cluster.config_path.read_text())
-    one, two = good["nodes"][:2]
-    cases: dict[str, tuple[dict[str, Any], str]] = {
-        "key": ({**good, "nodse": []}, 'nodse: unknown key; did you mean "nodes"?'),
-        "type": ({**good, "paxos": {"heartbeat_ms": "fast"}}, "paxos.heartbeat_ms: must be"),
-        "id": ({**good, "nodes": [one, {**two, "id": 1}]}, "nodes[1].id: another node has"),
-        "address": (
-            {**good, "nodes": [one, {**two, "address": one["address"]}]},
-            f"nodes[1].address: node 1 has the address {one['address']}",
-        ),
-        "variable": (
-            {**good, "client_token": "${NO_SUCH_VARIABLE_HERE}"},
-            "client_token: the environment variable NO_SUCH_VARIABLE_HERE is not set",
-        ),
-    }
-    for name, (document, expected) in cases.items():
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(document))
-        for arguments in (("node", 1), ("orchestrator",), ("up", "--data-dir", tmp_path / "data")):
-            ended = at_once(capsys, *arguments, "--config", path)
-            ended.refused(2, f"{name}.json: {expected}")
-    assert not (tmp_path / "data").exists()
-
-
-async def test_ports_and_directories_in_use_are_refused_and_left_as_they_are(
-    cluster: RealCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    document = json.loads(cluster.config_path.read_text())
-    elsewhere, running, fresh = (tmp_path / name for name in ("other.json", "same.json", "fresh"))
-    running.write_text(json.dumps({**document, "data_dir": str(cluster.data_dir)}))
-    elsewhere.write_text(json.dumps({**document, "data_dir": str(fresh)}))
-    listed = sorted(cluster.data_dir.rglob("*"))
-    at_once(capsys, "up", "--config", running).refused(
-        1, f"{cluster.data_dir} is in use by another launcher", "use another --data-dir"
-    )
-    at_once(capsys, "up", "--config", elsewhere).refused(
-        1, "meant for the orchestrator, is in use", "choose another with"
-    )
-    node, network = await asyncio.gather(
-        command("node", "1", "--config", running), command("orchestrator", "--config", running)
-    )
-    node.refused(1, "node-1: another process uses it; stop that one first")
-    network.refused(1, f"cannot listen on {cluster.orchestrator}", "choose another port")
-    assert not fresh.exists()
-    assert sorted(cluster.data_dir.rglob("*")) == listed
-    await cluster.all_up()
-
-
-async def test_data_of_another_node_or_cluster_is_refused_and_left_as_it_is(
-    cluster: RealCluster, tmp_path: Path
-) -> None:
-    document = json.loads(cluster.config_path.read_text())
-    document["data_dir"] = str(tmp_path)
-    format_disk(tmp_path / "node-1", "test", 2, 1, voting=True)
-    format_disk(tmp_path / "node-2", "another", 2, 1, voting=True)
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps(document))
-    before = files(tmp_path)
-    of_two, of_another = await asyncio.gather(
-        command("node", "1", "--config", config), command("node", "2", "--config", config)
-    )
-    of_two.refused(1, "belongs to node 2 of cluster 'test', not to node 1", "directory of its own")
-    of_another.refused(1, "belongs to node 2 of cluster 'another'", "directory of its own")
-    assert files(tmp_path) == before
-
-
-@pytest.mark.parametrize("damage", ["corrupt", "truncated", "empty"])
-async def test_a_damaged_database_of_a_lone_node_is_refused_and_left_as_it_is(
-    tmp_path: Path, damage: str
-) -> None:
-    format_disk(tmp_path / "node-1", "test", 1, 1, voting=True)
-    database = tmp_path / "node-1" / "node.db"
-    data = bytearray(database.read_bytes())
-    if damage == "corrupt":
-        data[len(data) // 2 :] = b"\xa5" * (len(data) - len(data) // 2)
-    else:
-        del data[len(data) // 2 if damage == "truncated" else 0 :]
-    database.write_bytes(data)
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = tmp_path / "config.json"
-    config.write_text(
-        json.dumps(
-            {
-                "cluster_id": "test",
-                "network": "direct",
-                "data_dir": str(tmp_path),
-                "nodes": [{"id": 1, "address": address}],
-            }
-        )
-    )
-    before = files(tmp_path)
-    ended = await command("node", "1", "--config", config, "--bootstrap")
-    ended.refused(1, str(database), "damaged", "bring the directory back from a copy")
-    assert files(tmp_path) == before
-
-
-async def test_a_damaged_database_among_three_is_set_aside_and_repaired(
-    cluster: RealCluster,
-) -> None:
-    leader = await cluster.leader()
-    node = next(each for each in cluster.addresses if each != leader)
-    before = await content(cluster)
-    await cluster.faults.fail_node(node)
-    database = cluster.data_dir / f"node-{node}" / "node.db"
-    database.write_bytes(os.urandom(database.stat().st_size))
-    await cluster.faults.fix_node(node)
-
-    async def repaired() -> bool:
-        status = await cluster.status(node)
-        return status is not None and status.role == "following"
-
-    await eventually(repaired, "the node votes again")
-    assert (database.parent / "node.db.damaged-1").exists()
-    await cluster.agreement()
-    assert await content(cluster) == before
-
-
 # No majority -----------------------------------------------------------------------------------
 
 
@@ -679,5 +334,4 @@ async def test_without_a_majority_writes_say_so_in_time_and_stale_reads_go_on(
 
 
 async def test_no_log_holds_a_traceback(cluster: RealCluster) -> None:
-    for path in (cluster.data_dir / "logs").glob("*.log"):
-        assert "Traceback" not in path.read_text(), path
+    no_log_holds_a_traceback(cluster)
