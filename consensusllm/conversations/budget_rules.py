@@ -108,10 +108,13 @@ def reserved(state: State, conversation: str, turn: Turn, candidates: Iterable[i
 
 def settle(state: State, before: Candidate, cost: int | None) -> int:
     """Give back what ``before`` held, and charge ``cost``, or all of it where that is not known;
-    what was charged."""
+    what was charged. A budget that is gone by now is not: it is removed only where nothing is
+    reserved, so ``before`` held nothing of it."""
     charged = before.reserved if cost is None else cost
     for scope in before.budgets:
-        budget = state.budgets[scope]
+        budget = state.budgets.get(scope)
+        if budget is None:
+            continue
         state.set_budget(
             scope,
             replace(

@@ -216,6 +216,25 @@ def test_a_budget_is_changed_and_removed(spender: Any) -> None:
     spender.done(SubmitQuery("c1", "why?", ONE))
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_budget_goes_while_a_free_call_is_under_way_and_the_call_still_ends(
+    spender: Any, again: bool
+) -> None:
+    spender.done(SetBudget("cluster", 1000))
+    for _ in range(3):
+        spender.done(SubmitQuery("c1", "why?", (PlannedCandidate(1, 1, "free"),)))
+    spender.done(SetBudget("cluster", None))
+    if again:
+        spender.done(SetBudget("cluster", 500))
+    record(spender, 1, 1, used=7, served_as="free")
+    spender.done(ReassignCandidate("c1", 2, 1, 2, 2, 0, "free"))
+    spender.done(CloseTurn("c1", 2, "too late"))
+    spender.done(CloseTurn("c1", 3, "too late"))
+    assert all(spender.turn("c1", number).closed for number in (1, 2, 3))
+    left = spender.machine.budgets.get("cluster")
+    assert left is None or left.reserved == 0
+
+
 def test_budgets_are_limited_in_number(driver_class: Any) -> None:
     driver = driver_class(Limits(budgets=1))
     driver.done(SetBudget("cluster", 1))
