@@ -17,7 +17,7 @@ from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
 from .faults import DRIFT_MAX, FAMILIES, LEADER, Fault
-from .harm import INFLICT, links
+from .harm import INFLICT, Replay, links
 from .invariants import Invariants
 from .models import Mood
 from .network import Network
@@ -84,7 +84,7 @@ class Cluster:
         self.operator = Operator(self, Random(f"{seed}/operator"))
         self._undo: dict[Callable[[], None], None] = {}
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off
-        self.echo: Callable[[int, Life, Message], None] | None = None
+        self.replay: Replay | None = None
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -135,13 +135,20 @@ class Cluster:
     def life(self, node: int) -> Life | None:
         return self.nodes[node].life if node in self.nodes else None
 
+    def post(self, src: int, dst: int, message: Message) -> None:
+        """``message`` leaves node ``src``."""
+        self.trace.add(src, f"-> {dst}", message)
+        if self.replay is not None:
+            self.replay.sent(dst, message)
+        self.network.post(src, dst, partial(self.deliver, dst, message))
+
     def deliver(self, dst: int, message: Message) -> None:
         life = self.life(dst)
         if life is not None:
             self.trace.add(dst, f"<- {message.sender}", message)
             life.receive(message)
-            if self.echo is not None:
-                self.echo(dst, life, message)
+            if self.replay is not None:
+                self.replay.arrived(dst, life)
 
     def deliver_live(self, envelope: Envelope) -> None:
         life = self.life(envelope.dst)

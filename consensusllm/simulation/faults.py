@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "flap",
         "reset",
         "tear",
+        "relapse",
         "replay",
         "lasting cut",
     ),
@@ -157,7 +158,7 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind == "lasting cut":
         detail = rng.choice(("to", "from", "both"))
         lasts_s = 0.0  # until the clients have come through in spite of it
-    elif kind in ("depose", "drift", "linger", "tear", "replay"):
+    elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay"):
         lasts_s *= 3
     elif kind == "partition":
         others = tuple(sorted(rng.sample(members, rng.randrange(1, len(members) + 1))))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
 
 REPLAYED = 256
-"""How many messages a replay has for each node."""
+"""How many votes and promises a replay has for each node, and how many other messages."""
 
 _OF_A_BALLOT = (Accept, Accepted, Commit, Heartbeat, HeartbeatReply, Nack, Prepare, Promise)
 """What is replayed. Commands are none of it: clients repeat those while their sessions live."""
@@ -127,24 +127,69 @@ def _tear(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return _again(cluster, 0.01, lambda: cluster.network.cut(next(each)))
 
 
-def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    """Whoever promises another ballot, or begins to lead in it, gets again what it got before."""
-    kept: defaultdict[int, deque[Message]] = defaultdict(lambda: deque(maxlen=REPLAYED))
-    known: dict[int, tuple[Role, Ballot]] = {}
+def _relapse(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """Whoever leads comes to lead again, in ballot after ballot, with the same slots open: it
+    reaches some and not others, then everybody is silent, or the others do without it, and then
+    it is the only one who can be heard, until it stands again."""
+    rng = Random(f"{fault.at_s}/{fault.rate}")
+    leader = _who_leads(cluster, node)
 
-    def echo(dst: int, life: Life, message: Message) -> None:
-        now = life.replica.role, life.replica.ballot
-        if known.setdefault(dst, now) != now:
-            known[dst] = now
-            for late in kept[dst]:
-                cluster.trace.add(dst, f"<= {late.sender}", late)
-                cluster.figures["messages replayed"] += 1
-                life.receive(late)
+    def stands() -> bool:
+        life = cluster.life(leader)
+        return life is not None and life.replica.role in (Role.PREPARING, Role.LEADING)
+
+    def cuts() -> Iterator[Iterable[tuple[int, int]]]:
+        while True:
+            everybody = list(itertools.permutations(cluster.members, 2))
+            outward = links(cluster, leader, cluster.members, "to")
+            share = 0.3 + 0.7 * rng.random()
+            for _ in range(rng.randrange(40)):
+                yield [link for link in outward if rng.random() < share]
+            for _ in range(rng.randrange(3)):
+                without = links(cluster, leader, cluster.members, "both")
+                yield from itertools.repeat(rng.choice((everybody, without)), rng.randrange(150))
+            for _ in range(200):
+                yield [link for link in everybody if leader not in link]
+                if stands():
+                    break
+
+    each = cuts()
+    return _again(cluster, 0.01, lambda: cluster.network.cut(next(each)))
+
+
+class Replay:
+    """Whoever promises another ballot, or begins to lead in it, gets what was sent to it before:
+    again, or at last where it was lost or nobody was there, since what comes late and what never
+    comes cannot be told apart."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._kept: defaultdict[tuple[int, bool], deque[Message]] = defaultdict(
+            lambda: deque(maxlen=REPLAYED)
+        )
+        self._known: dict[int, tuple[Role, Ballot]] = {}
+
+    def sent(self, dst: int, message: Message) -> None:
+        """``message`` is under way to ``dst``."""
         if isinstance(message, _OF_A_BALLOT):
-            kept[dst].append(message)
+            answer = isinstance(message, Accepted | Promise)  # other messages are many more
+            self._kept[dst, answer].append(message)
 
-    cluster.echo = echo
-    return lambda: setattr(cluster, "echo", None)
+    def arrived(self, dst: int, life: Life) -> None:
+        """``dst`` has just taken a message."""
+        now = life.replica.role, life.replica.ballot
+        if self._known.setdefault(dst, now) == now:
+            return
+        self._known[dst] = now
+        for late in (*self._kept[dst, True], *self._kept[dst, False]):
+            self._cluster.trace.add(dst, f"<= {late.sender}", late)
+            self._cluster.figures["messages replayed"] += 1
+            life.receive(late)
+
+
+def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    cluster.replay = Replay(cluster)
+    return lambda: setattr(cluster, "replay", None)
 
 
 def _lasting_cut(cluster: Cluster, fault: Fault, node: int) -> bool | None:
@@ -275,6 +320,7 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "depose": _depose,
     "reset": _reset,
     "tear": _tear,
+    "relapse": _relapse,
     "replay": _replay,
     "lasting cut": _lasting_cut,
     "crash": _crash,

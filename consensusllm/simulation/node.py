@@ -334,8 +334,7 @@ class Life:
             if cluster.sent % OVER_THE_WIRE_EVERY == 0:
                 decoded = decode_message(node.number, encode_message(message))
                 assert decoded == message, f"{kind_of(message)} does not survive the wire"
-            cluster.trace.add(node.number, f"-> {dst}", message)
-            cluster.network.post(node.number, dst, partial(cluster.deliver, dst, message))
+            cluster.post(node.number, dst, message)
 
     def _send_live(self, dst: int, body: bytes) -> None:
         envelope = Envelope(self._node.number, dst, KIND, body)

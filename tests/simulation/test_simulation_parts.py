@@ -275,7 +275,7 @@ def test_a_vote_of_one_who_is_no_member_is_seen() -> None:
         invariants.sent(4, 1, Accepted(4, BALLOT.at(1), 1, 0, 1), platter)
 
 
-@pytest.mark.parametrize("kind", ["linger", "depose", "tear"])
+@pytest.mark.parametrize("kind", ["linger", "depose", "tear", "relapse"])
 def test_leaders_are_harmed_though_the_machine_of_the_fault_is_gone(kind: str) -> None:
     loop = VirtualLoop()
     cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))

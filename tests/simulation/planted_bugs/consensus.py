@@ -13,6 +13,7 @@ from consensusllm.paxos.election import Election
 from consensusllm.paxos.learner import Learner
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.proposer import Proposer
+from consensusllm.paxos.roles import Role
 
 from .bug import AGREE, ASSERTED, CHOSEN, MAJORITY, PROGRESS, REUSED, Patch, bug
 
@@ -28,7 +29,7 @@ def accepted_value_ignored_in_recovery(patch: Patch) -> None:
     patch.setattr(Proposer, "lead", ignorant)
 
 
-@bug(CHOSEN, AGREE, faults="depose,replay,tear", within=40, full=True)
+@bug(CHOSEN, AGREE, ASSERTED + "slot ", faults="depose,replay,tear", within=40, full=True)
 def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
     on_promise = Proposer.on_promise
 
@@ -118,6 +119,29 @@ def votes_counted_twice(patch: Patch) -> None:
         "is_quorum",
         lambda voters, members: len(voters) >= quorum.majority(len(members)),
     )
+
+
+@bug(MAJORITY, CHOSEN, faults="relapse,replay", nodes=5, within=40, full=True)
+def votes_of_another_ballot_counted(patch: Patch) -> None:
+    """Rare: the slot must still be open, as few must have voted before, and a late vote must come
+    before its voter has the Accept of the new ballot."""
+
+    def any_ballot(self: PaxosNode, accepted: Any) -> None:
+        if self.role is Role.LEADING:
+            self._proposer.on_accepted(accepted)
+
+    patch.setattr(PaxosNode, "_on_accepted", any_ballot)
+
+
+@bug(CHOSEN, faults="relapse,replay", nodes=5, within=20, full=True)
+def promises_of_another_ballot_counted(patch: Patch) -> None:
+    on_promise = PaxosNode._on_promise
+
+    def any_ballot(self: PaxosNode, promise: Any) -> None:
+        own = self._proposer.ballot.at(promise.ballot.op_num)
+        on_promise(self, replace(promise, ballot=own))
+
+    patch.setattr(PaxosNode, "_on_promise", any_ballot)
 
 
 @bug(MAJORITY, PROGRESS, faults="lose", nodes=5)
