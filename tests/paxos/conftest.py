@@ -1,4 +1,4 @@
-"""Make `core_cluster` importable by the tests beside it."""
+"""Make `core_cluster` and `core_driver` importable by the tests beside it."""
 
 import sys
 from pathlib import Path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from core_cluster import CoreCluster
-from test_paxos_rules import Driver, only, settled_leader
+from core_driver import Driver, only, settled_leader
 
 from consensusllm.paxos import BOTTOM, Ballot, Recovered, Role
 from consensusllm.paxos.messages import (

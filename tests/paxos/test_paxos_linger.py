@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_paxos_rules import Driver, only
+from core_driver import Driver, only
 
 from consensusllm.paxos import Ballot
 from consensusllm.paxos.messages import Accept, Accepted, Commit

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from core_cluster import CoreCluster
-from test_paxos_rules import A, B, Driver, only, promise_of
+from core_driver import A, B, Driver, only, promise_of
 
 from consensusllm.paxos import (
     AddNode,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_paxos_rules import MEMBERS, A, B, Driver, only, promise_of, settled_leader
+from core_driver import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
 from consensusllm.paxos import Ballot, Batch, Overloaded, Recovered, Role, first_members
 from consensusllm.paxos.messages import (

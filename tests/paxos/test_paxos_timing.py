@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from core_cluster import CoreCluster
-from test_paxos_rules import Driver, only
+from core_driver import Driver, only
 
 from consensusllm.paxos import Ballot, PaxosConfig, Role
 from consensusllm.paxos.messages import Heartbeat, PreVote, PreVoteReply
