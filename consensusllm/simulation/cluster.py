@@ -77,7 +77,7 @@ class Cluster:
         self._patience_s = round(HEARTBEATS_MISSED * heartbeat_s, 6)
         self._lease_s = Random(f"{seed}/leader lease").choice((0.0, self._patience_s))
         self._linger_s = Random(f"{seed}/linger").choice((0.0, 0.005))
-        self._seed = seed
+        self.seed = seed
         self.nodes: dict[int, Node] = {}
         for node in self.first_members:
             self._new_node(node)
@@ -92,7 +92,7 @@ class Cluster:
         return tuple(self.nodes)
 
     def _new_node(self, node: int) -> None:
-        self.nodes[node] = Node(self, node, Random(f"{self._seed}/node {node}"))
+        self.nodes[node] = Node(self, node, Random(f"{self.seed}/node {node}"))
 
     def install(self, node: int) -> None:
         """A new machine, which is no member yet."""
@@ -206,6 +206,8 @@ class Cluster:
                     f"node {number} has applied slot {machine.applied_slot} "
                     f"of {self.invariants.frontier}"
                 )
+            if registry_off := self.invariants.registry.unsettled(machine, self.voters()):
+                return registry_off
             if machine.counts().open_turns:
                 return f"{machine.counts().open_turns} turns are open"
         return ""

@@ -6,24 +6,21 @@ what was settled is forgotten at the end of every calm (`settled`), so that memo
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from consensusllm.conversations import Limits, Machine
 from consensusllm.conversations.commands import (
     Choose,
     Code,
-    CompareAndSwap,
-    DeleteKey,
     Operation,
-    Put,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
     Refused,
     Reply,
+    ServedModel,
     SessionCommand,
 )
 from consensusllm.conversations.records import Candidate, TurnId
@@ -34,7 +31,10 @@ from consensusllm.replica.replica import Replica
 from consensusllm.storage import MemoryPlatter
 from consensusllm.wire.commands import decode_command
 
+from .budgets import BudgetInvariants, unnamed
 from .councils import CouncilInvariants
+from .reference_keys import ReferenceKeys
+from .registry import RegistryInvariants
 
 HASH_EVERY_SLOTS = 32
 
@@ -64,63 +64,11 @@ class _Produced:
     text: str
 
 
-@dataclass(slots=True)
-class _Seen:
-    acknowledged: int
-    numbers: set[int] = field(default_factory=set)
-
-
-class ReferenceKeys:
-    """Plain keys and sessions, written a second time and as simply as can be: a command has its
-    effect once, when its number first comes in a session that is known."""
-
-    def __init__(self, sessions: int) -> None:
-        self._sessions_max = sessions
-        self._sessions: OrderedDict[bytes, _Seen] = OrderedDict()
-        self.values: dict[str, bytes] = {}
-
-    def takes_effect(self, command: SessionCommand) -> bool:
-        seen = self._sessions.get(command.session)
-        if seen is None:
-            if command.sequence != 0:
-                return False
-            while len(self._sessions) >= self._sessions_max:
-                self._sessions.popitem(last=False)
-            seen = self._sessions[command.session] = _Seen(command.acknowledged)
-        self._sessions.move_to_end(command.session)
-        if command.sequence < seen.acknowledged or command.sequence in seen.numbers:
-            return False
-        if command.acknowledged > seen.acknowledged:
-            seen.acknowledged = command.acknowledged
-            seen.numbers = {number for number in seen.numbers if number >= command.acknowledged}
-        if command.sequence > 0:
-            if command.sequence < command.acknowledged:
-                return False
-            seen.numbers.add(command.sequence)
-        return True
-
-    def apply(self, operation: Operation) -> str | None:
-        """The key that ``operation`` speaks of."""
-        values = self.values
-        if isinstance(operation, Put):
-            values[operation.key] = operation.value
-        elif isinstance(operation, DeleteKey):
-            values.pop(operation.key, None)
-        elif isinstance(operation, CompareAndSwap):
-            if values.get(operation.key) == operation.expected:
-                if operation.new is None:
-                    values.pop(operation.key, None)
-                else:
-                    values[operation.key] = operation.new
-        else:
-            return None
-        return operation.key
-
-
 class Invariants:
     def __init__(self, members: Sequence[int], limits: Limits) -> None:
         self._configurations = [(0, first_members(tuple(members)))]  # (slot that chose it, it)
         self._may_vote = set(members)
+        self._known = set(members)
         self._left: set[int] = set()
         self._limits = limits
         self._floor = 0  # everything up to here is settled and forgotten
@@ -143,6 +91,8 @@ class Invariants:
         self._winners: dict[tuple[str, int], int] = {}
         self._produced: dict[Attempt, _Produced] = {}
         self._councils = CouncilInvariants()
+        self._budgets = BudgetInvariants()
+        self.registry = RegistryInvariants()
 
     # Disks ------------------------------------------------------------------------------------
 
@@ -254,6 +204,7 @@ class Invariants:
         ids = {each.node for each in after.members}
         if ids & self._left:
             raise Violation("an id is never used again", f"slot {slot}: {sorted(ids & self._left)}")
+        self._known |= ids
         self._left |= {each.node for each in before.members} - ids
         self._may_vote |= set(after.voters)
         self._configurations.append((slot, after))
@@ -345,8 +296,8 @@ class Invariants:
             self._change_members(slot, batch.membership())
         self._judge(slot + 1)
         keys: dict[str, None] = {}
-        for packed in batch.commands:
-            command = decode_command(packed)
+        commands = [decode_command(packed) for packed in batch.commands]
+        for command in commands:
             if self._reference.takes_effect(command):
                 self._effective[command.session, command.sequence] = slot
                 key = self._reference.apply(command.operation)
@@ -355,6 +306,10 @@ class Invariants:
             self._check_turn(command.operation, machine)
             if broken := self._councils.broken(command.operation, machine):
                 raise Violation("a council goes on to its end", broken)
+            if broken := self.registry.broken(command.operation, machine, self._known):
+                raise Violation("the registry is what its members serve", broken)
+        if broken := self._budgets.broken([each.operation for each in commands], machine):
+            raise Violation("budgets hold", broken)
         if keys:
             values = self._reference.values
             self._keys_after[slot] = tuple((key, values.get(key)) for key in keys)
@@ -433,8 +388,14 @@ class Invariants:
             )
         before.text += text
 
+    def serves(self, node: int, model: ServedModel) -> None:
+        """A life of ``node`` begins, and serves ``model``."""
+        self.registry.serves(node, model)
+
     def acknowledged(self, command: SessionCommand, reply: Reply) -> None:
         """A client was told that ``command`` was applied."""
+        if broken := unnamed(command.operation, reply):
+            raise Violation("budgets hold", broken)
         slot = self._effective.get((command.session, command.sequence))
         if slot is not None:
             self.acknowledged_through = max(self.acknowledged_through, slot)

@@ -12,12 +12,21 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from random import Random
 
+from consensusllm.conversations.commands import ServedModel
 from consensusllm.llm.port import Chunk, GenerateRequest, TimedOut, Unavailable
 from consensusllm.llm.rankings import labels_of, ranking
 
 ECHOED_CHARACTERS = 60
 RANKS = 0.8
 """How often a model that is asked for a ranking gives one."""
+
+
+MAX_TOKENS = 1000
+PRICE = 1_000_000
+"""Of a million tokens, so that a token costs 1."""
+
+SHARED_NAMES = 2
+"""Nodes whose numbers leave the same rest serve their models under the same name."""
 
 
 @dataclass(slots=True)
@@ -38,9 +47,23 @@ class SimulatedModel:
     def __init__(self, node: int, rng: Random, mood: Mood, figures: Counter[str]) -> None:
         self.model = f"model-{node}"
         self.continues = rng.random() < 0.6
+        self._node = node
         self._rng = rng
         self._mood = mood
         self._figures = figures
+
+    def served(self, life: int) -> ServedModel:
+        """What the registry is told of it: one price in a node's odd lives, twice that in others,
+        as if the configuration were changed with each start."""
+        price = PRICE * (2 - life % 2)
+        return ServedModel(
+            f"shared-{self._node % SHARED_NAMES}",
+            self.name,
+            self.model,
+            max_tokens=MAX_TOKENS,
+            prompt_price=price,
+            completion_price=2 * price,
+        )
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         mood, rng = self._mood, self._rng
@@ -67,10 +90,20 @@ class SimulatedModel:
         if labels and rng.random() < RANKS:  # others say nothing that can be read as a ranking
             rng.shuffle(labels)
             yield Chunk(text=ranking(f"{call}", labels), model=self.model)
-        yield Chunk(finish_reason="stop", model=self.model, completion_tokens=pieces)
+        # Most do not say what they read; one that does may count a token a byte.
+        read = _bytes_read(request) if call % 3 == 0 else None
+        written = min(pieces, request.max_tokens or MAX_TOKENS)
+        yield Chunk(
+            finish_reason="stop", model=self.model, prompt_tokens=read, completion_tokens=written
+        )
 
     async def models(self) -> tuple[str, ...]:
         return (self.model,)
 
     async def aclose(self) -> None:
         """There is nothing to close."""
+
+
+def _bytes_read(request: GenerateRequest) -> int:
+    read = (request.system or "", request.prefix, *(turn.text for turn in request.turns))
+    return sum(len(text.encode()) for text in read)

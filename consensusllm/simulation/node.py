@@ -212,9 +212,12 @@ class Life:
         self._job: Job | None = None
         self._backlog: list[Callable[[], None]] = []
         self._live = LiveText(node.number, self._send_live)
+        served = node.model.served(self.number)
+        cluster.invariants.serves(node.number, served)
         self._answerer = Answerer(
             _WatchedPort(self, node, self._live),
-            {"": node.model},
+            {"": node.model, served.name: node.model},
+            models=(served,),
             reassign_after_s=1.5,
             poll_s=cluster.poll_s,
             rng=Random(node.rng.random()),

@@ -203,11 +203,16 @@ def _check_effects(workload: Workload, machine: Any) -> None:
             "each command is applied once",
             f"the counter is {value} after {known} increments and {unknown} of unknown outcome",
         )
-    for name in workload.conversations:
-        conversation = machine.conversation(name)
-        questions = [turn.question for turn in conversation.turns] if conversation else []
+    for head in machine.summaries("", 10_000):
+        name = head.conversation
+        questions = [turn.question for turn in machine.conversation(name).turns]
         if len(set(questions)) < len(questions):
             raise Violation("each command is applied once", f"{name} has a question twice")
+        if answered := workload.refused.intersection(questions):
+            raise Violation("budgets hold", f"{name} has what was refused: {sorted(answered)}")
+    for scope, budget in machine.budgets.items():
+        if budget.reserved:
+            raise Violation("budgets hold", f"{scope} has {budget}, and nobody is asked any more")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from consensusllm.conversations.commands import (
     DeleteKey,
     Done,
     Fork,
+    GenerationOptions,
     OpenSession,
     Operation,
     PlannedCandidate,
@@ -35,6 +36,7 @@ from consensusllm.conversations.commands import (
     Reply,
     RetryTurn,
     SessionCommand,
+    SetBudget,
     SubmitQuery,
     TurnOpened,
 )
@@ -44,6 +46,7 @@ from consensusllm.linearizability.history import OperationName
 from consensusllm.replica.outcomes import Failure
 from consensusllm.wire.commands import encode_command
 
+from .budgets import USERS, random_change
 from .councils import random_council
 from .network import CLIENTS
 
@@ -67,6 +70,11 @@ CALM_ACTIONS = 5
 
 THINKING_S = (0.04, 0.15, 0.4)
 """How long a client thinks between two operations, on average; another for each round."""
+
+SPENDING_S = 0.7
+"""How long the one who sets budgets thinks between two operations, on average."""
+
+FALLBACKS = ("shared-0", "shared-1")
 
 Outcome = Any
 
@@ -96,7 +104,9 @@ class Workload:
         self.counter = f"{self.name}-count"
         self.counted = [0, 0]  # increments that are known to have happened; that may have
         self._clients = [_Client(self, process, Random(rng.random())) for process in range(clients)]
-        self.tasks = [cluster.loop.create_task(client.run()) for client in self._clients]
+        spender = _Spender(self, clients, Random(f"{cluster.seed}/budgets/{round_number}"))
+        self.refused: set[str] = set()  # questions that no budget allowed
+        self.tasks = [cluster.loop.create_task(each.run()) for each in (*self._clients, spender)]
 
     def number(self) -> int:
         """A number that nothing else in the round has."""
@@ -123,9 +133,10 @@ class Workload:
 
     def names_left(self, machine: Machine) -> list[Operation]:
         """What removes everything that the round left behind."""
+        budgets = [SetBudget(scope, None) for scope in sorted(machine.budgets)]
         heads = [each.conversation for each in machine.summaries("", 10_000)]
         keys = machine.keys("", "", 10_000)
-        return [*map(Delete, heads), *map(DeleteKey, keys)]
+        return [*budgets, *map(Delete, heads), *map(DeleteKey, keys)]
 
     async def sweep(self, operations: list[Operation]) -> None:
         """Carry out ``operations`` one after another, by one client."""
@@ -201,6 +212,9 @@ class _Client:
 
         reply: Reply | None = await self._ask(send, tries)
         if reply is not None and command.sequence > 0:
+            if isinstance(reply, Refused) and reply.code is Code.OVER_BUDGET:
+                self._cluster.figures["refused by a budget"] += 1
+                self._workload.refused.add(getattr(command.operation, "question", ""))
             self._cluster.trace.add(0, f"client {self._process}", (command.operation, reply))
             self._cluster.invariants.acknowledged(command, reply)
         return reply
@@ -417,6 +431,37 @@ class _Client:
                 workload.movable = [target if each == source else each for each in workload.movable]
         elif await self.command(Delete(source)) == Done() and source in workload.movable:
             workload.movable.remove(source)
+
+
+class _Spender(_Client):
+    """Sets budgets and asks under them. What it does is drawn apart from what the others do."""
+
+    async def run(self) -> None:
+        while not self._workload.stopping:
+            await asyncio.sleep(self._rng.expovariate(1 / SPENDING_S))
+            if self._rng.random() < 0.4:
+                await self.command(random_change(self._rng, self._places()))
+            else:
+                await self._ask_under_a_budget()
+
+    def _places(self) -> list[str]:
+        return self._workload.conversations + self._workload.movable
+
+    async def _ask_under_a_budget(self) -> None:
+        workload, rng = self._workload, self._rng
+        conversation = rng.choice(self._places())
+        if workload.asked[conversation] >= TURNS:
+            return
+        workload.asked[conversation] += 1
+        nodes = rng.sample(self._cluster.members, rng.randrange(1, len(self._cluster.members) + 1))
+        plan = tuple(
+            PlannedCandidate(number, node, fallbacks=rng.choice(((), FALLBACKS)))
+            for number, node in enumerate(nodes, 1)
+        )
+        question = f"question {workload.number()} of {workload.name} under a budget"
+        options = GenerationOptions(max_tokens=rng.choice((None, 20)))
+        user = rng.choice(("", *USERS))
+        await self.command(SubmitQuery(conversation, question, plan, 0, DEADLINE_MS, options, user))
 
 
 def _text(value: bytes | None) -> str | None:

@@ -54,8 +54,10 @@ def test_without_the_bug_the_same_seeds_are_clean(bug: Bug) -> None:
 def test_each_rule_has_a_planted_bug_and_the_document_names_all_of_them() -> None:
     text = (Path(__file__).parents[2] / "docs" / "TESTING.md").read_text()
     rows = dict(
-        re.findall(r"^\| (\d+|members|councils|turns) \| ([a-z, ]+) \|$", text, re.MULTILINE)
+        re.findall(
+            r"^\| (\d+|members|councils|turns|budgets) \| ([a-z, ]+) \|$", text, re.MULTILINE
+        )
     )
-    assert set(rows) == {*map(str, range(1, 18)), "members", "councils", "turns"}
+    assert set(rows) == {*map(str, range(1, 18)), "members", "councils", "turns", "budgets"}
     named = [name for row in rows.values() for name in row.split(", ")]
     assert sorted(named) == sorted(bug.name for bug in BUGS)

@@ -4,12 +4,13 @@ Every one replaces a method of the product by one that breaks a single rule. A m
 of one concept; importing it here is what enters them in `BUGS`.
 """
 
-from . import consensus, councils, liveness, membership, reads, state, storage
+from . import budgets, consensus, councils, liveness, membership, reads, state, storage
 from .bug import BUGS, Bug
 
 __all__ = [
     "BUGS",
     "Bug",
+    "budgets",
     "consensus",
     "councils",
     "liveness",

@@ -44,7 +44,7 @@ def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
     patch.setattr(Proposer, "on_promise", backwards)
 
 
-@bug(MAJORITY, faults="lose,straggle", within=10, full=True)
+@bug(MAJORITY, faults="lose,straggle", within=10)
 def hole_skipped_by_the_leader(patch: Patch) -> None:
     on_accepted = Proposer.on_accepted
 

@@ -42,7 +42,7 @@ def change_in_force_before_it_is_chosen(patch: Patch) -> None:
     patch.setattr(Log, "newest_change", hasty)
 
 
-@bug(MAJORITY, CHOSEN, PROGRESS, faults="membership,lose,slow disk")
+@bug(MAJORITY, CHOSEN, PROGRESS, faults="membership,lose,slow disk", within=12, full=True)
 def votes_counted_in_the_first_configuration(patch: Patch) -> None:
     """Votes of those who are no members any more may also be waited for in vain: no progress."""
 

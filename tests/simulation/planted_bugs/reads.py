@@ -15,7 +15,7 @@ def read_without_a_barrier(patch: Patch) -> None:
     patch.setattr(Replica, "read", lambda self, deadline, resolve, now: resolve(None))
 
 
-@bug(LINEARIZABLE, faults="drift,depose")
+@bug(LINEARIZABLE, faults="drift,depose", within=10, full=True)
 def leader_reads_without_a_round(patch: Patch) -> None:
     patch.setattr(Heartbeats, "confirmed_round", lambda self: self.round)
 

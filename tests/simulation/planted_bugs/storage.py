@@ -88,7 +88,8 @@ def ballot_reused_after_a_restart(patch: Patch) -> None:
     CHOSEN,
     LINEARIZABLE,
     faults="crash,depose,lose",
-    within=20,
+    within=21,
+    full=True,
 )
 def promise_forgotten_at_a_restart(patch: Patch) -> None:
     start = Acceptor.__init__
