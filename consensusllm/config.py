@@ -183,7 +183,8 @@ class PaxosSettings(_Section):
 
 
 class AnsweringSettings(_Section):
-    """How a node calls its models. ``retries`` are tries after the first one failed."""
+    """How a node calls its models. ``retries`` are tries after the first one failed; with a
+    ``probe_every_ms`` of 0 no server is looked at."""
 
     deadline_ms: Milliseconds = 120_000
     first_token_timeout_ms: Milliseconds = 60_000
@@ -191,6 +192,7 @@ class AnsweringSettings(_Section):
     retries: int = Field(default=2, ge=0, le=20)
     concurrency: Count = 4
     reassign_after_ms: Milliseconds = 750
+    probe_every_ms: int = Field(default=10_000, ge=0, le=86_400_000)
 
 
 class CouncilSettings(_Section):

@@ -24,6 +24,7 @@ from consensusllm.conversations import Limits, Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND as STREAM_KIND
 from consensusllm.council.live_text import LiveText
+from consensusllm.council.prober import Prober
 from consensusllm.llm.port import Provider
 from consensusllm.paxos import Membership, PaxosConfig, Recovered, Role
 from consensusllm.replica.local import LocalReplica
@@ -295,6 +296,9 @@ class _Node:
             )
             await answerer.start()
             try:
+                if answering.probe_every_ms:
+                    servers = {each.served.server: each.probing for each in made if each.probing}
+                    await Prober(self._local, servers, answering.probe_every_ms / 1000).run()
                 await asyncio.Event().wait()
             finally:
                 await answerer.close()

@@ -6,9 +6,11 @@ status; one that cannot be made is only the last of these.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -17,12 +19,13 @@ from consensusllm.conversations.commands import ServedModel
 from consensusllm.llm import auto, registry
 from consensusllm.llm.breaker import Breaking
 from consensusllm.llm.meter import Metered
-from consensusllm.llm.port import ProviderError
+from consensusllm.llm.port import Probing, ProviderError
 from consensusllm.llm.settings import Limits, ProviderSettings, Timeouts
 
 log = structlog.get_logger()
 
-MODEL_CHARACTERS = 64
+NAME_BYTES = 256
+"""What the registry takes of a model's exact name, and of its server's."""
 
 MICRO = 1_000_000
 """Prices are configured in the currency, and counted in millionths of it."""
@@ -30,11 +33,13 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class OwnModel:
-    """``provider`` is None where the model cannot be served, and ``note`` then says why."""
+    """``provider`` is None where the model cannot be served, and ``note`` then says why.
+    ``probing`` looks at the model's server for free; None where that cannot be done."""
 
     served: ServedModel
     note: str
     provider: Metered | None
+    probing: Probing | None = None
 
 
 async def make_models(
@@ -46,7 +51,8 @@ async def make_models(
     for model in own.models:
         chosen, reason = await auto.resolve(_settings(config, own, model), environment)
         try:
-            provider = Metered(Breaking(registry.make_provider(chosen)))
+            guarded = registry.make_provider(chosen)
+            provider = Metered(Breaking(guarded))
         except ProviderError as error:
             log.error("a model cannot be served", model=chosen.model, error=str(error))
             served = _served(model, chosen.provider, chosen.model, _names(made))
@@ -54,7 +60,9 @@ async def make_models(
         else:
             log.info("serving a model", provider=chosen.provider, reason=reason)
             served = _served(model, chosen.provider, provider.model, _names(made))
-            made.append(OwnModel(served, reason, provider))
+            server = _server(chosen.provider, guarded.server, own.id)
+            served = replace(served, server=server)
+            made.append(OwnModel(served, reason, provider, guarded if server else None))
     return made
 
 
@@ -72,7 +80,7 @@ def _served(model: ModelConfig, provider: str, exact: str, taken: Collection[str
     return ServedModel(
         name=name,
         provider=provider,
-        model=exact[:MODEL_CHARACTERS],
+        model=exact.encode("utf-8", "replace")[:NAME_BYTES].decode("utf-8", "ignore"),
         context_tokens=model.context_tokens or 0,
         max_tokens=model.max_tokens or 0,
         prompt_price=round(model.price.prompt * MICRO),
@@ -80,6 +88,25 @@ def _served(model: ModelConfig, provider: str, exact: str, taken: Collection[str
         tags=model.tags,
         fallbacks=model.fallbacks,
     )
+
+
+def _server(provider: str, server: str, node: int) -> str:
+    """What the registry calls the ``server`` of a provider: nodes that mean the same one, and only
+    they, call it the same. "": it cannot be looked at."""
+    if not server:
+        return ""
+    try:
+        host = urlsplit(server).hostname or "localhost"
+    except ValueError:
+        return ""
+    own = host == "localhost" or host.endswith(".localhost")
+    try:
+        address = ipaddress.ip_address(host)
+        own = address.is_loopback or address.is_unspecified
+    except ValueError:
+        pass
+    name = f"{provider} {server} of node {node}" if own else f"{provider} {server}"
+    return name if len(name.encode("utf-8", "replace")) <= NAME_BYTES else ""
 
 
 def _settings(config: Config, own: NodeConfig, model: ModelConfig) -> ProviderSettings:

@@ -9,7 +9,7 @@ import pytest
 from consensusllm.config import Config
 from consensusllm.llm import registry
 from consensusllm.llm.builtin import Builtin
-from consensusllm.llm.port import Provider
+from consensusllm.llm.guard import Guarded
 from consensusllm.llm.settings import ProviderSettings
 from consensusllm.serving import make_models
 
@@ -20,9 +20,9 @@ async def test_the_registry_and_the_provider_know_the_same_context(
 ) -> None:
     made: list[ProviderSettings] = []
 
-    def make(settings: ProviderSettings) -> Provider:
+    def make(settings: ProviderSettings) -> Guarded:
         made.append(settings)
-        return Builtin(settings)
+        return Guarded(Builtin(settings), settings.timeouts, settings.limits)
 
     monkeypatch.setattr(registry, "make_provider", make)
     model = {"provider": "ollama", "model": "m", **configured}
@@ -31,4 +31,36 @@ async def test_the_registry_and_the_provider_know_the_same_context(
     (own,) = await make_models(config, config.nodes[0], {})
     assert own.provider is not None
     assert [each.context_tokens for each in made] == [own.served.context_tokens] == [known]
+    await own.provider.aclose()
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ({"provider": "ollama", "base_url": "http://gpu:11434"}, "ollama http://gpu:11434"),
+        ({"provider": "ollama", "base_url": "http://a:b@gpu/?k=s"}, "ollama http://gpu"),
+        (
+            {"provider": "ollama", "base_url": "http://127.0.0.1:11434"},
+            "ollama http://127.0.0.1:11434 of node 2",
+        ),
+        (
+            {"provider": "ollama", "base_url": "localhost:1"},
+            "ollama http://localhost:1 of node 2",
+        ),
+        ({"provider": "openai", "base_url": "http://[::1]/v1"}, "openai http://[::1]/v1 of node 2"),
+        ({"provider": "openai", "base_url": "http://10.0.0.1/v1/"}, "openai http://10.0.0.1/v1"),
+        ({"provider": "builtin"}, ""),
+        ({"provider": "scripted"}, ""),
+        ({"provider": "gemini", "api_key": "k"}, ""),
+    ],
+)
+async def test_nodes_that_mean_the_same_server_call_it_the_same(
+    model: dict[str, Any], named: str
+) -> None:
+    node = {"id": 2, "address": "127.0.0.1:5101", "models": [{"model": "m", **model}]}
+    config = Config.from_document({"nodes": [node]}, source="c.json")
+    (own,) = await make_models(config, config.nodes[0], {})
+    assert own.served.server == named
+    assert (own.probing is not None) == bool(named)
+    assert own.provider is not None
     await own.provider.aclose()

@@ -15,7 +15,9 @@ _COLUMNS = (
     "name",
     "provider",
     "model",
+    "loaded",
     "health",
+    "probe",
     "in flight",
     "tokens/s",
     "p50 ms",
@@ -46,7 +48,9 @@ def _row(model: ClusterModel) -> list[str]:
         model.served.name,
         model.served.provider,
         model.served.model,
+        model.loaded,
         model.health,
+        model.probe,
         str(now.in_flight) if now else "-",
         speed,
         str(now.latency_p50_ms or "-") if now else "-",
@@ -67,7 +71,9 @@ def _print_json(session: Session, found: list[ClusterModel]) -> None:
             "name": served.name,
             "provider": served.provider,
             "model": served.model,
+            "loaded": total.loaded,
             "health": model.health,
+            "probe": model.probe if total.probed_ms else None,
             "context_tokens": served.context_tokens or None,
             "max_tokens": served.max_tokens or None,
             "price": {
@@ -103,7 +109,9 @@ COMMANDS = (
         models,
         flags=(Flag("json"),),
         detail=(
-            "A query names a model by its name; name@node is that node's. answers, errors and "
+            "A query names a model by its name; name@node is that node's. health is that of its "
+            "calls; loaded and probe are what a free look at its server found, - where there is "
+            "none. answers, errors and "
             "spend are of all time, and recorded in the log; the times and speeds are of the last "
             "answers since the node's process began, p50 and p99 to the end of an answer. With "
             "--json it is one array."

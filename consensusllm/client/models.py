@@ -36,6 +36,18 @@ class ClusterModel:
             return f"failing: {self.now.last_error}"
         return "well" if self.now.latency_p50_ms or self.total.answers else "not asked yet"
 
+    @property
+    def loaded(self) -> str:
+        """Whether the model is in its server's memory."""
+        return {None: "-", True: "yes", False: "no"}[self.total.loaded]
+
+    @property
+    def probe(self) -> str:
+        """What the last free look at its server found, in one line for a person."""
+        if not self.total.probed_ms:
+            return "-"
+        return f"failing: {self.total.probe_error}" if self.total.probe_error else "well"
+
 
 def cluster_models(statuses: Iterable[Status | None]) -> list[ClusterModel]:
     """One for each model of each node, in the order of the nodes and of their configurations.

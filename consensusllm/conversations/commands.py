@@ -66,7 +66,8 @@ class ServedModel:
 
     ``context_tokens`` is what it can read and write in all, ``max_tokens`` the most that it writes
     (0: not known). Prices are in millionths of the currency for a million tokens. ``fallbacks`` are
-    names of models to ask in its place, in that order, where it fails.
+    names of models to ask in its place, in that order, where it fails. ``server`` stands for the
+    backend, where that can be looked at for free: the same for all models of it ("": it cannot).
     """
 
     name: str
@@ -78,6 +79,7 @@ class ServedModel:
     completion_price: int = 0
     tags: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,32 @@ class ServeModels:
 
     node: int
     models: tuple[ServedModel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedModel:
+    """What a free look found of the ``model`` that a provider calls so: whether it is ``loaded``
+    (None: not said), and an ``error`` where it cannot be asked. When the look began, ``answers`` of
+    it were recorded."""
+
+    model: str
+    loaded: bool | None = None
+    error: str = ""
+    answers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordProbe:
+    """What ``node``, which serves models of ``server``, found of that server's ``models``.
+
+    It also takes, or renews, the lease of looking at the server, for PROBE_LEASE_MS from the
+    batch's time: until then others are refused with STALE. Without models it does only that. An
+    error does not count against a model that was answered by since the look began. Answers Done.
+    """
+
+    node: int
+    server: str
+    models: tuple[ProbedModel, ...] = ()
 
 
 # Conversations --------------------------------------------------------------------------------
@@ -346,6 +374,7 @@ class DeleteKey:
 Operation: TypeAlias = (
     OpenSession
     | ServeModels
+    | RecordProbe
     | CreateConversation
     | SubmitQuery
     | ConveneCouncil

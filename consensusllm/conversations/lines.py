@@ -23,7 +23,17 @@ from .commands import (
     Usage,
 )
 from .council import Council, Member, Stage, StageKind
-from .records import Budget, Candidate, Head, RegisteredModel, Retried, TakenOver, Turn, TurnId
+from .records import (
+    Budget,
+    Candidate,
+    Head,
+    ProbeLease,
+    RegisteredModel,
+    Retried,
+    TakenOver,
+    Turn,
+    TurnId,
+)
 from .sessions import DONE, Session
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
@@ -174,6 +184,10 @@ def models_line(node: int, models: tuple[RegisteredModel, ...]) -> bytes:
     return line("models", node, [_model_row(each) for each in models])
 
 
+def lease_line(server: str, lease: ProbeLease) -> bytes:
+    return line("lease", server, lease.node, lease.until_ms)
+
+
 def _model_row(model: RegisteredModel) -> list[object]:
     served = model.served
     return [
@@ -186,6 +200,7 @@ def _model_row(model: RegisteredModel) -> list[object]:
         served.completion_price,
         list(served.tags),
         list(served.fallbacks),
+        served.server,
         model.answers,
         model.errors,
         model.prompt_tokens,
@@ -194,6 +209,9 @@ def _model_row(model: RegisteredModel) -> list[object]:
         model.failures,
         model.failed_ms,
         model.speed,
+        model.loaded,
+        model.probe_error,
+        model.probed_ms,
     ]
 
 
@@ -233,7 +251,8 @@ _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LI
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
 _TAKEN_OVER = (*[_INT] * 4, _STR, _STR)
 _CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST, _INT, _LIST, _INT, _INT)
-_MODEL = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, *[_INT] * 8)
+_SERVED = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, _STR)
+_MODEL = (*_SERVED, *[_INT] * 8, (bool, type(None)), _STR, _INT)
 
 
 def fields(row: object, *kinds: tuple[type, ...]) -> list[Any]:
@@ -328,6 +347,11 @@ def budget(row: list[Any]) -> tuple[str, Budget]:
     return scope, Budget(*amounts)
 
 
+def lease(row: list[Any]) -> tuple[str, ProbeLease]:
+    server, *rest = fields(row[1:], _STR, _INT, _INT)
+    return server, ProbeLease(*rest)
+
+
 def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:
     node, rows = fields(row[1:], _INT, _LIST)
     return node, tuple(map(_model, rows))
@@ -336,8 +360,8 @@ def models(row: list[Any]) -> tuple[int, tuple[RegisteredModel, ...]]:
 def _model(row: object) -> RegisteredModel:
     values = fields(row, *_MODEL)
     values[7:9] = map(_words, values[7:9])
-    served = ServedModel(*values[:9])
-    return RegisteredModel(served, *values[9:])
+    served = len(_SERVED)
+    return RegisteredModel(ServedModel(*values[:served]), *values[served:])
 
 
 def _words(row: list[object]) -> tuple[str, ...]:

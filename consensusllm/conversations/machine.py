@@ -18,8 +18,17 @@ from .fingerprint import MODULUS, Fingerprint, digest
 from .key_rules import KeyRules
 from .limits import Limits
 from .lines import Clock, clock_line, session_line
+from .probe_rules import ProbeRules
 from .prompt import Prompt, prompt
-from .records import Budget, Conversation, ConversationSummary, RegisteredModel, Turn, TurnId
+from .records import (
+    Budget,
+    Conversation,
+    ConversationSummary,
+    ProbeLease,
+    RegisteredModel,
+    Turn,
+    TurnId,
+)
 from .refusal import Refusal
 from .registry_rules import RegistryRules
 from .sessions import Session, Sessions
@@ -61,6 +70,7 @@ class Machine:
             **ConversationRules(self._state, limits).handlers(),
             **TurnRules(self._state, limits).handlers(),
             **RegistryRules(self._state, limits).handlers(),
+            **ProbeRules(self._state, limits).handlers(),
             **CouncilRules(self._state, limits).handlers(),
             **BudgetRules(self._state, limits).handlers(),
         }
@@ -176,6 +186,11 @@ class Machine:
         return self._state.registry
 
     @property
+    def probe_leases(self) -> Mapping[str, ProbeLease]:
+        """Who looks at each model server, by its name in the registry. To be read only."""
+        return self._state.probe_leases
+
+    @property
     def budgets(self) -> Mapping[str, Budget]:
         """By scope, as in SetBudget. To be read only."""
         return self._state.budgets
@@ -211,6 +226,7 @@ class Machine:
             keys=state.keys.copy(),
             registry=state.registry.copy(),
             budgets=state.budgets.copy(),
+            probe_leases=state.probe_leases.copy(),
             conversations=tuple(state.conversations),
             key_names=tuple(state.key_names),
             extra=dict(extra or {}),
@@ -227,5 +243,6 @@ class Machine:
             state.turn_hash,
             state.key_hash,
             state.registry_hash,
+            state.lease_hash,
             state.budget_hash,
         )

@@ -202,7 +202,11 @@ class Head:
 class RegisteredModel:
     """A model in the registry, and what its recorded calls came to. ``cost`` is in millionths of
     the currency. ``failures`` are those since the last answer, the last one at ``failed_ms`` (ms
-    since the epoch); ``speed`` is a moving average, in tokens in 1000 s (0: not known)."""
+    since the epoch); ``speed`` is a moving average, in tokens in 1000 s (0: not known).
+
+    At ``probed_ms`` (0: never) a free look at its server last found something else: whether it is
+    ``loaded`` (None: not known), and with ``probe_error`` that it cannot be asked. An answer since
+    then overrules both."""
 
     served: ServedModel
     answers: int = 0
@@ -213,6 +217,17 @@ class RegisteredModel:
     failures: int = 0
     failed_ms: int = 0
     speed: int = 0
+    loaded: bool | None = None
+    probe_error: str = ""
+    probed_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeLease:
+    """Only ``node`` looks at a server, until the replicated clock is past ``until_ms``."""
+
+    node: int
+    until_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ class RegistryRules:
         if not MODEL_NAME.fullmatch(served.name):
             raise Refusal(Code.INVALID, f"{named(served.name)} cannot be a model's name")
         limit = self._limits.name_bytes
-        for text in (served.provider, served.model, *served.tags, *served.fallbacks):
+        texts = (served.provider, served.model, served.server, *served.tags, *served.fallbacks)
+        for text in texts:
             check_size("a name of the registry", text, limit)
         if max(len(served.tags), len(served.fallbacks)) > FALLBACKS_MAX:
             raise Refusal(
@@ -121,6 +122,9 @@ def count_call(state: State, call: Call) -> int:
                 failed_ms=state.time_ms if call.failed else each.failed_ms,
                 speed=_smoothed(each.speed, call.speed),
             )
+            if not call.failed:  # it can be asked, and is in memory, whatever a look has found
+                loaded = each.loaded if each.loaded is None else True
+                counted = replace(counted, probe_error="", loaded=loaded)
             state.set_models(call.node, (*models[:place], counted, *models[place + 1 :]))
             return cost
     return 0
@@ -135,6 +139,8 @@ def _smoothed(average: int, latest: int) -> int:
 def _registered(served: ServedModel, before: RegisteredModel | None) -> RegisteredModel:
     if before is not None:
         same = (before.served.provider, before.served.model) == (served.provider, served.model)
-        if same:
+        if same and before.served.server == served.server:
             return replace(before, served=served)
+        if same:
+            return replace(before, served=served, loaded=None, probe_error="", probed_ms=0)
     return RegisteredModel(served)

@@ -1,10 +1,10 @@
 """A snapshot: the whole state after one slot as bytes, and back.
 
 Inside a zlib stream there is one line of JSON a record: a head with the format's version and the
-owner's extra, the clock, the sessions by last use, the models of each node, the budgets, each
-conversation with its turns, the keys, and an end with the number of records, the slot, and the
-state's hash. Equal states give equal bytes. Slot, sessions and whatever the owner adds (membership)
-are thus kept and installed together.
+owner's extra, the clock, the sessions by last use, the models of each node, the leases of looking
+at their servers, the budgets, each conversation with its turns, the keys, and an end with the
+number of records, the slot, and the state's hash. Equal states give equal bytes. Slot, sessions and
+whatever the owner adds (membership) are thus kept and installed together.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .fingerprint import MODULUS, digest
 from .limits import Limits
 from .lines import MalformedLine
 from .machine import Machine
-from .records import Budget, Head, RegisteredModel, Turn, TurnId
+from .records import Budget, Head, ProbeLease, RegisteredModel, Turn, TurnId
 from .sessions import Session
 from .state import FrozenState
 
 _FORMAT = "consensusllm-state"
-_VERSION = 6
+_VERSION = 7
 _CHUNK_BYTES = 256 * 1024
 _STEP_BYTES = 16 * 1024  # of records, before they are compressed
 
@@ -48,7 +48,7 @@ class Encoding(Iterator[bytes]):
 
     def __init__(self, frozen: FrozenState) -> None:
         tables = (frozen.sessions, frozen.registry, frozen.heads, frozen.turns, frozen.keys)
-        self.total = 1 + len(frozen.budgets) + sum(map(len, tables))
+        self.total = 1 + len(frozen.probe_leases) + len(frozen.budgets) + sum(map(len, tables))
         self.done = self.size_bytes = 0
         self._steps = self._encoded(frozen)
 
@@ -88,6 +88,8 @@ def _records(frozen: FrozenState) -> Iterator[bytes]:
         yield lines.session_line(name, session)
     for node in sorted(frozen.registry):
         yield lines.models_line(node, frozen.registry[node])
+    for server in sorted(frozen.probe_leases):
+        yield lines.lease_line(server, frozen.probe_leases[server])
     for scope in sorted(frozen.budgets):
         yield lines.budget_line(scope, frozen.budgets[scope])
     for conversation in frozen.conversations:
@@ -146,6 +148,7 @@ def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
     clock: lines.Clock | None = None
     sessions: dict[bytes, Session] = {}
     registry: dict[int, tuple[RegisteredModel, ...]] = {}
+    leases: dict[str, ProbeLease] = {}
     budgets: dict[str, Budget] = {}
     heads: dict[str, Head] = {}
     turns: dict[TurnId, Turn] = {}
@@ -162,6 +165,8 @@ def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
             name, sessions[name] = lines.session(row)
         elif kind == "models":
             node, registry[node] = lines.models(row)
+        elif kind == "lease":
+            server, leases[server] = lines.lease(row)
         elif kind == "budget":
             scope, budgets[scope] = lines.budget(row)
         elif kind == "conversation":
@@ -184,6 +189,7 @@ def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
         **clock._asdict(),
         sessions=tuple(sessions.items()),
         registry=registry,
+        probe_leases=leases,
         budgets=budgets,
         heads=heads,
         turns=turns,

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from .fingerprint import Fingerprint
-from .lines import budget_line, head_line, key_line, models_line, turn_line
+from .lines import budget_line, head_line, key_line, lease_line, models_line, turn_line
 from .names import SortedNames
-from .records import Budget, Head, RegisteredModel, Turn, TurnId
+from .records import Budget, Head, ProbeLease, RegisteredModel, Turn, TurnId
 from .sessions import Session
 
 
@@ -35,6 +35,7 @@ class FrozenState:
     keys: Mapping[str, bytes] = field(default_factory=dict)
     registry: Mapping[int, tuple[RegisteredModel, ...]] = field(default_factory=dict)
     budgets: Mapping[str, Budget] = field(default_factory=dict)
+    probe_leases: Mapping[str, ProbeLease] = field(default_factory=dict)
     conversations: tuple[str, ...] = ()
     key_names: tuple[str, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class State:
         self.keys = dict(frozen.keys)
         self.registry = dict(frozen.registry)
         self.budgets = dict(frozen.budgets)
+        self.probe_leases = dict(frozen.probe_leases)
         self.conversations = SortedNames(frozen.conversations)
         self.key_names = SortedNames(frozen.key_names)
         self.open = {turn_id for turn_id, turn in self.turns.items() if not turn.closed}
@@ -65,6 +67,7 @@ class State:
         self.key_hash = Fingerprint(self.keys, key_line)
         self.budget_hash = Fingerprint(self.budgets, budget_line)
         self.registry_hash = Fingerprint(self.registry, models_line)
+        self.lease_hash = Fingerprint(self.probe_leases, lease_line)
 
     # Conversations ----------------------------------------------------------------------------
 
@@ -164,12 +167,24 @@ class State:
     # The registry -----------------------------------------------------------------------------
 
     def set_models(self, node: int, models: tuple[RegisteredModel, ...]) -> None:
-        """What ``node`` serves; none: it is gone from the registry."""
+        """What ``node`` serves; none: it is gone from the registry. A lease stays while somebody
+        serves a model of its server."""
+        before = self.registry.get(node, ())
         if models:
             self.registry[node] = models
         else:
             self.registry.pop(node, None)
         self.registry_hash.marked.add(node)
+        left = {each.served.server for each in before} - {each.served.server for each in models}
+        if left & self.probe_leases.keys():
+            served = {each.served.server for other in self.registry.values() for each in other}
+            for server in sorted((left & self.probe_leases.keys()) - served):
+                del self.probe_leases[server]
+                self.lease_hash.marked.add(server)
+
+    def set_probe_lease(self, server: str, lease: ProbeLease) -> None:
+        self.probe_leases[server] = lease
+        self.lease_hash.marked.add(server)
 
     def set_budget(self, scope: str, budget: Budget | None) -> None:
         """None: the scope has none any more."""

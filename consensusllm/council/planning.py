@@ -34,9 +34,10 @@ class Wishes:
     candidates (>= 1). ``one``: only the best of them, or of all. None of these: one candidate for
     each live node, answered by its default model.
 
-    ``strategy`` says which is best, among those that do not fail: "smart" the one that has least to
-    do, and of those the quickest; "priority" the one named first (or served first, in the order of
-    the nodes); "round-robin" the one that was asked least; "cheapest" the one that costs least.
+    ``strategy`` says which is best, among those that do not fail: "smart" one that is in memory as
+    far as is known, of those the one that has least to do, and of those the quickest; "priority"
+    the one named first (or served first, in the order of the nodes); "round-robin" the one that was
+    asked least; "cheapest" the one that costs least.
     """
 
     models: tuple[str, ...] = ()
@@ -141,14 +142,18 @@ def _default_name(node: int, cluster: Cluster) -> str:
 
 
 def _best(places: Sequence[Place], load: Mapping[int, int], now_ms: int, strategy: str) -> Place:
-    """The best place by ``strategy``; one whose model fails now only where all do."""
+    """The best place by ``strategy``; one whose model fails now, or did when it was last looked at,
+    only where all do."""
     order = {place: index for index, place in enumerate(places)}
 
     def key(place: Place) -> tuple[int, ...]:
         model, busy = place.model, load.get(place.node, 0)
-        failing = model.failures >= FAILURES_MAX and now_ms < model.failed_ms + COOL_DOWN_MS
+        cools_down = model.failures >= FAILURES_MAX and now_ms < model.failed_ms + COOL_DOWN_MS
+        failing = cools_down or bool(model.probe_error)
         rank: tuple[int, ...] = ()
-        if strategy == "priority":
+        if strategy == "smart":
+            rank = (model.loaded is False,)
+        elif strategy == "priority":
             rank = (order[place],)
         elif strategy == "round-robin":
             rank = (model.answers + model.errors + busy,)

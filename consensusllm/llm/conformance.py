@@ -18,7 +18,7 @@ from contextlib import aclosing
 from typing import TypeAlias
 
 from .guard import Guarded
-from .port import Chunk, GenerateRequest, Provider, ProviderError, Turn
+from .port import Chunk, GenerateRequest, Probe, Probing, Provider, ProviderError, Turn
 from .settings import Limits, Timeouts
 
 Make: TypeAlias = Callable[[], Provider]
@@ -132,6 +132,20 @@ async def lists_its_models(make: Make) -> None:
         assert all(isinstance(name, str) and name for name in names), "a model has no name"
 
 
+async def can_be_looked_at(make: Make) -> None:
+    """Where it is `Probing`, a look finds something of each model, known or not, in time."""
+    async with aclosing(make()) as provider:
+        if not isinstance(provider, Probing) or not provider.server:
+            return
+        assert provider.server.isprintable(), "server is not one line"
+        names = (provider.model, "no-such-model")
+        found = await asyncio.wait_for(provider.probe(names), PATIENCE_S)
+        assert len(found) == len(names), "it does not say something of each model"
+        assert all(isinstance(each, Probe) for each in found), "what it finds is no Probe"
+        assert all(each.error.isprintable() for each in found), "an error is not one line"
+        assert not found[0].error, "its own model cannot be asked"
+
+
 async def can_be_closed_at_any_time(make: Make) -> None:
     """Before a call, twice, and during one, which ends with an error or whole; no task is left."""
     before = asyncio.all_tasks()
@@ -163,6 +177,7 @@ CHECKS: tuple[Callable[[Make], Awaitable[None]], ...] = (
     leaves_the_event_loop_free,
     goes_on_behind_a_prefix,
     lists_its_models,
+    can_be_looked_at,
     can_be_closed_at_any_time,
 )
 

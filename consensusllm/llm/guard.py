@@ -9,7 +9,7 @@ is an error, since nobody can choose an empty answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import stamina
@@ -18,6 +18,8 @@ from .port import (
     Chunk,
     GenerateRequest,
     Malformed,
+    Probe,
+    Probing,
     Provider,
     ProviderError,
     Rejected,
@@ -33,14 +35,19 @@ CLOSE_TIMEOUT_S = 5.0
 """How long a provider may take to end a call that is no longer wanted."""
 
 
+PROBE_TIMEOUT_S = 5.0
+PROBE_ERROR_CHARACTERS = 200
+
+
 class Guarded:
     """``provider`` within ``timeouts`` and ``limits``. A call waits for one of ``concurrency``
-    places before its time begins to run."""
+    places before its time begins to run. ``server`` is "" where the provider is no port.Probing."""
 
     def __init__(self, provider: Provider, timeouts: Timeouts, limits: Limits) -> None:
         self.name = provider.name
         self.model = provider.model
         self.continues = provider.continues
+        self.server = provider.server if isinstance(provider, Probing) else ""
         self._provider = provider
         self._timeouts = timeouts
         self._limits = limits
@@ -73,23 +80,18 @@ class Guarded:
                 await self._release(stream)
 
     async def models(self) -> tuple[str, ...]:
-        if self._closed:
-            raise Unavailable(f"{self.name}: closed")
-        listing = self._watched(asyncio.create_task(self._provider.models()))
-        try:
-            await asyncio.wait({listing}, timeout=self._timeouts.first_token_s)
-            if not listing.done():
-                raise TimedOut(f"{self.name}: did not list its models")
-        finally:
-            # Waited for and not awaited: its end must not hide that this task is cancelled.
-            listing.cancel()
-            await asyncio.wait({listing}, timeout=CLOSE_TIMEOUT_S)
-        try:
-            return listing.result()
-        except asyncio.CancelledError:
-            raise Unavailable(f"{self.name}: closed") from None
-        except Exception as error:
-            raise self._explained(error) from None
+        limit_s = self._timeouts.first_token_s
+        return await self._looked(self._provider.models(), limit_s, "did not list its models")
+
+    async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
+        """Within PROBE_TIMEOUT_S. Raises ProviderError."""
+        assert isinstance(self._provider, Probing), "what has a server can be looked at"
+        found = await self._looked(
+            self._provider.probe(models), PROBE_TIMEOUT_S, f"nothing within {PROBE_TIMEOUT_S:g} s"
+        )
+        if len(found) != len(models):
+            raise Malformed(f"{self.name}: looked at {len(found)} models of {len(models)}")
+        return [Probe(each.loaded, each.error[:PROBE_ERROR_CHARACTERS]) for each in found]
 
     async def aclose(self) -> None:
         self._closed = True
@@ -100,6 +102,27 @@ class Guarded:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
         await self._provider.aclose()
+
+    async def _looked(self, look: Coroutine[Any, Any, T], limit_s: float, late: str) -> T:
+        """What ``look`` finds within ``limit_s``."""
+        if self._closed:
+            look.close()
+            raise Unavailable(f"{self.name}: closed")
+        looking = self._watched(asyncio.create_task(look))
+        try:
+            await asyncio.wait({looking}, timeout=limit_s)
+            if not looking.done():
+                raise TimedOut(f"{self.name}: {late}")
+        finally:
+            # Waited for and not awaited: its end must not hide that this task is cancelled.
+            looking.cancel()
+            await asyncio.wait({looking}, timeout=CLOSE_TIMEOUT_S)
+        try:
+            return looking.result()
+        except asyncio.CancelledError:
+            raise Unavailable(f"{self.name}: closed") from None
+        except Exception as error:
+            raise self._explained(error) from None
 
     async def _begin(self, request: GenerateRequest, deadline: float) -> tuple[Stream, Chunk]:
         """The stream and its first text (or its end), after as many tries as it takes."""

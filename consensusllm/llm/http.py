@@ -50,9 +50,12 @@ def client_options(
             responses.append(response)
         if response.headers.get("content-encoding", "identity") != "identity":
             raise Malformed(faults.line("sent a compressed answer that was not asked for"))
-        streamed = response.status_code < 300 and response.headers.get(
-            "content-type", ""
-        ).startswith(("text/event-stream", "application/x-ndjson"))
+        kind = response.headers.get("content-type", "")
+        streamed = (
+            response.status_code < 300
+            and response.request.method == "POST"  # a list of models is never streamed
+            and kind.startswith(("text/event-stream", "application/x-ndjson"))
+        )
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         response.stream = _Bounded(

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .faults import Faults
-from .port import Chunk, GenerateRequest, Malformed, ProviderError, Rejected, Unavailable
+from .port import (
+    Chunk,
+    GenerateRequest,
+    Malformed,
+    Probe,
+    ProviderError,
+    Rejected,
+    Unavailable,
+)
 from .sdk import require
 from .settings import ProviderSettings
 
@@ -63,6 +71,7 @@ class LlamaCpp:
                 raise Rejected(f'{self.name}: the option "{option}" must be a whole number')
             self._numbers[option] = value
         self.model = settings.model or self._path.stem
+        self.server = f"{self.model} in this process"
         self._context_tokens = settings.context_tokens or CONTEXT_TOKENS
         self._faults = Faults(self.name)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
@@ -93,6 +102,9 @@ class LlamaCpp:
 
     async def models(self) -> tuple[str, ...]:
         return (self.model,)
+
+    async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
+        return [Probe(loaded=self._llama is not None) for _ in models]
 
     async def aclose(self) -> None:
         """End every call, wait for the thread, and give the model's memory back."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from .port import Chunk, GenerateRequest, ProviderError
-from .sdk import SdkProvider
+from .port import Chunk, GenerateRequest, Probe, ProviderError
+from .sdk import SdkProvider, server_of
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
@@ -38,6 +38,21 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
         if "://" not in self.base_url:
             port = "" if ":" in self.base_url.rpartition("]")[2] else ":11434"
             self.base_url = f"http://{self.base_url}{port}"
+        self.server = server_of(self.base_url)
+
+    async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
+        """``/api/tags`` has what is there, ``/api/ps`` what is in memory."""
+        try:
+            client = await self._client()
+            there = {_tagged(each.model or "") for each in (await client.list()).models}
+            loaded = {_tagged(each.model or "") for each in (await client.ps()).models}
+        except Exception as error:
+            raise self._translated(error) from None
+        absent = self._faults.line("the server does not have the model: ollama pull it")
+        return [
+            Probe(_tagged(name) in loaded) if _tagged(name) in there else Probe(False, absent)
+            for name in models
+        ]
 
     def _open(self, http_options: dict[str, Any]) -> ollama.AsyncClient:
         import ollama
@@ -95,6 +110,11 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
         import ollama
 
         return self._faults.report(error.error) if isinstance(error, ollama.ResponseError) else None
+
+
+def _tagged(name: str) -> str:
+    """A model's full name: a name without a tag is that of the latest."""
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def _finish(reason: str | None) -> Any:

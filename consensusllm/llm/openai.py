@@ -3,11 +3,11 @@ OpenRouter and OpenAI itself."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from .port import Chunk, GenerateRequest, ProviderError, Rejected
-from .sdk import SdkProvider
+from .port import Chunk, GenerateRequest, Probe, ProviderError, Rejected
+from .sdk import SdkProvider, server_of
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ _FINISH: dict[str, Literal["length", "filtered"]] = {
     "content_filter": "filtered",
 }
 """Every other word that ends a choice is taken for "stop": servers have many."""
+
+_ALL_LOADED = ("llamacpp", "vllm")
+"""Who owns a listed model where the server lists what it has in memory, and nothing else."""
 
 _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
@@ -40,6 +43,16 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         if not isinstance(continues, bool):
             raise Rejected(f'{self.name}: the option "continues" must be true or false')
         self.continues = continues
+        self.server = server_of(self.base_url)
+
+    async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
+        """``/models``. Some servers answer to names that they do not list, so that is no error."""
+        try:
+            client = await self._client()
+            listed = {each.id: _loaded(each) async for each in client.models.list()}
+        except Exception as error:
+            raise self._translated(error) from None
+        return [Probe(listed.get(name)) for name in models]
 
     def _open(self, http_options: dict[str, Any]) -> openai.AsyncOpenAI:
         import httpx
@@ -98,6 +111,14 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         if isinstance(error, openai.APIError) and error.body is not None:
             return self._faults.report(error.body)
         return None
+
+
+def _loaded(model: Any) -> bool | None:
+    """llama.cpp's server says it of each model where it has several."""
+    status = (model.model_extra or {}).get("status")
+    if isinstance(status, dict) and isinstance(status.get("value"), str):
+        return bool(status["value"] == "loaded")
+    return True if model.owned_by in _ALL_LOADED else None
 
 
 def _chunk(event: Any) -> Chunk:

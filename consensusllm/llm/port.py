@@ -6,9 +6,9 @@ recording: those belong to the answerer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +111,29 @@ class Provider(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a free look at a backend found of one of its models: whether it is in memory (None: the
+    backend does not say), and one line where it cannot be asked."""
+
+    loaded: bool | None = None
+    error: str = ""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """What a provider has beside `Provider` whose backend can be looked at for free.
+
+    ``server`` is the URL of the backend without keys, or any other name of one that is only reached
+    from within this process; all models of a server have the same one.
+    """
+
+    server: str
+
+    async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
+        """What is found of each of ``models``, names of any provider of this kind at the same
+        server, in their order. Costs nothing and loads nothing. Raises ProviderError where the
+        server as a whole does not answer, or not as it should."""
+        ...

@@ -28,7 +28,7 @@ PROVIDERS: dict[str, Callable[[ProviderSettings], Provider]] = {
 }
 
 
-def make_provider(settings: ProviderSettings) -> Provider:
+def make_provider(settings: ProviderSettings) -> Guarded:
     """The provider that ``settings`` names, without touching the network.
 
     Raises Rejected: an unknown name, a missing package (naming the pip extra), key or option.

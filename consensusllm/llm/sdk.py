@@ -187,6 +187,15 @@ class SdkProvider(ABC, Generic[ClientT]):
         return Malformed(line(f"the answer cannot be read ({type(error).__name__})"))
 
 
+def server_of(base_url: str) -> str:
+    """The URL without credentials and query: what may be told of where a backend is."""
+    try:
+        path = urlsplit(base_url).path.rstrip("/")
+    except ValueError:
+        path = ""
+    return f"{_host(base_url)}{path}"
+
+
 def _collect(responses: list[httpx.Response]) -> None:
     from .http import RESPONSES
 

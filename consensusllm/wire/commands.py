@@ -29,10 +29,12 @@ from consensusllm.conversations import (
     OpenSession,
     Operation,
     PlannedCandidate,
+    ProbedModel,
     Put,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
+    RecordProbe,
     Refused,
     Rename,
     Reply,
@@ -225,6 +227,21 @@ def _serve_from_proto(message: pb.ServeModels) -> ServeModels:
     return ServeModels(message.node, tuple(map(served_from_proto, message.models)))
 
 
+def _probe_to_proto(probe: RecordProbe) -> pb.RecordProbe:
+    models = [
+        pb.ProbedModel(model=p.model, loaded=p.loaded, error=p.error, answers=p.answers)
+        for p in probe.models
+    ]
+    return pb.RecordProbe(node=probe.node, server=probe.server, models=models)
+
+
+def _probe_from_proto(message: pb.RecordProbe) -> RecordProbe:
+    models = (
+        ProbedModel(p.model, optional(p, "loaded"), p.error, p.answers) for p in message.models
+    )
+    return RecordProbe(message.node, message.server, tuple(models))
+
+
 def _swap_from_proto(message: pb.CompareAndSwap) -> CompareAndSwap:
     return CompareAndSwap(message.key, optional(message, "expected"), optional(message, "new"))
 
@@ -257,6 +274,7 @@ def _flat(name: str, kind: Any, message: Any, decoder: _Decoder | None = None) -
 
 _flat("open_session", OpenSession, pb.OpenSession)
 _codec("serve_models", ServeModels, _serve_to_proto, _serve_from_proto)
+_codec("record_probe", RecordProbe, _probe_to_proto, _probe_from_proto)
 _flat("create_conversation", CreateConversation, pb.CreateConversation)
 _codec("submit_query", SubmitQuery, _submit_to_proto, _submit_from_proto)
 _codec("convene_council", ConveneCouncil, _convene_to_proto, _convene_from_proto)

@@ -238,6 +238,9 @@ def registered_to_proto(node: int, model: RegisteredModel) -> pb.RegisteredModel
         failures=model.failures,
         failed_ms=model.failed_ms,
         speed=model.speed,
+        loaded=model.loaded,
+        probe_error=model.probe_error,
+        probed_ms=model.probed_ms,
     )
 
 
@@ -252,6 +255,9 @@ def registered_from_proto(message: pb.RegisteredModel) -> RegisteredModel:
         message.failures,
         message.failed_ms,
         message.speed,
+        optional(message, "loaded"),
+        message.probe_error,
+        message.probed_ms,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from consensusllm.client import ModelStatus, cluster_models, money
+from consensusllm.client.models import SILENT
 from consensusllm.conversations import RegisteredModel, ServedModel
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.session import Outcome, Session
@@ -18,10 +19,16 @@ from tests.cli.repl_fakes import NODES, FakeCluster, status
 SMALL = ServedModel("small", "ollama", "llama3.2", 8192, 1024, 100_000, 250_000, ("quick",))
 LARGE = ServedModel("large", "gemini", "gemini-2.5-pro", fallbacks=("small",))
 REGISTRY = (
-    (1, RegisteredModel(SMALL, 7, 1, 1000, 2000, 1_234_500)),
-    (2, RegisteredModel(SMALL)),
+    (1, RegisteredModel(SMALL, 7, 1, 1000, 2000, 1_234_500, loaded=True, probed_ms=5)),
+    (2, RegisteredModel(SMALL, loaded=False, probe_error="not there", probed_ms=5)),
     (3, RegisteredModel(LARGE, 2)),
 )
+FAILING, NOT_THERE = "failing: no connection", "failing: not there"
+SAID = [
+    ["2", "41.3", "900", "1800", "7", "1"],
+    ["2", "41.3", "-", "1800", "0", "0"],
+    ["-", "-", "-", "-", "2", "0"],
+]
 NOW = ModelStatus(1, "ollama", "llama3.2", "it runs", "small", 2, 41.26, 900, 1800)
 
 
@@ -46,13 +53,13 @@ async def said(fake: FakeCluster, line: str) -> str:
 async def test_models_shows_the_registry_with_what_the_nodes_say() -> None:
     lines = (await said(cluster(), "models")).splitlines()
     assert lines[0] == (
-        "node\tname\tprovider\tmodel\thealth\tin flight\ttokens/s\tp50 ms\tp99 ms\tanswers\terrors"
-        "\tspend\tnote"
+        "node\tname\tprovider\tmodel\tloaded\thealth\tprobe\tin flight\ttokens/s\tp50 ms\tp99 ms"
+        "\tanswers\terrors\tspend\tnote"
     )
-    assert lines[1:] == [
-        "1\tsmall\tollama\tllama3.2\twell\t2\t41.3\t900\t1800\t7\t1\t1.2345\tit runs",
-        "2\tsmall\tollama\tllama3.2\tfailing: no connection\t2\t41.3\t-\t1800\t0\t0\t0.00\tit runs",
-        "3\tlarge\tgemini\tgemini-2.5-pro\tits node does not answer\t-\t-\t-\t-\t2\t0\t0.00\t",
+    assert [line.split("\t") for line in lines[1:]] == [
+        ["1", "small", "ollama", "llama3.2", "yes", "well", "well", *SAID[0], "1.2345", "it runs"],
+        ["2", "small", "ollama", "llama3.2", "no", FAILING, NOT_THERE, *SAID[1], "0.00", "it runs"],
+        ["3", "large", "gemini", "gemini-2.5-pro", "-", SILENT, "-", *SAID[2], "0.00", ""],
     ]
 
 
@@ -65,13 +72,15 @@ async def test_models_as_json_has_everything() -> None:
     assert rows[1]["last_error"] == "no connection"
     assert rows[2]["fallbacks"] == ["small"]
     assert "in_flight" not in rows[2]
+    assert [row["loaded"] for row in rows] == [True, False, None]
+    assert [row["probe"] for row in rows] == ["well", "failing: not there", None]
 
 
 async def test_a_model_that_cannot_be_served_is_shown_with_the_reason() -> None:
     fake = FakeCluster()
     unserved = ModelStatus(1, "gemini", "g", "set GEMINI_API_KEY", "g", served=False)
     fake.by_node = {1: status(1, models=(unserved,))}
-    assert "1\tg\tgemini\tg\tnot served: set GEMINI_API_KEY\t" in await said(fake, "models")
+    assert "1\tg\tgemini\tg\t-\tnot served: set GEMINI_API_KEY\t" in await said(fake, "models")
 
 
 async def test_without_a_node_there_are_no_models() -> None:

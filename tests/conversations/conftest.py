@@ -67,6 +67,7 @@ class Driver:
             frozen.turns,
             frozen.keys,
             frozen.registry,
+            frozen.probe_leases,
             frozen.budgets,
             frozen.attempt_floor,
         )

@@ -165,7 +165,7 @@ OPEN = Turn(1, "q", (Candidate(1, 1),))
 CLOSED = Turn(1, "q", (Candidate(1, 1, ended=True),), closed=True)
 
 
-def sealed(*records: bytes, first: bytes = line("consensusllm-state", 6, {})) -> bytes:
+def sealed(*records: bytes, first: bytes = line("consensusllm-state", 7, {})) -> bytes:
     """A snapshot of these records with the count and the hash that they have."""
     total = sum(map(digest, records)) % MODULUS
     end = line("end", len(records), 1, f"{total:032x}")
@@ -222,7 +222,7 @@ def test_records_that_no_machine_has_are_not_restored(records: tuple[bytes, ...]
 
 @pytest.mark.parametrize(
     "first",
-    [line("consensusllm-state", 5, {}), line("other", 6, {}), line("consensusllm-state", 6, [])],
+    [line("consensusllm-state", 5, {}), line("other", 6, {}), line("consensusllm-state", 7, [])],
 )
 def test_another_version_is_not_restored(first: bytes) -> None:
     with pytest.raises(MalformedSnapshot):

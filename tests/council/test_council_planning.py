@@ -13,6 +13,7 @@ from consensusllm.council.domains import BUILT_IN, role
 from consensusllm.council.planning import (
     COOL_DOWN_MS,
     FAILURES_MAX,
+    STRATEGIES,
     Cluster,
     Unplannable,
     Wishes,
@@ -76,7 +77,7 @@ def test_one_is_the_best_of_all_or_of_those_named() -> None:
     assert planned(Wishes(one=True), busy) == [(3, "c")]
 
 
-def with_model(node: int, name: str, **fields: int) -> Cluster:
+def with_model(node: int, name: str, **fields: object) -> Cluster:
     """THREE, where the model ``name`` of ``node`` has ``fields``."""
     registry = {
         number: [
@@ -96,6 +97,25 @@ def test_what_failed_again_and_again_is_the_last_choice_for_a_while() -> None:
     assert planned(Wishes(("a",)), with_model(1, "a", **twice)) == [(1, "a")]
     cooled_down = {**failing, "failed_ms": 100_000 - COOL_DOWN_MS}
     assert planned(Wishes(("a",)), with_model(1, "a", **cooled_down)) == [(1, "a")]
+
+
+def test_what_a_look_found_failing_is_the_last_choice_of_every_strategy() -> None:
+    failing = with_model(1, "a", probe_error="no connection")
+    for strategy in STRATEGIES:
+        assert planned(Wishes(("a",), strategy=strategy), failing) == [(3, "a")]
+    assert planned(Wishes(("a@1",)), failing) == [(1, "a")]
+    assert planned(Wishes(("a",)), replace(failing, live=(1, 2))) == [(1, "a")]
+
+
+def test_what_is_not_in_memory_is_asked_only_where_nothing_else_is() -> None:
+    absent = with_model(1, "a", loaded=False, speed=9000)
+    busy = replace(absent, load={3: 5})
+    assert planned(Wishes(("a",)), absent) == planned(Wishes(("a",)), busy) == [(3, "a")]
+    assert planned(Wishes(("a",), strategy="cheapest"), busy) == [(1, "a")]
+    present = with_model(1, "a", loaded=True)
+    assert planned(Wishes(("a",)), replace(present, load={1: 1})) == [(3, "a")]
+    failing = replace(absent, registry=with_model(3, "a", probe_error="down").registry)
+    assert planned(Wishes(("a",)), failing) == [(1, "a")]
 
 
 def test_the_quicker_of_two_is_asked_where_both_have_as_much_to_do() -> None:

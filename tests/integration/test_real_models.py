@@ -99,3 +99,66 @@ async def test_questions_are_answered_by_the_models_that_are_named(tmp_path: Pat
         assert document["candidates"][0]["text"].startswith("small-exact on node 3: what now?")
         rows = json.loads(await command(cluster, "models", "--json"))
         assert len(rows) == 9
+
+
+class Ollama:
+    """The free part of an Ollama server; anything else that is asked is counted, and refused."""
+
+    def __init__(self) -> None:
+        self.there = ["llama3.2:latest", "qwen3:8b"]
+        self.loaded = ["qwen3:8b"]
+        self.paid = 0
+
+    async def __aenter__(self) -> Ollama:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        names = {b"/api/tags": self.there, b"/api/ps": self.loaded}.get(head.split()[1])
+        self.paid += names is None
+        body = json.dumps({"models": [{"model": each} for each in names or ()]})
+        status = b"500 No" if names is None else b"200 OK"
+        writer.write(
+            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%s" % (status, len(body), body.encode())
+        )
+        await writer.drain()
+        writer.close()
+
+
+async def test_what_a_free_look_at_the_model_servers_finds_is_shown(tmp_path: Path) -> None:
+    async with Ollama() as ollama:
+        served: list[dict[str, Any]] = [
+            {"provider": "ollama", "model": name, "base_url": ollama.url}
+            for name in ("llama3.2", "qwen3:8b", "gone")
+        ]
+        answering = {"probe_every_ms": 50}
+        async with RealCluster(
+            tmp_path, 1, models=[*served, model("plain")], answering=answering
+        ) as cluster:
+            client = cluster.client()
+
+            async def shown(*loaded: bool | None) -> bool:
+                found = cluster_models((await client.statuses()).values())
+                return [each.total.loaded for each in found] == list(loaded)
+
+            await eventually(lambda: shown(False, True, False, None), "the first look")
+            rows = json.loads(await command(cluster, "models", "--json"))
+            assert [each["probe"] for each in rows] == [
+                "well",
+                "well",
+                "failing: ollama: the server does not have the model: ollama pull it",
+                None,
+            ]
+            lines = (await command(cluster, "models")).splitlines()
+            assert [line.split()[4] for line in lines[1:]] == ["no", "yes", "no", "-"]
+            ollama.there.append("gone:latest")
+            ollama.loaded = ["gone:latest", "llama3.2:latest"]
+            await eventually(lambda: shown(True, False, True, None), "a later look")
+            assert ollama.paid == 0

@@ -129,6 +129,11 @@ class Dialect:
     def reply(self, pieces: Sequence[bytes], status: int = 200, end: str = "whole") -> Reply:
         return Reply(status, {"content-type": self.content_type}, pieces, end)
 
+    def listing(self, body: Any = None) -> Reply:
+        """The server's models, or another ``body``."""
+        data = json.dumps(self.models_body if body is None else body).encode()
+        return Reply(200, {"content-type": "application/json"}, [data])
+
     def failure(self, status: int, message: str, **headers: str) -> Reply:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         named["content-type"] = "application/json"

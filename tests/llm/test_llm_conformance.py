@@ -45,8 +45,9 @@ def settings(request: pytest.FixtureRequest, server: Any, dialects: Any) -> Call
     def told(check: Any) -> Any:
         server.replies = [dialect.stream(["A ", "quorum ", "is enough."])]
         if check is conformance.lists_its_models:
-            server.replies = [dialect.reply([json.dumps(dialect.models_body).encode()])]
-            server.replies[0].headers["content-type"] = "application/json"
+            server.replies = [dialect.listing()]
+        if check is conformance.can_be_looked_at:
+            server.replies = [dialect.listing()]
         if name == "litellm":
             return dialect.settings(server, provider=name, model="openai/m1")
         return dialect.settings(server)

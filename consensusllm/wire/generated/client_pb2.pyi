@@ -688,7 +688,7 @@ class ModelStatus(_message.Message):
     def __init__(self, node: _Optional[int] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., note: _Optional[str] = ..., name: _Optional[str] = ..., in_flight: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., latency_p50_ms: _Optional[int] = ..., latency_p99_ms: _Optional[int] = ..., last_error: _Optional[str] = ..., served: _Optional[bool] = ...) -> None: ...
 
 class RegisteredModel(_message.Message):
-    __slots__ = ("node", "served", "answers", "errors", "prompt_tokens", "completion_tokens", "cost", "failures", "failed_ms", "speed")
+    __slots__ = ("node", "served", "answers", "errors", "prompt_tokens", "completion_tokens", "cost", "failures", "failed_ms", "speed", "loaded", "probe_error", "probed_ms")
     NODE_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
@@ -699,6 +699,9 @@ class RegisteredModel(_message.Message):
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     FAILED_MS_FIELD_NUMBER: _ClassVar[int]
     SPEED_FIELD_NUMBER: _ClassVar[int]
+    LOADED_FIELD_NUMBER: _ClassVar[int]
+    PROBE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    PROBED_MS_FIELD_NUMBER: _ClassVar[int]
     node: int
     served: ServedModel
     answers: int
@@ -709,7 +712,10 @@ class RegisteredModel(_message.Message):
     failures: int
     failed_ms: int
     speed: int
-    def __init__(self, node: _Optional[int] = ..., served: _Optional[_Union[ServedModel, _Mapping]] = ..., answers: _Optional[int] = ..., errors: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost: _Optional[int] = ..., failures: _Optional[int] = ..., failed_ms: _Optional[int] = ..., speed: _Optional[int] = ...) -> None: ...
+    loaded: bool
+    probe_error: str
+    probed_ms: int
+    def __init__(self, node: _Optional[int] = ..., served: _Optional[_Union[ServedModel, _Mapping]] = ..., answers: _Optional[int] = ..., errors: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost: _Optional[int] = ..., failures: _Optional[int] = ..., failed_ms: _Optional[int] = ..., speed: _Optional[int] = ..., loaded: _Optional[bool] = ..., probe_error: _Optional[str] = ..., probed_ms: _Optional[int] = ...) -> None: ...
 
 class GenerationOptions(_message.Message):
     __slots__ = ("temperature", "max_tokens", "seed", "system", "role")
@@ -742,7 +748,7 @@ class OpenSession(_message.Message):
     def __init__(self) -> None: ...
 
 class ServedModel(_message.Message):
-    __slots__ = ("name", "provider", "model", "context_tokens", "max_tokens", "prompt_price", "completion_price", "tags", "fallbacks")
+    __slots__ = ("name", "provider", "model", "context_tokens", "max_tokens", "prompt_price", "completion_price", "tags", "fallbacks", "server")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -752,6 +758,7 @@ class ServedModel(_message.Message):
     COMPLETION_PRICE_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
     name: str
     provider: str
     model: str
@@ -761,7 +768,8 @@ class ServedModel(_message.Message):
     completion_price: int
     tags: _containers.RepeatedScalarFieldContainer[str]
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., context_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt_price: _Optional[int] = ..., completion_price: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
+    server: str
+    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., context_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt_price: _Optional[int] = ..., completion_price: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., fallbacks: _Optional[_Iterable[str]] = ..., server: _Optional[str] = ...) -> None: ...
 
 class ServeModels(_message.Message):
     __slots__ = ("node", "models")
@@ -770,6 +778,28 @@ class ServeModels(_message.Message):
     node: int
     models: _containers.RepeatedCompositeFieldContainer[ServedModel]
     def __init__(self, node: _Optional[int] = ..., models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ...) -> None: ...
+
+class RecordProbe(_message.Message):
+    __slots__ = ("node", "server", "models")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    node: int
+    server: str
+    models: _containers.RepeatedCompositeFieldContainer[ProbedModel]
+    def __init__(self, node: _Optional[int] = ..., server: _Optional[str] = ..., models: _Optional[_Iterable[_Union[ProbedModel, _Mapping]]] = ...) -> None: ...
+
+class ProbedModel(_message.Message):
+    __slots__ = ("model", "loaded", "error", "answers")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LOADED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    loaded: bool
+    error: str
+    answers: int
+    def __init__(self, model: _Optional[str] = ..., loaded: _Optional[bool] = ..., error: _Optional[str] = ..., answers: _Optional[int] = ...) -> None: ...
 
 class CreateConversation(_message.Message):
     __slots__ = ("conversation", "system")
@@ -994,7 +1024,7 @@ class DeleteKey(_message.Message):
     def __init__(self, key: _Optional[str] = ...) -> None: ...
 
 class SessionCommand(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "set_budget", "convene_council", "close_stage")
+    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "set_budget", "record_probe", "convene_council", "close_stage")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -1016,6 +1046,7 @@ class SessionCommand(_message.Message):
     DELETE_KEY_FIELD_NUMBER: _ClassVar[int]
     SERVE_MODELS_FIELD_NUMBER: _ClassVar[int]
     SET_BUDGET_FIELD_NUMBER: _ClassVar[int]
+    RECORD_PROBE_FIELD_NUMBER: _ClassVar[int]
     CONVENE_COUNCIL_FIELD_NUMBER: _ClassVar[int]
     CLOSE_STAGE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
@@ -1039,9 +1070,10 @@ class SessionCommand(_message.Message):
     delete_key: DeleteKey
     serve_models: ServeModels
     set_budget: SetBudget
+    record_probe: RecordProbe
     convene_council: ConveneCouncil
     close_stage: CloseStage
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., set_budget: _Optional[_Union[SetBudget, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., set_budget: _Optional[_Union[SetBudget, _Mapping]] = ..., record_probe: _Optional[_Union[RecordProbe, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()
