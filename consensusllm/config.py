@@ -102,7 +102,8 @@ class ModelConfig(_Section):
     else the built-in responder. ``options`` are the provider's own.
 
     ``name`` is what queries call it; left out, that is the model's own name, or the provider's.
-    ``fallbacks`` are names of models of any node, to be asked in its place where it fails.
+    ``fallbacks`` are names of models of any node, to be asked in its place where it fails, and
+    beside it where it has not begun to answer after ``hedge_after_s``.
     """
 
     provider: ProviderName = "auto"
@@ -116,6 +117,7 @@ class ModelConfig(_Section):
     max_tokens: Tokens | None = None
     tags: tuple[ModelName, ...] = Field(default=(), max_length=32)
     fallbacks: tuple[ModelName, ...] = Field(default=(), max_length=32)
+    hedge_after_s: Annotated[float, Field(ge=0.001, le=3600.0)] | None = None
 
     @property
     def known_name(self) -> str:
@@ -126,6 +128,8 @@ class ModelConfig(_Section):
     def _agree(self) -> ModelConfig:
         if self.known_name and self.known_name in self.fallbacks:
             raise ValueError(f"fallbacks: {self.known_name} cannot stand in for itself")
+        if self.hedge_after_s is not None and not self.fallbacks:
+            raise ValueError("hedge_after_s needs fallbacks: nobody else could be asked")
         if self.context_tokens and self.max_tokens and self.max_tokens >= self.context_tokens:
             raise ValueError("max_tokens must be below context_tokens: a question needs room")
         return self

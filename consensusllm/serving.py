@@ -87,6 +87,7 @@ def _served(model: ModelConfig, provider: str, exact: str, taken: Collection[str
         completion_price=round(model.price.completion * MICRO),
         tags=model.tags,
         fallbacks=model.fallbacks,
+        hedge_ms=round(1000 * (model.hedge_after_s or 0)),
     )
 
 

@@ -30,6 +30,7 @@ async def query(
     council: str | None = None,
     close_after: int = 0,
     deadline: float = 0.0,
+    hedge: float | None = None,
     temperature: float | None = None,
     max_tokens: int | None = None,
     seed: int | None = None,
@@ -48,7 +49,13 @@ async def query(
         question,
         close_after=close_after,
         deadline_ms=round(1000 * deadline),
-        options=GenerationOptions(temperature, max_tokens, seed, system),
+        options=GenerationOptions(
+            temperature,
+            max_tokens,
+            seed,
+            system,
+            hedge_ms=round(1000 * hedge) if hedge is not None else None,
+        ),
         plan=Plan(
             models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template, user
         ),

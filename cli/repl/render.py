@@ -184,6 +184,9 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
     for each in candidate.takeovers:
         if each.reason:
             parts.append((f" · {each.model} in place of what failed: {each.reason}", "yellow"))
+    if candidate.hedge is not None:
+        first = "and was first" if candidate.hedge_won else "as nothing came"
+        parts.append((f" · {candidate.hedge.model} was asked too, {first}", "yellow"))
     if chosen:
         parts.append((" · chosen", "bold green"))
     if candidate.error:

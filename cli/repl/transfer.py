@@ -101,6 +101,9 @@ def _notes(candidate: Candidate) -> list[str]:
         f"*Attempt {each.attempt}, of node {each.node}, went on at character {each.kept}.*"
         for each in candidate.takeovers
     ]
+    if candidate.hedge is not None:
+        first = "and was first" if candidate.hedge_won else "as nothing came"
+        notes.append(f"*{candidate.hedge.model} was asked too, {first}.*")
     if candidate.error:
         notes.append(f"*Failed: {candidate.error}*")
     elif not candidate.ended:

@@ -21,7 +21,7 @@ from .commands import Code, Reply, ServedModel, SetBudget, Usage
 from .council_prompts import answer_schema
 from .limits import Limits
 from .prompt import candidate_system_prompt, prompt
-from .records import Budget, Candidate, Turn
+from .records import Budget, Candidate, Hedge, Turn
 from .refusal import Refusal, named
 from .registry_rules import cost_of
 from .sessions import DONE
@@ -91,6 +91,27 @@ def reserved(state: State, conversation: str, turn: Turn, candidates: Iterable[i
         most = _most(state, conversation, before, candidate, scopes[0])
         total += most
         turn = turn.with_candidate(replace(candidate, reserved=most, budgets=tuple(scopes)))
+    _take(state, scopes, total)
+    return turn
+
+
+def hedge_reserved(
+    state: State, conversation: str, turn: Turn, candidate: Candidate, hedge: Hedge
+) -> Candidate:
+    """``candidate``, which is open, with what its ``hedge`` can cost at most reserved beside what
+    it has reserved itself. Raises Refusal, with nothing changed, where a budget does not allow it.
+    """
+    scopes = _held(state, candidate)
+    if not scopes:
+        return candidate
+    other = replace(candidate, node=hedge.node, model=hedge.model)
+    most = _most(state, conversation, turn, other, scopes[0])
+    _take(state, scopes, most)
+    return replace(candidate, reserved=candidate.reserved + most)
+
+
+def _take(state: State, scopes: Iterable[str], total: int) -> None:
+    """Reserve ``total`` in each of ``scopes``. Raises Refusal, with nothing changed."""
     for scope in scopes:
         budget = state.budgets[scope]
         if total and budget.spent + budget.reserved + total > budget.limit:
@@ -103,18 +124,14 @@ def reserved(state: State, conversation: str, turn: Turn, candidates: Iterable[i
     for scope in scopes:
         budget = state.budgets[scope]
         state.set_budget(scope, replace(budget, reserved=budget.reserved + total))
-    return turn
 
 
 def settle(state: State, before: Candidate, cost: int | None) -> int:
     """Give back what ``before`` held, and charge ``cost``, or all of it where that is not known;
-    what was charged. A budget that is gone by now is not: it is removed only where nothing is
-    reserved, so ``before`` held nothing of it."""
+    what was charged. A budget may be gone in which it reserved nothing."""
     charged = before.reserved if cost is None else cost
-    for scope in before.budgets:
-        budget = state.budgets.get(scope)
-        if budget is None:
-            continue
+    for scope in _held(state, before):
+        budget = state.budgets[scope]
         state.set_budget(
             scope,
             replace(
@@ -162,6 +179,10 @@ def shown(cost: int) -> str:
     whole, part = divmod(cost, 1_000_000)
     digits = f"{part:06}".rstrip("0")
     return f"{whole}.{digits:0<2}"
+
+
+def _held(state: State, candidate: Candidate) -> list[str]:
+    return [scope for scope in candidate.budgets if scope in state.budgets]
 
 
 def _scopes(conversation: str, turn: Turn) -> list[str]:

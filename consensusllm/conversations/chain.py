@@ -96,6 +96,8 @@ def _revisions(turn: Turn) -> set[int]:
         found.add(turn.choice_revision)
     for candidate in turn.candidates:
         found |= {candidate.opened_revision, *(each.revision for each in candidate.takeovers)}
+        if candidate.hedge is not None:
+            found.add(candidate.hedge.revision)
         if candidate.ended:
             found.add(candidate.ended_revision)
     return found

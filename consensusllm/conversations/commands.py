@@ -23,13 +23,15 @@ IMPORT_PREFIX = ".import-"
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
     """What a query asks of its models; None leaves it to the model's own configuration, and the
-    ``system`` prompt to the conversation's. ``role`` comes before it (see prompt.system_prompt)."""
+    ``system`` prompt to the conversation's. ``role`` comes before it (see prompt.system_prompt).
+    Where no text has come after ``hedge_ms``, the next model is asked too (see HedgeCandidate)."""
 
     temperature: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
     system: str | None = None
     role: str | None = None
+    hedge_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class ServedModel:
     (0: not known). Prices are in millionths of the currency for a million tokens. ``fallbacks`` are
     names of models to ask in its place, in that order, where it fails. ``server`` stands for the
     backend, where that can be looked at for free: the same for all models of it ("": it cannot).
+    ``hedge_ms`` is that of queries that bring none (0: never).
     """
 
     name: str
@@ -80,6 +83,7 @@ class ServedModel:
     tags: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     server: str = ""
+    hedge_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,7 @@ class RecordCandidate:
     counts the call. ``prompt_hash`` is that of prompt.py ("": nothing was asked), ``speed`` how
     many tokens the model wrote in 1000 s (0: not known). ``left_out`` of the earlier turns, the
     oldest ones, were not sent, since the model has ``context_tokens`` (0: not known).
+    ``hedge_usage`` is that of the call that this one has beaten, where there was one.
     """
 
     conversation: str
@@ -242,6 +247,22 @@ class RecordCandidate:
     speed: int = 0
     left_out: int = 0
     context_tokens: int = 0
+    hedge_usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeCandidate:
+    """Have ``node``'s ``model``, one of the candidate's fallbacks, asked too, since ``attempt`` has
+    no text yet. Whichever has text first answers: the holder by recording it, the hedge by a
+    ReassignCandidate to itself. STALE where there is text, or was a hedge; OVER_BUDGET where no
+    budget allows a second call. Answers Done."""
+
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    node: int
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +275,8 @@ class ReassignCandidate:
 
     ``model`` ("": the one it had) is the name that is asked from now on. Where that is because a
     call failed, ``reason`` says why, and ``served_as`` and ``usage`` whose call and what it used.
+    With ``hedged`` it is because the candidate's hedge has text: STALE where the holder has. Where
+    a hedge was asked that does not go on, ``hedge_usage`` is what it used.
     """
 
     conversation: str
@@ -266,6 +289,8 @@ class ReassignCandidate:
     reason: str = ""
     served_as: str = ""
     usage: Usage = field(default_factory=Usage)
+    hedged: bool = False
+    hedge_usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +407,7 @@ Operation: TypeAlias = (
     | RetryTurn
     | RecordCheckpoint
     | RecordCandidate
+    | HedgeCandidate
     | ReassignCandidate
     | CloseTurn
     | Choose

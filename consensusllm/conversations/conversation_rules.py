@@ -152,6 +152,7 @@ class ConversationRules:
                 ("finish reason", each.finish_reason),
                 ("provider", each.provider),
                 ("prompt's hash", each.prompt_hash),
+                ("hedge", each.hedge.model if each.hedge is not None else ""),
             ):
                 check_size(f"candidate {each.number}'s {what}", name, limits.name_bytes)
             if each.attempt > _ATTEMPT_MAX:

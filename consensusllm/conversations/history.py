@@ -51,6 +51,7 @@ def _candidate_at(candidate: Candidate, revision: int) -> Candidate:
     if candidate.ended and candidate.ended_revision <= revision:
         return candidate
     takeovers = tuple(each for each in candidate.takeovers if each.revision <= revision)
+    hedge = candidate.hedge
     return replace(
         candidate,
         node=takeovers[-1].node if takeovers else candidate.planned_node,
@@ -71,6 +72,7 @@ def _candidate_at(candidate: Candidate, revision: int) -> Candidate:
         ranking=(),
         left_out=0,
         context_tokens=0,
+        hedge=hedge if hedge is not None and hedge.revision <= revision else None,
     )
 
 
@@ -81,6 +83,7 @@ def last_revision(turn: Turn) -> int:
         turn.choice_revision,
         *(each.revision for each in turn.retries),
         *(each.revision for candidate in turn.candidates for each in candidate.takeovers),
+        *(each.hedge.revision for each in turn.candidates if each.hedge is not None),
         *(each.opened_revision for each in turn.candidates),
         *(each.ended_revision for each in turn.candidates),
     )
@@ -127,6 +130,12 @@ def _contradiction(candidate: Candidate, asked_revision: int) -> str:
         return "is open, and has an end"
     if asked_revision >= steps[0] or any(a > b for a, b in pairwise(steps)):
         return "has wrong revisions"
+    hedge = candidate.hedge
+    if hedge is not None and not (
+        steps[0] <= hedge.revision <= max(steps)
+        or (steps[0] <= hedge.revision and not candidate.ended)
+    ):
+        return "has a hedge of a wrong revision"
     attempts = range(candidate.attempt - len(takeovers) + 1, candidate.attempt + 1)
     if attempts.start < 2 or [each.attempt for each in takeovers] != [*attempts]:
         return "has attempts with a gap"

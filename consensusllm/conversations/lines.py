@@ -27,6 +27,7 @@ from .records import (
     Budget,
     Candidate,
     Head,
+    Hedge,
     ProbeLease,
     RegisteredModel,
     Retried,
@@ -113,6 +114,7 @@ def turn_line(turn_id: TurnId, turn: Turn) -> bytes:
             options.seed,
             options.system,
             options.role,
+            options.hedge_ms,
         ],
         [[r.revision, r.time_ms, r.deadline_ms, r.close_after] for r in turn.retries],
         _council_rows(turn.council),
@@ -173,7 +175,13 @@ def _candidate_row(candidate: Candidate) -> list[object]:
         list(candidate.budgets),
         candidate.left_out,
         candidate.context_tokens,
+        _hedge_row(candidate.hedge),
     ]
+
+
+def _hedge_row(hedge: Hedge | None) -> list[object]:
+    """Nothing where there is none."""
+    return [] if hedge is None else [hedge.attempt, hedge.node, hedge.model, hedge.revision]
 
 
 def budget_line(scope: str, budget: Budget) -> bytes:
@@ -201,6 +209,7 @@ def _model_row(model: RegisteredModel) -> list[object]:
         list(served.tags),
         list(served.fallbacks),
         served.server,
+        served.hedge_ms,
         model.answers,
         model.errors,
         model.prompt_tokens,
@@ -250,8 +259,10 @@ _MAYBE_STR, _MAYBE_NUMBER = (str, type(None)), (float, int, type(None))
 _CANDIDATE = (_INT, _INT, _STR, _INT, _BOOL, *[_STR] * 3, *[_MAYBE_INT] * 2, _LIST)
 _PLAN_AND_STAMPS = (_INT, _STR, _INT, _INT)
 _TAKEN_OVER = (*[_INT] * 4, _STR, _STR)
-_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST, _INT, _LIST, _INT, _INT)
-_SERVED = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, _STR)
+_CALL = (_STR, _STR, _INT, _LIST, _BOOL, _LIST, _INT, _LIST, _INT, _INT, _LIST)
+_HEDGE = (_INT, _INT, _STR, _INT)
+_SERVED = (*[_STR] * 3, *[_INT] * 4, _LIST, _LIST, _STR, _INT)
+_OPTIONS = (_MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR, _MAYBE_STR, _MAYBE_INT)
 _MODEL = (*_SERVED, *[_INT] * 8, (bool, type(None)), _STR, _INT)
 
 
@@ -284,7 +295,7 @@ def turn(row: list[Any]) -> tuple[TurnId, Turn]:
         row[1:], _STR, _INT, _STR, _LIST, _INT, _BOOL, *[_INT] * 5, *[_LIST] * 3, _STR
     )
     choice, closed, opened_ms, deadline_ms, close_after, asked_revision, choice_revision = rest
-    options = fields(options, _MAYBE_NUMBER, _MAYBE_INT, _MAYBE_INT, _MAYBE_STR, _MAYBE_STR)
+    options = fields(options, *_OPTIONS)
     return (conversation, number), Turn(
         number,
         question,
@@ -330,7 +341,7 @@ def _stage(row: object) -> Stage:
 
 def _candidate(row: object) -> Candidate:
     values = fields(row, *_CANDIDATE, *_PLAN_AND_STAMPS, *_CALL)
-    *values, fallbacks, estimated, place, reserved, budgets, left_out, context_tokens = values
+    *values, fallbacks, estimated, place, reserved, budgets, left_out, tokens, hedge = values
     stage, seat, *ranking = fields(place, *[_INT] * max(2, len(place)))
     takeovers = (fields(each, *_TAKEN_OVER) for each in values[10])
     values[8:11] = [
@@ -338,7 +349,7 @@ def _candidate(row: object) -> Candidate:
         tuple(TakenOver(*each) for each in takeovers),
     ]
     values += [_words(fallbacks), stage, seat, tuple(ranking), reserved, _words(budgets)]
-    values += [left_out, context_tokens]
+    values += [left_out, tokens, Hedge(*fields(hedge, *_HEDGE)) if hedge else None]
     return Candidate(*values)
 
 

@@ -15,6 +15,7 @@ from .commands import Code, OpenSession, Refused, Reply, SessionCommand
 from .conversation_rules import ConversationRules
 from .council_rules import CouncilRules
 from .fingerprint import MODULUS, Fingerprint, digest
+from .hedge_rules import HedgeRules
 from .key_rules import KeyRules
 from .limits import Limits
 from .lines import Clock, clock_line, session_line
@@ -69,6 +70,7 @@ class Machine:
             **KeyRules(self._state, limits).handlers(),
             **ConversationRules(self._state, limits).handlers(),
             **TurnRules(self._state, limits).handlers(),
+            **HedgeRules(self._state, limits).handlers(),
             **RegistryRules(self._state, limits).handlers(),
             **ProbeRules(self._state, limits).handlers(),
             **CouncilRules(self._state, limits).handlers(),

@@ -36,6 +36,17 @@ class TakenOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """At ``revision`` ``node``'s ``model`` was asked too, since no text had come. If it is first it
+    takes the candidate over under ``attempt``."""
+
+    attempt: int
+    node: int
+    model: str
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One answer to a turn's question, by ``node``'s ``model``.
 
@@ -81,6 +92,27 @@ class Candidate:
     budgets: tuple[str, ...] = ()
     left_out: int = 0
     context_tokens: int = 0
+    hedge: Hedge | None = None
+
+    @property
+    def hedged(self) -> Hedge | None:
+        """The hedge that was asked and has neither taken over nor been passed over yet."""
+        return self.hedge if self.hedge is not None and self.attempt < self.hedge.attempt else None
+
+    @property
+    def hedge_waits(self) -> Hedge | None:
+        """The hedge that could still be first."""
+        return self.hedged if not (self.text or self.ended) else None
+
+    @property
+    def hedge_won(self) -> bool:
+        """Whether the hedge took the candidate over because it was first."""
+        hedge = self.hedge
+        return hedge is not None and any(
+            (each.attempt, each.node, each.model) == (hedge.attempt, hedge.node, hedge.model)
+            and not each.reason
+            for each in self.takeovers
+        )
 
     @property
     def answered(self) -> bool:

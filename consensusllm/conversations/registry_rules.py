@@ -77,7 +77,7 @@ class RegistryRules:
                 Code.TOO_LARGE,
                 f"{served.name} has over {FALLBACKS_MAX} tags or fallbacks: use fewer",
             )
-        tokens = (served.context_tokens, served.max_tokens)
+        tokens = (served.context_tokens, served.max_tokens, served.hedge_ms)
         prices = (served.prompt_price, served.completion_price)
         if not all(0 <= each <= _TOKENS_MAX for each in tokens) or not all(
             0 <= each <= _PRICE_MAX for each in prices
@@ -94,13 +94,15 @@ def cost_of(served: ServedModel, usage: Usage) -> int:
 
 class Call(NamedTuple):
     """A call that ended, of the model that ``node`` serves as ``served_as``; ``speed`` as in
-    RecordCandidate."""
+    RecordCandidate. It was ``beaten`` where it was stopped since another had text first: that says
+    nothing of the model."""
 
     node: int
     served_as: str
     usage: Usage
-    failed: bool
+    failed: bool = False
     speed: int = 0
+    beaten: bool = False
 
 
 def count_call(state: State, call: Call) -> int:
@@ -113,18 +115,27 @@ def count_call(state: State, call: Call) -> int:
             cost = cost_of(each.served, usage)
             counted = replace(
                 each,
-                answers=each.answers + (not call.failed),
-                errors=each.errors + call.failed,
                 prompt_tokens=each.prompt_tokens + (usage.prompt_tokens or 0),
                 completion_tokens=each.completion_tokens + (usage.completion_tokens or 0),
                 cost=each.cost + cost,
-                failures=each.failures + 1 if call.failed else 0,
-                failed_ms=state.time_ms if call.failed else each.failed_ms,
                 speed=_smoothed(each.speed, call.speed),
             )
-            if not call.failed:  # it can be asked, and is in memory, whatever a look has found
-                loaded = each.loaded if each.loaded is None else True
-                counted = replace(counted, probe_error="", loaded=loaded)
+            if call.failed:
+                counted = replace(
+                    counted,
+                    errors=each.errors + 1,
+                    failures=each.failures + 1,
+                    failed_ms=state.time_ms,
+                )
+            elif not call.beaten:
+                counted = replace(
+                    counted,
+                    answers=each.answers + 1,
+                    failures=0,
+                    # It can be asked, and is in memory, whatever a look has found.
+                    probe_error="",
+                    loaded=None if each.loaded is None else True,
+                )
             state.set_models(call.node, (*models[:place], counted, *models[place + 1 :]))
             return cost
     return 0

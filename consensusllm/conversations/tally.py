@@ -185,6 +185,8 @@ def _lacks(turn: Turn, candidate: Candidate) -> list[str]:
     planned = turn.council.member(candidate.seat).node
     if candidate.node != planned:
         reasons.append(f"node {candidate.node} took the place of node {planned}")
+    if candidate.hedge is not None and candidate.hedge_won:
+        reasons.append(f"{candidate.hedge.model} was asked too, and answered first")
     for each in candidate.takeovers:
         if each.reason:
             stood_in = each.model or f"node {each.node}"

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from .answers import is_answer
-from .budget_rules import carried, reserved, settle, settle_closed
+from .budget_rules import called, carried, reserved, settle, settle_closed
 from .commands import (
     Choose,
     Chosen,
     CloseTurn,
     Code,
     GenerationOptions,
+    HedgeCandidate,
     PlannedCandidate,
     ReassignCandidate,
     RecordCandidate,
@@ -116,7 +117,7 @@ class TurnRules:
         return TurnOpened(turn.turn, tuple(each.number for each in candidates))
 
     def _record_checkpoint(self, checkpoint: RecordCheckpoint) -> Reply:
-        turn, candidate = self._held(checkpoint)
+        turn, candidate = held(self._state, checkpoint)
         if checkpoint.offset != len(candidate.text):
             raise Refusal(
                 Code.STALE,
@@ -133,7 +134,7 @@ class TurnRules:
         return DONE
 
     def _record_candidate(self, record: RecordCandidate) -> Reply:
-        turn, candidate = self._held(record)
+        turn, candidate = held(self._state, record)
         check_size("the text", record.text, self._limits.text_bytes)
         check_size("the error", record.error, self._limits.text_bytes)
         check_size("the model", record.model, self._limits.name_bytes)
@@ -150,9 +151,10 @@ class TurnRules:
             )
         failed = bool(record.error)
         call = Call(candidate.node, record.served_as, record.usage, failed, record.speed)
-        cost = count_call(self._state, call)
+        cost = count_call(self._state, call) + self._count_hedge(candidate, record.hedge_usage)
         if candidate.budgets:
             known = not record.prompt_hash or _is_known(record.usage)
+            known = known and (candidate.hedged is None or _is_known(record.hedge_usage))
             cost = settle(self._state, candidate, cost if known else None)
         ended = replace(
             candidate,
@@ -176,7 +178,7 @@ class TurnRules:
         return DONE
 
     def _reassign(self, reassign: ReassignCandidate) -> Reply:
-        turn, candidate = self._open_candidate(reassign)
+        turn, candidate = _open_candidate(self._state, reassign)
         if reassign.attempt != candidate.attempt + 1:
             raise Refusal(
                 Code.STALE,
@@ -189,16 +191,31 @@ class TurnRules:
                 f"{_name(turn, candidate)} is recorded up to {len(candidate.text)}: "
                 f"{reassign.keep} characters cannot be kept",
             )
+        hedge = candidate.hedge_waits
+        place = (reassign.node, reassign.model)
+        goes_on = hedge is not None and place == (hedge.node, hedge.model)
+        if reassign.hedged and not goes_on:
+            raise Refusal(
+                Code.STALE, f"{_name(turn, candidate)} has text, or no such hedge: drop the call"
+            )
         check_node(candidate.number, reassign.node)
         check_size("the model", reassign.model, self._limits.name_bytes)
         check_size("the name", reassign.served_as, self._limits.name_bytes)
         check_size("the reason", reassign.reason, self._limits.text_bytes)
         cost = 0
-        if reassign.reason:
+        if reassign.hedged:
+            slow = called(self._state, candidate)
+            name = slow.name if slow is not None else ""
+            cost = count_call(self._state, Call(candidate.node, name, reassign.usage, beaten=True))
+        elif reassign.reason:
             call = Call(candidate.node, reassign.served_as, reassign.usage, failed=True)
             cost = count_call(self._state, call)
+        known = _is_known(reassign.usage)
+        if not goes_on:
+            cost += self._count_hedge(candidate, reassign.hedge_usage)
+            known = known and (candidate.hedged is None or _is_known(reassign.hedge_usage))
         if candidate.budgets:
-            cost = settle(self._state, candidate, cost if _is_known(reassign.usage) else None)
+            cost = settle(self._state, candidate, cost if known else None)
         revision = self._state.next_revision(reassign.conversation)
         taken_over = TakenOver(
             reassign.attempt,
@@ -267,6 +284,13 @@ class TurnRules:
         )
         return Chosen(turn.turn, candidate.number)
 
+    def _count_hedge(self, candidate: Candidate, usage: Usage) -> int:
+        """What the candidate's hedge cost that is not asked any more, where there is one."""
+        hedge = candidate.hedged
+        if hedge is None:
+            return 0
+        return count_call(self._state, Call(hedge.node, hedge.model, usage, beaten=True))
+
     def _end(self, conversation: str, turn: Turn, revision: int) -> None:
         """Write ``turn``, one of whose candidates has just ended."""
 
@@ -327,34 +351,36 @@ class TurnRules:
         check_deadline(deadline_ms, self._limits)
         return self._state.time_ms + deadline_ms
 
-    def _numbered(self, conversation: str, number: int) -> Turn:
-        """Turn ``number``, where 0 does not stand for the latest."""
-        if number < 1:
-            raise Refusal(Code.NOT_FOUND, f"no turn {number} of {named(conversation)}: name one")
-        return find_turn(self._state, conversation, number)
 
-    def _open_candidate(
-        self, command: RecordCheckpoint | RecordCandidate | ReassignCandidate
-    ) -> tuple[Turn, Candidate]:
-        turn = self._numbered(command.conversation, command.turn)
-        candidate = _find_candidate(command.conversation, turn, command.candidate)
-        if candidate.ended:
-            raise Refusal(
-                Code.STALE,
-                f"{_name(turn, candidate)} has ended: what it says stands",
-            )
-        return turn, candidate
+Attempted: TypeAlias = RecordCheckpoint | RecordCandidate | ReassignCandidate | HedgeCandidate
 
-    def _held(self, command: RecordCheckpoint | RecordCandidate) -> tuple[Turn, Candidate]:
-        """The open candidate that ``command``'s attempt holds."""
-        turn, candidate = self._open_candidate(command)
-        if candidate.attempt != command.attempt:
-            raise Refusal(
-                Code.STALE,
-                f"{_name(turn, candidate)} belongs to attempt {candidate.attempt} of node "
-                f"{candidate.node}: drop attempt {command.attempt}",
-            )
-        return turn, candidate
+
+def held(state: State, command: Attempted) -> tuple[Turn, Candidate]:
+    """The open candidate that ``command``'s attempt holds."""
+    turn, candidate = _open_candidate(state, command)
+    if candidate.attempt != command.attempt:
+        raise Refusal(
+            Code.STALE,
+            f"{_name(turn, candidate)} belongs to attempt {candidate.attempt} of node "
+            f"{candidate.node}: drop attempt {command.attempt}",
+        )
+    return turn, candidate
+
+
+def _open_candidate(state: State, command: Attempted) -> tuple[Turn, Candidate]:
+    number = command.turn
+    if number < 1:  # 0 does not stand for the latest here
+        raise Refusal(
+            Code.NOT_FOUND, f"no turn {number} of {named(command.conversation)}: name one"
+        )
+    turn = find_turn(state, command.conversation, number)
+    candidate = _find_candidate(command.conversation, turn, command.candidate)
+    if candidate.ended:
+        raise Refusal(
+            Code.STALE,
+            f"{_name(turn, candidate)} has ended: what it says stands",
+        )
+    return turn, candidate
 
 
 def check_options(options: GenerationOptions, limits: Limits) -> None:
@@ -362,6 +388,10 @@ def check_options(options: GenerationOptions, limits: Limits) -> None:
         raise Refusal(Code.INVALID, f"a temperature of {options.temperature}: use 0.0 to 2.0")
     if options.max_tokens is not None and options.max_tokens < 1:
         raise Refusal(Code.INVALID, "max_tokens is 0: use 1 or more")
+    if options.hedge_ms is not None and not 1 <= options.hedge_ms <= limits.deadline_ms:
+        raise Refusal(
+            Code.INVALID, f"a hedge after {options.hedge_ms} ms: use 1 to {limits.deadline_ms}"
+        )
     if options.system is not None:
         check_size("the system prompt", options.system, limits.question_bytes)
     if options.role is not None:

@@ -11,7 +11,9 @@ the next attempt, before it calls a model; so does one that begins a recorded te
 found, as opposed to assigned since, is what the state has once a barrier has passed: the earlier
 process can have acted on nothing younger.
 
-What only the leader does about candidates is in `duties`.
+What only the leader does about candidates is in `duties`. A candidate that another node holds is
+work too where it is hedged here (see `hedging`): what the model says then is kept back until this
+node holds the candidate.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import structlog
@@ -37,14 +38,16 @@ from consensusllm.conversations.commands import (
 from consensusllm.conversations.context_window import TooLong
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
-from consensusllm.llm.port import Chunk, Provider, ProviderError
+from consensusllm.llm.port import Provider
 
-from .asking import Asked, asked, estimated
+from .asking import Asked, asked, stopped
+from .calling import MODEL_CHARACTERS, call, failed
 from .checkpoints import Checkpoints
-from .duties import Duties, end
+from .duties import Duties, cluster_seen, end
 from .generation import Generation
-from .planning import Cluster, load_of, successor
-from .port import Delta, ReplicaPort, SubmitFailed
+from .hedging import HedgeTimer, hedge_after_s
+from .planning import successor
+from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
 
@@ -63,9 +66,6 @@ STREAM_PAUSE_MAX_S = 0.25
 """Up to so many generations are passed on piece by piece. Of more, each pauses for so long, times
 their number, from one piece to the next, so that what they cost the node does not grow with them:
 text gathers meanwhile, and no vote waits behind it."""
-
-ERROR_CHARACTERS = 2000
-MODEL_CHARACTERS = 64
 
 
 class Answerer:
@@ -108,6 +108,7 @@ class Answerer:
         self._ending: dict[asyncio.Task[None], None] = {}  # in order, so that runs can be repeated
         self._begun: set[Generation] = set()
         self._found: set[Generation] = set()
+        self._hedges: dict[Generation, asyncio.Event] = {}  # set where it holds the candidate now
         self._main: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -185,11 +186,14 @@ class Answerer:
                 yield conversation, turn
 
     def _assigned(self, turns: Iterable[tuple[str, RecordedTurn]]) -> Iterator[Generation]:
-        """The open candidates of ``turns`` that are this node's."""
+        """The open candidates of ``turns`` that are this node's, or hedged here."""
         for conversation, turn in turns:
             for each in turn.candidates:
+                hedge = each.hedge_waits
                 if not each.ended and each.node == self._port.node:
                     yield Generation(conversation, turn.turn, each.number, each.attempt)
+                if hedge is not None and hedge.node == self._port.node:
+                    yield Generation(conversation, turn.turn, each.number, hedge.attempt)
 
     def _candidate(self, key: Generation) -> Candidate | None:
         turn = self._port.machine.turn(key.conversation, key.turn)
@@ -197,6 +201,14 @@ class Answerer:
 
     def _holds(self, key: Generation) -> bool:
         """Whether an answer could still be recorded under ``key``, by this node."""
+        return self._is_holder(key) or self._is_hedge(key)
+
+    def _is_hedge(self, key: Generation) -> bool:
+        candidate = self._candidate(key)
+        hedge = candidate.hedge_waits if candidate is not None else None
+        return hedge is not None and (hedge.attempt, hedge.node) == (key.attempt, self._port.node)
+
+    def _is_holder(self, key: Generation) -> bool:
         candidate = self._candidate(key)
         return (
             candidate is not None
@@ -206,8 +218,13 @@ class Answerer:
 
     def _look(self, turns: Iterable[tuple[str, RecordedTurn]]) -> None:
         for key in self._assigned(turns):
-            if key not in self._begun and key not in self._running:
+            # A hedge of an earlier process is left alone: the holder answers.
+            left_alone = key in self._found and self._is_hedge(key)
+            if key not in self._begun and key not in self._running and not left_alone:
                 self._waiting[key] = None
+        for key, holds in self._hedges.items():
+            if self._is_holder(key):
+                holds.set()
         for key in [key for key in self._running if not self._holds(key)]:
             # Once only: a second cancellation would break into the first one's cleaning up.
             task = self._running.pop(key)
@@ -226,11 +243,13 @@ class Answerer:
         candidate = self._candidate(key)
         assert candidate is not None, "the key holds"
         goes_on = provider is not None and provider.continues
-        if key in self._found or (candidate.text and not goes_on):
+        if self._is_hedge(key):
+            work = self._answer_first(key, provider)
+        elif key in self._found or (candidate.text and not goes_on):
             work = self._claim(key, keep=len(candidate.text) if goes_on else 0)
         else:
             self._begun.add(key)
-            work = self._called(key, provider, prefix=candidate.text)
+            work = self._answer(key, provider, prefix=candidate.text)
         task = self._running[key] = asyncio.create_task(work)
         task.add_done_callback(_report_bug)
         task.add_done_callback(lambda task: self._ended(key, task))
@@ -242,21 +261,101 @@ class Answerer:
             del self._running[key]
             self._wake.set()
 
-    def _called(
+    def _asked(
         self, key: Generation, provider: Provider | None, prefix: str
-    ) -> Coroutine[None, None, None]:
-        """The work of calling ``provider``, or of saying why it is not called."""
+    ) -> tuple[Provider, Asked] | RecordCandidate:
+        """Who is asked, and what; or a record of why nobody is."""
         uncalled = RecordCandidate(*key, text="", model="", finish_reason="", usage=Usage(0, 0))
         if provider is None:
             why = f"node {self._port.node} serves no model: {self._unserved}"
-            return self._finish(key, _failed(uncalled, why))
+            return failed(uncalled, why)
         try:
-            what = asked(self._port.machine, key, self._served(provider), prefix)
+            return provider, asked(self._port.machine, key, self._served(provider), prefix)
         except TooLong as error:
             exact = provider.model[:MODEL_CHARACTERS]
-            unfit = replace(uncalled, model=exact, provider=provider.name)
-            return self._finish(key, _failed(unfit, str(error)))
-        return self._answer(key, provider, what)
+            return failed(replace(uncalled, model=exact, provider=provider.name), str(error))
+
+    async def _answer(self, key: Generation, provider: Provider | None, prefix: str) -> None:
+        """Answer a candidate that this node holds; where nothing comes, have it hedged."""
+        called = self._asked(key, provider, prefix)
+        if isinstance(called, RecordCandidate):
+            await self._finish(key, called)
+            return
+        provider, what = called
+        log.info("answering", **key._asdict(), provider=provider.name)
+        turn = self._port.machine.turn(key.conversation, key.turn)
+        candidate = self._candidate(key)
+        assert turn is not None, "the key holds"
+        assert candidate is not None, "the key holds"
+        own_ms = self._served(provider).hedge_ms
+        timer = HedgeTimer(self._port, key, hedge_after_s(turn, candidate, own_ms))
+        checkpoints = Checkpoints(self._port, key, len(prefix))
+
+        async def begins() -> None:
+            timer.stop()
+            if timer.asked:
+                checkpoints.hurry()
+
+        try:
+            record = await call(
+                *(self._port, key, provider, self._served_as(provider), what),
+                checkpoints=checkpoints,
+                begins=begins,
+                gather_s=self._gather_s,
+            )
+        finally:
+            await timer.close()
+        if timer.asked:
+            record = replace(record, hedge_usage=stopped(what.request))
+        await self._finish(key, record)
+
+    async def _answer_first(self, key: Generation, provider: Provider | None) -> None:
+        """Answer as a hedge: take the candidate over with the first text. Without one, wait for
+        what the holder comes to: if it fails too, the candidate is handed on from here."""
+        candidate = self._candidate(key)
+        assert candidate is not None, "the key holds"
+        assert candidate.hedge is not None, "the key is a hedge's"
+        holds = self._hedges[key] = asyncio.Event()
+        try:
+            called = self._asked(key, provider, prefix="")
+            if isinstance(called, RecordCandidate):
+                record = called
+            else:
+                provider, what = called
+                claim = ReassignCandidate(
+                    *(key.conversation, key.turn, key.candidate, key.attempt),
+                    node=self._port.node,
+                    keep=0,
+                    model=candidate.hedge.model,
+                    usage=stopped(what.request),
+                    hedged=True,
+                )
+                log.info("answering too", **key._asdict(), provider=provider.name)
+                record = await call(
+                    *(self._port, key, provider, self._served_as(provider), what),
+                    checkpoints=Checkpoints(self._port, key, 0),
+                    begins=lambda: self._take(claim, holds),
+                    gather_s=self._gather_s,
+                )
+            await holds.wait()
+            self._begun.add(key)
+        finally:
+            del self._hedges[key]
+        await self._finish(key, record)
+
+    async def _take(self, claim: ReassignCandidate, holds: asyncio.Event) -> None:
+        """Return once this node holds the candidate; where it cannot, this is cancelled."""
+        while not holds.is_set():
+            try:
+                reply = await self._port.submit(claim)
+            except SubmitFailed as error:
+                log.warning("not taken over yet", error=str(error))
+                await self._pause()
+                continue
+            if isinstance(reply, Refused):
+                await holds.wait()
+            else:
+                holds.set()
 
     async def _claim(self, key: Generation, keep: int) -> None:
         """Take a candidate under an attempt that only this process can know, to go on behind the
@@ -275,17 +374,15 @@ class Answerer:
     def _provider(self, key: Generation) -> Provider | None:
         candidate = self._candidate(key)
         assert candidate is not None, "the key holds"
-        return self._providers.get(candidate.model) or self._providers.get("")
+        hedge = candidate.hedge if self._is_hedge(key) else None
+        name = candidate.model if hedge is None else hedge.model
+        return self._providers.get(name) or self._providers.get("")
 
     def _served(self, provider: Provider) -> ServedModel:
         """What the registry is told of ``provider``; nothing is known of one that is not there."""
         name = self._served_as(provider)
         unknown = ServedModel(name, provider.name)
         return next((each for each in self._models if each.name == name), unknown)
-
-    async def _answer(self, key: Generation, provider: Provider, what: Asked) -> None:
-        log.info("answering", **key._asdict(), provider=provider.name)
-        await self._finish(key, await self._generate(key, provider, what))
 
     async def _finish(self, key: Generation, record: RecordCandidate) -> None:
         """Record how a call ended, or hand the candidate on to a model that stands in for it."""
@@ -298,14 +395,10 @@ class Answerer:
 
     def _fallback(self, key: Generation, record: RecordCandidate) -> ReassignCandidate | None:
         """Who goes on in place of a model that failed; None where nobody is left."""
-        machine = self._port.machine
         candidate = self._candidate(key)
         if candidate is None or not candidate.fallbacks_left:
             return None
-        live = sorted(self._port.live() or self._port.members())
-        load = load_of(machine.open_turns())
-        cluster = Cluster(machine.registry, live, load, self._port.now_ms())
-        place = successor(candidate, cluster, failed=True)
+        place = successor(candidate, cluster_seen(self._port), failed=True)
         if place is None:
             return None
         return ReassignCandidate(
@@ -316,62 +409,13 @@ class Answerer:
             reason=record.error,
             served_as=record.served_as,
             usage=record.usage,
+            hedge_usage=record.hedge_usage,
         )
 
-    async def _generate(self, key: Generation, provider: Provider, what: Asked) -> RecordCandidate:
-        request = what.request
-        called = RecordCandidate(
-            *key,
-            text="",
-            model=provider.model[:MODEL_CHARACTERS],
-            finish_reason="",
-            provider=provider.name,
-            served_as=self._served_as(provider),
-            prompt_hash=what.prompt_hash,
-            left_out=what.left_out,
-            context_tokens=what.context_tokens,
-        )
-        pieces = [request.prefix]
-        offset = len(request.prefix)
-        if offset:
-            self._port.publish(Delta(*key, 0, request.prefix, ""))
-        checkpoints = Checkpoints(self._port, key, offset)
-        last = Chunk()
-        now = asyncio.get_running_loop().time
-        first_at = 0.0
-        try:
-            async with aclosing(provider.generate(request)) as chunks:
-                async for last in chunks:
-                    if last.text:
-                        self._port.publish(Delta(*key, offset, last.text, last.model))
-                        checkpoints.add(last.text)
-                        pieces.append(last.text)
-                        offset += len(last.text)
-                        first_at = first_at or now()
-                        if (running := len(self._running)) > FREE_STREAMS:
-                            await asyncio.sleep(min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S))
-        except ProviderError as error:
-            return replace(_failed(called, str(error)), usage=estimated(request, pieces[1:]))
-        except Exception as error:
-            log.exception("a provider raised what it must not", provider=provider.name)
-            failed = _failed(
-                called, f"{provider.name}: failed unexpectedly ({type(error).__name__})"
-            )
-            return replace(failed, usage=estimated(request, pieces[1:]))
-        finally:
-            checkpoints.close()
-        usage = Usage(last.prompt_tokens, last.completion_tokens)
-        if last.prompt_tokens is None or last.completion_tokens is None:
-            usage = estimated(request, pieces[1:])
-        writing_s = now() - first_at
-        return replace(
-            called,
-            text="".join(pieces),
-            model=last.model[:MODEL_CHARACTERS] or called.model,
-            finish_reason=last.finish_reason,
-            usage=usage,
-            speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
-        )
+    def _gather_s(self) -> float:
+        """How long each generation lets text gather before it passes it on."""
+        running = len(self._running)
+        return min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S) if running > FREE_STREAMS else 0.0
 
     def _served_as(self, provider: Provider) -> str:
         """The name that ``provider`` has in the registry."""
@@ -392,7 +436,7 @@ class Answerer:
             if not unfit or record.error:
                 return
             assert isinstance(reply, Refused)
-            record = _failed(record, f"the answer cannot be recorded: {reply.message}")
+            record = failed(record, f"the answer cannot be recorded: {reply.message}")
 
     async def _submit_until_done(self, operation: ReassignCandidate) -> None:
         while True:
@@ -407,11 +451,6 @@ class Answerer:
     async def _pause(self) -> None:
         # Nodes that lost the leader at once should not all come back at once.
         await asyncio.sleep(self._rng.uniform(RETRY_S / 5, RETRY_S))
-
-
-def _failed(called: RecordCandidate, error: str) -> RecordCandidate:
-    """The call ended without an answer."""
-    return replace(called, text="", finish_reason="", error=error[:ERROR_CHARACTERS] or "no answer")
 
 
 def _report_bug(task: asyncio.Task[None]) -> None:

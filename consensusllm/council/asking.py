@@ -69,5 +69,14 @@ def estimated(request: GenerateRequest, pieces: Sequence[str]) -> Usage:
     nothing."""
     if not any(pieces):
         return Usage(0, 0, estimated=True)
+    return Usage(_read(request), estimated_tokens(pieces), estimated=True)
+
+
+def stopped(request: GenerateRequest) -> Usage:
+    """What a call used that was stopped before its first text: its prompt was read by then."""
+    return Usage(_read(request), 0, estimated=True)
+
+
+def _read(request: GenerateRequest) -> int:
     read = (request.system or "", request.prefix, *(turn.text for turn in request.turns))
-    return Usage(estimated_tokens(read), estimated_tokens(pieces), estimated=True)
+    return estimated_tokens(read)

@@ -31,12 +31,17 @@ class Checkpoints:
         self._timer: asyncio.TimerHandle | None = None
         self._recording: asyncio.Task[None] | None = None
         self._ended = False
+        self._urgent = False
 
     def add(self, text: str) -> None:
         """``text`` continues the generation."""
         self._pieces.append(text)
         self._length += len(text)
         self._arm()
+
+    def hurry(self) -> None:
+        """Record the next text at once."""
+        self._urgent = True
 
     def close(self) -> None:
         """Record no more. One that is under way may still land: it is fenced by the attempt."""
@@ -49,7 +54,8 @@ class Checkpoints:
     def _arm(self) -> None:
         if self._recording is not None or self._ended or not self._pieces:
             return
-        if self._length >= CHECKPOINT_CHARACTERS:
+        if self._urgent or self._length >= CHECKPOINT_CHARACTERS:
+            self._urgent = False
             self._begin()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(CHECKPOINT_S, self._begin)

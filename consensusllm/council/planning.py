@@ -120,8 +120,13 @@ def plan(wishes: Wishes, cluster: Cluster) -> tuple[PlannedCandidate, ...]:
 
 
 def successor(candidate: Candidate, cluster: Cluster, *, failed: bool) -> Place | None:
-    """Where ``candidate`` is to go on: its own model elsewhere, unless that ``failed``, or else the
-    first of its fallbacks that a live node serves. None where there is no such place."""
+    """Where ``candidate`` is to go on: where another model is asked for it already, as a hedge; its
+    own model elsewhere, unless that ``failed``; or else the first of its fallbacks that a live node
+    serves. None where there is no such place."""
+    hedge = candidate.hedge_waits
+    for place in cluster.places():
+        if hedge is not None and (place.node, place.name) == (hedge.node, hedge.model):
+            return place
     name = candidate.model or _default_name(candidate.node, cluster)
     names = candidate.fallbacks_left if failed else (name, *candidate.fallbacks_left)
     for each in names:

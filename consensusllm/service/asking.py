@@ -54,6 +54,10 @@ class Planner:
         if ask.retry:
             return RetryTurn(ask.conversation, ask.turn, planned, deadline_ms)
         options = options_from_proto(ask.options)
+        if options.hedge_ms and not any(each.fallbacks for each in planned):
+            raise Unplannable(
+                "none of these models has fallbacks, so nobody else could be asked: leave out hedge"
+            )
         if ask.council:
             here = self._runtime.replica.node
             council = self._templates.convened(ask.council, planned, here, deadline_ms)

@@ -25,6 +25,7 @@ from consensusllm.conversations import (
     DeleteKey,
     Done,
     Fork,
+    HedgeCandidate,
     ImportTurn,
     OpenSession,
     Operation,
@@ -61,7 +62,7 @@ from consensusllm.wire.records import (
 )
 
 SESSION_BYTES = 16
-_REASSIGN = tuple(set(pb.ReassignCandidate.DESCRIPTOR.fields_by_name) - {"usage"})
+_REASSIGN = tuple(set(pb.ReassignCandidate.DESCRIPTOR.fields_by_name) - {"usage", "hedge_usage"})
 
 # Commands -------------------------------------------------------------------------------------
 
@@ -178,6 +179,7 @@ def _record_to_proto(record: RecordCandidate) -> pb.RecordCandidate:
         speed=record.speed,
         left_out=record.left_out,
         context_tokens=record.context_tokens,
+        hedge_usage=usage_to_proto(record.hedge_usage),
     )
 
 
@@ -198,17 +200,26 @@ def _record_from_proto(message: pb.RecordCandidate) -> RecordCandidate:
         message.speed,
         message.left_out,
         message.context_tokens,
+        usage_from_proto(message.hedge_usage),
     )
 
 
 def _reassign_to_proto(reassign: ReassignCandidate) -> pb.ReassignCandidate:
     values = {name: getattr(reassign, name) for name in _REASSIGN}
-    return pb.ReassignCandidate(**values, usage=usage_to_proto(reassign.usage))
+    return pb.ReassignCandidate(
+        **values,
+        usage=usage_to_proto(reassign.usage),
+        hedge_usage=usage_to_proto(reassign.hedge_usage),
+    )
 
 
 def _reassign_from_proto(message: pb.ReassignCandidate) -> ReassignCandidate:
     values = {name: getattr(message, name) for name in _REASSIGN}
-    return ReassignCandidate(**values, usage=usage_from_proto(message.usage))
+    return ReassignCandidate(
+        **values,
+        usage=usage_from_proto(message.usage),
+        hedge_usage=usage_from_proto(message.hedge_usage),
+    )
 
 
 def _import_to_proto(imported: ImportTurn) -> pb.ImportTurn:
@@ -282,6 +293,7 @@ _flat("close_stage", CloseStage, pb.CloseStage)
 _codec("retry_turn", RetryTurn, _retry_to_proto, _retry_from_proto)
 _flat("record_checkpoint", RecordCheckpoint, pb.RecordCheckpoint)
 _codec("record_candidate", RecordCandidate, _record_to_proto, _record_from_proto)
+_flat("hedge_candidate", HedgeCandidate, pb.HedgeCandidate)
 _codec("reassign_candidate", ReassignCandidate, _reassign_to_proto, _reassign_from_proto)
 _flat("close_turn", CloseTurn, pb.CloseTurn)
 _flat("choose", Choose, pb.Choose)

@@ -5,6 +5,7 @@ Decoders raise nothing: what does not fit is for the rules of the state machine 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from google.protobuf.message import Message
@@ -15,6 +16,7 @@ from consensusllm.conversations import (
     Conversation,
     ConversationSummary,
     GenerationOptions,
+    Hedge,
     RegisteredModel,
     Retried,
     ServedModel,
@@ -35,6 +37,7 @@ def options_to_proto(options: GenerationOptions) -> pb.GenerationOptions:
         seed=options.seed,
         system=options.system,
         role=options.role,
+        hedge_ms=options.hedge_ms,
     )
 
 
@@ -45,6 +48,7 @@ def options_from_proto(message: pb.GenerationOptions) -> GenerationOptions:
         optional(message, "seed"),
         optional(message, "system"),
         optional(message, "role"),
+        optional(message, "hedge_ms"),
     )
 
 
@@ -113,6 +117,7 @@ def candidate_to_proto(candidate: Candidate) -> pb.Candidate:
         ranking=candidate.ranking,
         left_out=candidate.left_out,
         context_tokens=candidate.context_tokens,
+        hedge=None if candidate.hedge is None else pb.Hedge(**asdict(candidate.hedge)),
     )
 
 
@@ -144,7 +149,12 @@ def candidate_from_proto(message: pb.Candidate) -> Candidate:
         tuple(message.ranking),
         left_out=message.left_out,
         context_tokens=message.context_tokens,
+        hedge=_hedge_from_proto(message.hedge) if message.HasField("hedge") else None,
     )
+
+
+def _hedge_from_proto(message: pb.Hedge) -> Hedge:
+    return Hedge(message.attempt, message.node, message.model, message.revision)
 
 
 def turn_to_proto(turn: Turn) -> pb.Turn:

@@ -410,12 +410,13 @@ async def test_query_hands_on_how_it_is_asked(desk: Desk, tmp_path: Path) -> Non
     notes.write_text("\ufeffnotes", encoding="utf-8")
     await desk.done(
         f"query c1 --models a,b@2 --n 2 --close-after 3 --deadline 1.5 --temperature 0.5 --seed 7 "
+        "--hedge 2.5 "
         f'--max-tokens 9 --system "be kind" --persona "a judge" --domain law --file "{notes}" Why?'
     )
     assert desk.cluster.asked == (
         3,
         1500,
-        GenerationOptions(0.5, 9, 7, "be kind"),
+        GenerationOptions(0.5, 9, 7, "be kind", hedge_ms=2500),
         Plan(("a", "b@2"), 2, False, "", "law", "a judge", (File("notes.md", "notes"),)),
     )
     await desk.done("query c1 Why?")

@@ -371,3 +371,13 @@ def test_whatever_a_hundred_clients_do_no_budget_is_exceeded(driver_class: Any, 
     assert spent["conversation:c1"].spent == costs["c1"]
     assert spent["cluster"].spent == sum(costs.values())
     assert refused > 50
+
+
+def test_a_budget_may_go_while_a_call_that_costs_nothing_is_under_way(spender: Any) -> None:
+    spender.done(SetBudget("cluster", 1000))
+    spender.done(SubmitQuery("c1", "a", (PlannedCandidate(1, 1, "free"),)))
+    spender.done(SetBudget("cluster", None))
+    spender.answer("c1", 1, 1)
+    spender.done(SubmitQuery("c1", "b", (PlannedCandidate(1, 1, "free"),)))
+    spender.done(CloseTurn("c1", 2, "enough"))
+    assert spender.machine.budgets == {}

@@ -27,6 +27,7 @@ from consensusllm.conversations import (
     Done,
     Fork,
     GenerationOptions,
+    HedgeCandidate,
     ImportTurn,
     Limits,
     Machine,
@@ -35,10 +36,12 @@ from consensusllm.conversations import (
     OpenSession,
     Operation,
     PlannedCandidate,
+    ProbedModel,
     Put,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
+    RecordProbe,
     Refused,
     Rename,
     Reply,
@@ -90,6 +93,7 @@ options = st.builds(
     st.none() | st.integers(-5, 5),
     st.none() | texts,
     st.none() | texts,
+    st.none() | st.sampled_from([0, 5]),
 )
 answers = st.lists(st.sampled_from(["", "a", "né", "far too long"]), max_size=2)
 imported = st.builds(
@@ -104,7 +108,10 @@ imported = st.builds(
 errors = st.sampled_from(["", "", "", "failed"])
 names = st.sampled_from(["a", "a", "b", "", "no name"])
 served = st.builds(
-    ServedModel, names, st.just("p"), texts, completion_price=st.sampled_from([0, 1, 2_500_000])
+    ServedModel,
+    *(names, st.just("p"), texts),
+    completion_price=st.sampled_from([0, 1, 2_500_000]),
+    server=st.sampled_from(["", "s"]),
 )
 users = st.sampled_from(["", "u"])
 scopes = st.sampled_from(["cluster", "conversation:c1", "user:u", "nobody"])
@@ -144,6 +151,15 @@ conversation_operations: st.SearchStrategy[Operation] = st.one_of(
     ),
     st.builds(RecordCandidate, ids, turns, numbers, st.just(1), st.just("x"), texts, texts),
     st.builds(ReassignCandidate, ids, turns, numbers, attempts, numbers, offsets),
+    st.builds(HedgeCandidate, ids, turns, numbers, attempts, numbers, names),
+    st.builds(HedgeCandidate, *map(st.just, ("c1", 1, 1, 1, 1, "m2"))),
+    st.builds(
+        ReassignCandidate,
+        *(ids, turns, numbers, attempts, st.just(1), offsets, st.just("m2")),
+        usage=usages,
+        hedged=st.booleans(),
+        hedge_usage=usages,
+    ),
     st.builds(CloseTurn, ids, turns, texts),
     st.builds(Choose, ids, turns, numbers),
     st.builds(Fork, ids, ids, turns),
@@ -158,6 +174,14 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     conversation_operations,
     st.builds(SetBudget, scopes, st.sampled_from([None, 0, 500, 10**6, 10**9])),
     st.builds(ServeModels, st.integers(0, 3), st.lists(served, max_size=2).map(tuple)),
+    st.builds(
+        RecordProbe,
+        *(numbers, st.sampled_from(["s", "s", "t"])),
+        st.lists(
+            st.builds(ProbedModel, texts, st.none() | st.booleans(), errors, st.integers(0, 1)),
+            max_size=2,
+        ).map(tuple),
+    ),
     st.builds(Put, keys, values),
     st.builds(CompareAndSwap, keys, st.none() | values, st.none() | values),
     st.builds(DeleteKey, keys),
@@ -180,7 +204,7 @@ COUNCIL = Council(
 BEGINNING: list[Operation] = [
     CreateConversation("c1"),
     CreateConversation("c2"),
-    SubmitQuery("c1", "one", (PlannedCandidate(1, 1, "m"), PlannedCandidate(2, 2))),
+    SubmitQuery("c1", "one", (PlannedCandidate(1, 1, "m", ("m2",)), PlannedCandidate(2, 2))),
     SubmitQuery("c1", "two", (PlannedCandidate(1, 1),), 1),
     ConveneCouncil("c2", "three", COUNCIL),
     Put("k", b"v"),
@@ -232,7 +256,8 @@ def content(machine: Machine) -> tuple[Any, ...]:
 def test_what_budgets_have_reserved_is_what_open_candidates_hold(log: Log) -> None:
     machine = Machine(LIMITS)
     play(machine, [(0, [SessionCommand(b"e" * 16, 0, 0, OpenSession())])])
-    pricing = ServeModels(1, (ServedModel("m", "p", max_tokens=3, completion_price=10**6),))
+    priced = ServedModel("m", "p", max_tokens=3, completion_price=10**6)
+    pricing = ServeModels(1, (priced, replace(priced, name="m2")))
     limit = SetBudget("cluster", 20)
     play(machine, [(0, [SessionCommand(b"e" * 16, 1, 0, pricing)])])
     play(machine, [(0, [SessionCommand(b"e" * 16, 2, 0, limit)])])
@@ -243,8 +268,10 @@ def test_what_budgets_have_reserved_is_what_open_candidates_hold(log: Log) -> No
             for each in turn.candidates:
                 assert not (each.ended and (each.reserved or each.budgets))
                 for scope in each.budgets:
-                    held[scope] += each.reserved
-        assert {scope: each.reserved for scope, each in machine.budgets.items()} == held
+                    assert scope in held or not each.reserved
+                    held[scope] = held.get(scope, 0) + each.reserved
+        reserved = {scope: each.reserved for scope, each in machine.budgets.items()}
+        assert dict.fromkeys(held, 0) | reserved == held
 
 
 @given(logs)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from real_cluster import PATIENCE_S, RealCluster, eventually
 
-from consensusllm.client import File, InvalidRequest, Plan, cluster_models
+from consensusllm.client import File, GenerationOptions, InvalidRequest, Plan, cluster_models
 
 
 def model(name: str, **more: Any) -> dict[str, Any]:
@@ -48,6 +48,7 @@ async def test_questions_are_answered_by_the_models_that_are_named(tmp_path: Pat
         model("small"),
         model("large", price={"completion": 2.0}),
         {**broken, "name": "broken", "fallbacks": ["large"]},
+        model("slow", options={"first_token_s": 600}, fallbacks=["large"]),
     ]
     async with RealCluster(tmp_path, models=served) as cluster:
         client = cluster.client()
@@ -75,6 +76,20 @@ async def test_questions_are_answered_by_the_models_that_are_named(tmp_path: Pat
         assert (candidate.planned_model, candidate.model) == ("broken", "large-exact")
         assert candidate.takeovers[0].reason == "scripted: unavailable, as told"
 
+        shown = await command(
+            cluster, "query", "c1", "now?", "--models", "slow@1", "--hedge", "0.2"
+        )
+        assert "large was asked too, and was first" in await command(
+            cluster, "repl", "-c", "view c1"
+        )
+        (candidate,) = (await client.view("c1")).turns[-1].candidates
+        assert candidate.text in shown
+        assert (candidate.model, candidate.planned_model) == ("large-exact", "slow")
+        assert candidate.hedge_won
+        hedged = GenerationOptions(hedge_ms=1)
+        with pytest.raises(InvalidRequest, match="none of these models has fallbacks"):
+            await client.query("c1", "why?", options=hedged, plan=Plan(("small",)))
+
         for plan, why in (
             (Plan(("smal",)), "there is no model 'smal': did you mean small"),
             (Plan(("small@7",)), "node 7 does not serve small"),
@@ -87,8 +102,14 @@ async def test_questions_are_answered_by_the_models_that_are_named(tmp_path: Pat
 
         registry = cluster_models((await client.statuses()).values())
         large = [each for each in registry if each.served.name == "large"]
-        assert sum(each.total.answers for each in large) == 3
-        assert sum(each.total.cost for each in large) == 10 + 10 + candidate.cost
+        assert sum(each.total.answers for each in large) == 4
+        cost = sum(
+            each.cost
+            for turn in (await client.view("c1")).turns
+            for each in turn.candidates
+            if each.model == "large-exact"
+        )
+        assert sum(each.total.cost for each in large) == cost
 
         (tmp_path / "notes.md").write_text("Notes.", encoding="utf-8")
         options = ["--models", "small@3", "--file", str(tmp_path / "notes.md"), "--json"]
@@ -98,7 +119,7 @@ async def test_questions_are_answered_by_the_models_that_are_named(tmp_path: Pat
         assert document["question"].startswith("what now?\n\n<file")
         assert document["candidates"][0]["text"].startswith("small-exact on node 3: what now?")
         rows = json.loads(await command(cluster, "models", "--json"))
-        assert len(rows) == 9
+        assert len(rows) == 12
 
 
 class Ollama:

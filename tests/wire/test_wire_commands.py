@@ -26,15 +26,19 @@ from consensusllm.conversations import (
     Done,
     Fork,
     GenerationOptions,
+    Hedge,
+    HedgeCandidate,
     ImportTurn,
     Member,
     OpenSession,
     Operation,
     PlannedCandidate,
+    ProbedModel,
     Put,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
+    RecordProbe,
     Refused,
     Rename,
     Reply,
@@ -72,6 +76,7 @@ options = st.builds(
     st.none() | st.integers(-(2**63), 2**63 - 1),
     st.none() | text,
     st.none() | text,
+    st.none() | u32,
 )
 usage = st.builds(Usage, maybe_u64, maybe_u64, st.booleans())
 takeovers = st.lists(st.builds(TakenOver, u32, u32, u32, u64), max_size=2).map(tuple)
@@ -108,6 +113,7 @@ candidates = st.builds(
     ended_revision=u64,
     left_out=u32,
     context_tokens=u64,
+    hedge=st.none() | st.builds(Hedge, u32, u32, text, u64),
 )
 turns = st.builds(
     Turn,
@@ -125,11 +131,14 @@ turns = st.builds(
     retries=st.lists(st.builds(Retried, u64, time_ms, time_ms, u32), max_size=2).map(tuple),
 )
 
-served = st.builds(ServedModel, text, text, text, u64, u64, u64, u64, words, words)
+served = st.builds(ServedModel, text, text, text, u64, u64, u64, u64, words, words, text, u32)
+probed = st.builds(ProbedModel, text, st.none() | st.booleans(), text, u64)
 
 OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     OpenSession: st.builds(OpenSession),
     ServeModels: st.builds(ServeModels, u32, st.lists(served, max_size=3).map(tuple)),
+    RecordProbe: st.builds(RecordProbe, u32, text, st.lists(probed, max_size=3).map(tuple)),
+    HedgeCandidate: st.builds(HedgeCandidate, text, u32, u32, u32, u32, text),
     CreateConversation: st.builds(CreateConversation, text, text),
     SubmitQuery: st.builds(SubmitQuery, text, text, plan, u32, u32, options, text),
     ConveneCouncil: st.builds(ConveneCouncil, text, text, council, options, text),
@@ -139,10 +148,11 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     RecordCandidate: st.builds(
         RecordCandidate,
         *(text, u32, u32, u32, text, text, text, usage, text),
-        *(text, text, text, u64, u32, u64),
+        *(text, text, text, u64, u32, u64, usage),
     ),
     ReassignCandidate: st.builds(
-        ReassignCandidate, text, u32, u32, u32, u32, u32, text, text, text, usage
+        ReassignCandidate,
+        *(text, u32, u32, u32, u32, u32, text, text, text, usage, st.booleans(), usage),
     ),
     CloseTurn: st.builds(CloseTurn, text, u32, text),
     Choose: st.builds(Choose, text, u32, u32),

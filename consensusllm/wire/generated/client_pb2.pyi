@@ -340,7 +340,7 @@ class Retried(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., time_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., close_after: _Optional[int] = ...) -> None: ...
 
 class Candidate(_message.Message):
-    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks", "left_out", "context_tokens", "stage", "seat", "ranking")
+    __slots__ = ("number", "node", "model", "attempt", "ended", "text", "error", "finish_reason", "usage", "takeovers", "planned_node", "planned_model", "opened_revision", "ended_revision", "provider", "prompt_hash", "cost", "fallbacks", "left_out", "context_tokens", "stage", "seat", "ranking", "hedge")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -364,6 +364,7 @@ class Candidate(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     SEAT_FIELD_NUMBER: _ClassVar[int]
     RANKING_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_FIELD_NUMBER: _ClassVar[int]
     number: int
     node: int
     model: str
@@ -387,7 +388,20 @@ class Candidate(_message.Message):
     stage: int
     seat: int
     ranking: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., left_out: _Optional[int] = ..., context_tokens: _Optional[int] = ..., stage: _Optional[int] = ..., seat: _Optional[int] = ..., ranking: _Optional[_Iterable[int]] = ...) -> None: ...
+    hedge: Hedge
+    def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., attempt: _Optional[int] = ..., ended: _Optional[bool] = ..., text: _Optional[str] = ..., error: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., takeovers: _Optional[_Iterable[_Union[TakenOver, _Mapping]]] = ..., planned_node: _Optional[int] = ..., planned_model: _Optional[str] = ..., opened_revision: _Optional[int] = ..., ended_revision: _Optional[int] = ..., provider: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., cost: _Optional[int] = ..., fallbacks: _Optional[_Iterable[str]] = ..., left_out: _Optional[int] = ..., context_tokens: _Optional[int] = ..., stage: _Optional[int] = ..., seat: _Optional[int] = ..., ranking: _Optional[_Iterable[int]] = ..., hedge: _Optional[_Union[Hedge, _Mapping]] = ...) -> None: ...
+
+class Hedge(_message.Message):
+    __slots__ = ("attempt", "node", "model", "revision")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    node: int
+    model: str
+    revision: int
+    def __init__(self, attempt: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class TakenOver(_message.Message):
     __slots__ = ("attempt", "node", "kept", "revision", "model", "reason")
@@ -718,18 +732,20 @@ class RegisteredModel(_message.Message):
     def __init__(self, node: _Optional[int] = ..., served: _Optional[_Union[ServedModel, _Mapping]] = ..., answers: _Optional[int] = ..., errors: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cost: _Optional[int] = ..., failures: _Optional[int] = ..., failed_ms: _Optional[int] = ..., speed: _Optional[int] = ..., loaded: _Optional[bool] = ..., probe_error: _Optional[str] = ..., probed_ms: _Optional[int] = ...) -> None: ...
 
 class GenerationOptions(_message.Message):
-    __slots__ = ("temperature", "max_tokens", "seed", "system", "role")
+    __slots__ = ("temperature", "max_tokens", "seed", "system", "role", "hedge_ms")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     SYSTEM_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_MS_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     max_tokens: int
     seed: int
     system: str
     role: str
-    def __init__(self, temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., system: _Optional[str] = ..., role: _Optional[str] = ...) -> None: ...
+    hedge_ms: int
+    def __init__(self, temperature: _Optional[float] = ..., max_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., system: _Optional[str] = ..., role: _Optional[str] = ..., hedge_ms: _Optional[int] = ...) -> None: ...
 
 class PlannedCandidate(_message.Message):
     __slots__ = ("number", "node", "model", "fallbacks")
@@ -748,7 +764,7 @@ class OpenSession(_message.Message):
     def __init__(self) -> None: ...
 
 class ServedModel(_message.Message):
-    __slots__ = ("name", "provider", "model", "context_tokens", "max_tokens", "prompt_price", "completion_price", "tags", "fallbacks", "server")
+    __slots__ = ("name", "provider", "model", "context_tokens", "max_tokens", "prompt_price", "completion_price", "tags", "fallbacks", "hedge_ms", "server")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -758,6 +774,7 @@ class ServedModel(_message.Message):
     COMPLETION_PRICE_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_MS_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     name: str
     provider: str
@@ -768,8 +785,9 @@ class ServedModel(_message.Message):
     completion_price: int
     tags: _containers.RepeatedScalarFieldContainer[str]
     fallbacks: _containers.RepeatedScalarFieldContainer[str]
+    hedge_ms: int
     server: str
-    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., context_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt_price: _Optional[int] = ..., completion_price: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., fallbacks: _Optional[_Iterable[str]] = ..., server: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., provider: _Optional[str] = ..., model: _Optional[str] = ..., context_tokens: _Optional[int] = ..., max_tokens: _Optional[int] = ..., prompt_price: _Optional[int] = ..., completion_price: _Optional[int] = ..., tags: _Optional[_Iterable[str]] = ..., fallbacks: _Optional[_Iterable[str]] = ..., hedge_ms: _Optional[int] = ..., server: _Optional[str] = ...) -> None: ...
 
 class ServeModels(_message.Message):
     __slots__ = ("node", "models")
@@ -882,7 +900,7 @@ class RecordCheckpoint(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class RecordCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash", "speed", "left_out", "context_tokens")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "text", "model", "finish_reason", "usage", "error", "provider", "served_as", "prompt_hash", "speed", "left_out", "context_tokens", "hedge_usage")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -898,6 +916,7 @@ class RecordCandidate(_message.Message):
     SPEED_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_USAGE_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
@@ -913,10 +932,27 @@ class RecordCandidate(_message.Message):
     speed: int
     left_out: int
     context_tokens: int
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., speed: _Optional[int] = ..., left_out: _Optional[int] = ..., context_tokens: _Optional[int] = ...) -> None: ...
+    hedge_usage: Usage
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., text: _Optional[str] = ..., model: _Optional[str] = ..., finish_reason: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[str] = ..., provider: _Optional[str] = ..., served_as: _Optional[str] = ..., prompt_hash: _Optional[str] = ..., speed: _Optional[int] = ..., left_out: _Optional[int] = ..., context_tokens: _Optional[int] = ..., hedge_usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+
+class HedgeCandidate(_message.Message):
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "model")
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    conversation: str
+    turn: int
+    candidate: int
+    attempt: int
+    node: int
+    model: str
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
 class ReassignCandidate(_message.Message):
-    __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep", "model", "reason", "served_as", "usage")
+    __slots__ = ("conversation", "turn", "candidate", "attempt", "node", "keep", "model", "reason", "served_as", "usage", "hedged", "hedge_usage")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
@@ -927,6 +963,8 @@ class ReassignCandidate(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     SERVED_AS_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
+    HEDGED_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_USAGE_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     candidate: int
@@ -937,7 +975,9 @@ class ReassignCandidate(_message.Message):
     reason: str
     served_as: str
     usage: Usage
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., keep: _Optional[int] = ..., model: _Optional[str] = ..., reason: _Optional[str] = ..., served_as: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
+    hedged: bool
+    hedge_usage: Usage
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., keep: _Optional[int] = ..., model: _Optional[str] = ..., reason: _Optional[str] = ..., served_as: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., hedged: _Optional[bool] = ..., hedge_usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class CloseTurn(_message.Message):
     __slots__ = ("conversation", "turn", "reason")
@@ -1024,7 +1064,7 @@ class DeleteKey(_message.Message):
     def __init__(self, key: _Optional[str] = ...) -> None: ...
 
 class SessionCommand(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "set_budget", "record_probe", "convene_council", "close_stage")
+    __slots__ = ("session", "sequence", "acknowledged", "open_session", "create_conversation", "submit_query", "retry_turn", "record_checkpoint", "record_candidate", "reassign_candidate", "close_turn", "choose", "fork", "rename", "delete", "import_turn", "put", "compare_and_swap", "delete_key", "serve_models", "set_budget", "record_probe", "hedge_candidate", "convene_council", "close_stage")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
@@ -1047,6 +1087,7 @@ class SessionCommand(_message.Message):
     SERVE_MODELS_FIELD_NUMBER: _ClassVar[int]
     SET_BUDGET_FIELD_NUMBER: _ClassVar[int]
     RECORD_PROBE_FIELD_NUMBER: _ClassVar[int]
+    HEDGE_CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     CONVENE_COUNCIL_FIELD_NUMBER: _ClassVar[int]
     CLOSE_STAGE_FIELD_NUMBER: _ClassVar[int]
     session: bytes
@@ -1071,9 +1112,10 @@ class SessionCommand(_message.Message):
     serve_models: ServeModels
     set_budget: SetBudget
     record_probe: RecordProbe
+    hedge_candidate: HedgeCandidate
     convene_council: ConveneCouncil
     close_stage: CloseStage
-    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., set_budget: _Optional[_Union[SetBudget, _Mapping]] = ..., record_probe: _Optional[_Union[RecordProbe, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
+    def __init__(self, session: _Optional[bytes] = ..., sequence: _Optional[int] = ..., acknowledged: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., create_conversation: _Optional[_Union[CreateConversation, _Mapping]] = ..., submit_query: _Optional[_Union[SubmitQuery, _Mapping]] = ..., retry_turn: _Optional[_Union[RetryTurn, _Mapping]] = ..., record_checkpoint: _Optional[_Union[RecordCheckpoint, _Mapping]] = ..., record_candidate: _Optional[_Union[RecordCandidate, _Mapping]] = ..., reassign_candidate: _Optional[_Union[ReassignCandidate, _Mapping]] = ..., close_turn: _Optional[_Union[CloseTurn, _Mapping]] = ..., choose: _Optional[_Union[Choose, _Mapping]] = ..., fork: _Optional[_Union[Fork, _Mapping]] = ..., rename: _Optional[_Union[Rename, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., import_turn: _Optional[_Union[ImportTurn, _Mapping]] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., compare_and_swap: _Optional[_Union[CompareAndSwap, _Mapping]] = ..., delete_key: _Optional[_Union[DeleteKey, _Mapping]] = ..., serve_models: _Optional[_Union[ServeModels, _Mapping]] = ..., set_budget: _Optional[_Union[SetBudget, _Mapping]] = ..., record_probe: _Optional[_Union[RecordProbe, _Mapping]] = ..., hedge_candidate: _Optional[_Union[HedgeCandidate, _Mapping]] = ..., convene_council: _Optional[_Union[ConveneCouncil, _Mapping]] = ..., close_stage: _Optional[_Union[CloseStage, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

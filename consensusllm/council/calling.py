@@ -1,0 +1,99 @@
+"""One call of a model for a candidate, and the record of how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+import structlog
+
+from consensusllm.conversations.commands import RecordCandidate, Usage
+from consensusllm.llm.port import Chunk, Provider, ProviderError
+
+from .asking import Asked, estimated
+from .checkpoints import Checkpoints
+from .generation import Generation
+from .port import Delta, ReplicaPort
+
+log = structlog.get_logger()
+
+ERROR_CHARACTERS = 2000
+MODEL_CHARACTERS = 64
+
+
+async def call(
+    port: ReplicaPort,
+    key: Generation,
+    provider: Provider,
+    served_as: str,
+    what: Asked,
+    *,
+    checkpoints: Checkpoints,
+    begins: Callable[[], Awaitable[None]],
+    gather_s: Callable[[], float],
+) -> RecordCandidate:
+    """Ask ``provider``, which the registry has as ``served_as``, for the candidate of ``key``, and
+    pass on what it says.
+
+    ``begins`` is awaited with the first text, before anybody sees it, and ``gather_s`` says how
+    long text is left to gather then. Closes ``checkpoints``.
+    """
+    request = what.request
+    called = RecordCandidate(
+        *key,
+        text="",
+        model=provider.model[:MODEL_CHARACTERS],
+        finish_reason="",
+        provider=provider.name,
+        served_as=served_as,
+        prompt_hash=what.prompt_hash,
+        left_out=what.left_out,
+        context_tokens=what.context_tokens,
+    )
+    pieces = [request.prefix]
+    offset = len(request.prefix)
+    if offset:
+        port.publish(Delta(*key, 0, request.prefix, ""))
+    last = Chunk()
+    now = asyncio.get_running_loop().time
+    first_at = 0.0
+    try:
+        async with aclosing(provider.generate(request)) as chunks:
+            async for last in chunks:
+                if last.text:
+                    if not first_at:
+                        first_at = now()
+                        await begins()
+                    port.publish(Delta(*key, offset, last.text, last.model))
+                    checkpoints.add(last.text)
+                    pieces.append(last.text)
+                    offset += len(last.text)
+                    if pause_s := gather_s():
+                        await asyncio.sleep(pause_s)
+    except ProviderError as error:
+        return replace(failed(called, str(error)), usage=estimated(request, pieces[1:]))
+    except Exception as error:
+        log.exception("a provider raised what it must not", provider=provider.name)
+        record = failed(called, f"{provider.name}: failed unexpectedly ({type(error).__name__})")
+        return replace(record, usage=estimated(request, pieces[1:]))
+    finally:
+        checkpoints.close()
+    usage = Usage(last.prompt_tokens, last.completion_tokens)
+    if last.prompt_tokens is None or last.completion_tokens is None:
+        usage = estimated(request, pieces[1:])
+    writing_s = now() - first_at
+    return replace(
+        called,
+        text="".join(pieces),
+        model=last.model[:MODEL_CHARACTERS] or called.model,
+        finish_reason=last.finish_reason,
+        usage=usage,
+        speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
+    )
+
+
+def failed(called: RecordCandidate, error: str) -> RecordCandidate:
+    """The call ended without an answer."""
+    return replace(called, text="", finish_reason="", error=error[:ERROR_CHARACTERS] or "no answer")

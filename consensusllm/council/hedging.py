@@ -1,0 +1,72 @@
+"""Has a second model asked where the first is slow to begin.
+
+The node that holds a candidate waits for its model's first text. Where that does not come in time,
+it proposes that the candidate's next fallback is asked too, on whichever node serves it. From then
+on the log decides who was first: the holder records its first text at once, the hedge takes the
+candidate over, and each can do so only while the other has not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+
+import structlog
+
+from consensusllm.conversations.commands import HedgeCandidate, Refused
+from consensusllm.conversations.records import Candidate
+from consensusllm.conversations.records import Turn as RecordedTurn
+
+from .duties import cluster_seen, end
+from .generation import Generation
+from .planning import successor
+from .port import ReplicaPort, SubmitFailed
+
+log = structlog.get_logger()
+
+
+class HedgeTimer:
+    """Proposes the hedge of ``key`` once ``after_s`` (0.0: never) have passed. ``asked``: it may
+    have been proposed."""
+
+    def __init__(self, port: ReplicaPort, key: Generation, after_s: float) -> None:
+        self.asked = False
+        self._port = port
+        self._key = key
+        self._task = asyncio.create_task(self._ask(after_s)) if after_s else None
+
+    def stop(self) -> None:
+        """There is text: do not propose it any more."""
+        if self._task is not None and not self.asked:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await end(self._task)
+
+    async def _ask(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        turn = self._port.machine.turn(self._key.conversation, self._key.turn)
+        candidate = turn.candidate(self._key.candidate) if turn is not None else None
+        if candidate is None or candidate.ended or candidate.hedge is not None:
+            return
+        place = successor(candidate, cluster_seen(self._port), failed=True)
+        if place is None:
+            return
+        self.asked = True
+        hedge = HedgeCandidate(*self._key, node=place.node, model=place.name)
+        try:
+            reply = await self._port.submit(hedge)
+        except SubmitFailed as error:
+            log.warning("nobody else is asked", **self._key._asdict(), error=str(error))
+        else:
+            why = reply.message if isinstance(reply, Refused) else ""
+            log.info("another model is asked too", **asdict(hedge), refused=why)
+
+
+def hedge_after_s(turn: RecordedTurn, candidate: Candidate, own_ms: int) -> float:
+    """After how long without text the candidate is hedged; 0.0: never. ``own_ms`` is what its
+    model is configured with."""
+    hedge_ms = turn.options.hedge_ms if turn.options.hedge_ms is not None else own_ms
+    can_be = not candidate.text and candidate.hedge is None and candidate.fallbacks_left
+    return hedge_ms / 1000 if can_be else 0.0
