@@ -131,9 +131,8 @@ def _contradiction(candidate: Candidate, asked_revision: int) -> str:
     if asked_revision >= steps[0] or any(a > b for a, b in pairwise(steps)):
         return "has wrong revisions"
     hedge = candidate.hedge
-    if hedge is not None and not (
-        steps[0] <= hedge.revision <= max(steps)
-        or (steps[0] <= hedge.revision and not candidate.ended)
+    if hedge is not None and (
+        hedge.revision < steps[0] or (candidate.ended and hedge.revision > steps[-1])
     ):
         return "has a hedge of a wrong revision"
     attempts = range(candidate.attempt - len(takeovers) + 1, candidate.attempt + 1)

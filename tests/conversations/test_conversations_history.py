@@ -19,6 +19,7 @@ from consensusllm.conversations import (
     CreateConversation,
     Delete,
     Fork,
+    Hedge,
     Operation,
     PlannedCandidate,
     ReassignCandidate,
@@ -216,6 +217,8 @@ def changed(record: Any, name: str) -> list[Any]:
         other = f"{value}."
     elif isinstance(value, tuple):
         other = value[:-1]
+    elif name == "hedge":
+        other = Hedge(1, 1, "m", record.opened_revision)
     elif value is None:
         other = COUNCIL
     else:
