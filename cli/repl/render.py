@@ -15,6 +15,7 @@ from consensusllm.client import (
     Council,
     Status,
     Turn,
+    money,
 )
 
 from .findings import council_state, place_of, show_findings, stage_title
@@ -197,7 +198,17 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
         parts.append((f" · cut short: {candidate.finish_reason}", "yellow"))
     if candidate.left_out:
         parts.append((f" · {left_out(candidate)}", "yellow"))
+    if candidate.ended and (bill := spent(candidate)):
+        parts.append((f" · {bill}", "dim"))
     return parts
+
+
+def spent(candidate: Candidate) -> str:
+    """What the answer's tokens are, and what its calls cost; "" where neither is known."""
+    tokens, usage = candidate.usage.completion_tokens, candidate.usage
+    parts = [f"{'about ' * usage.estimated}{plural(tokens, 'token')}"] if tokens else []
+    parts += [money(candidate.cost)] if candidate.cost else []
+    return " · ".join(parts)
 
 
 def left_out(candidate: Candidate) -> str:

@@ -7,6 +7,7 @@ order of the numbers, so that the same turn always prints the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,17 +29,19 @@ from consensusllm.client import (
     Turn,
     TurnClosed,
     WatchEvent,
+    estimated_tokens,
 )
 
 from .findings import seat_title, show_findings, stage_title
 from .output import Output, styled
-from .render import show_candidate, show_council
+from .render import show_candidate, show_council, spent
 from .sanitise import one_line
 
 COLUMN_WIDTH_MIN = 30
 _FRAME_WIDTH = 4
 _FRAME_HEIGHT = 2
 _REFRESHES_PER_SECOND = 8
+_SPEED_AFTER_S = 0.5
 
 
 class View(Protocol):
@@ -145,6 +148,8 @@ class Column:
     text: str = ""
     state: str = "waiting"
     place: str = ""
+    began_s: float = 0.0
+    behind: int = 0  # characters that were there when it began
 
     @property
     def title(self) -> str:
@@ -154,27 +159,52 @@ class Column:
         parts += [one_line(self.model)] if self.model else []
         return " · ".join(parts)
 
-    def show(self, event: Delta | Takeover | Candidate) -> None:
+    def show(self, event: Delta | Takeover | Candidate, now_s: float) -> None:
         if event.attempt < self.attempt:
             return
         if isinstance(event, Takeover):
             self.text = self.text[: event.offset]
             self.state = f"taken over by node {event.node}"
+            self.began_s = 0.0
         elif isinstance(event, Delta):
             self.model = event.model or self.model
             self.text = self.text[: event.offset] + event.text
+            if not self.began_s:
+                self.began_s, self.behind = now_s, len(self.text)
             self.state = "answering"
         else:
             self.model, self.text = event.model or self.model, event.text
-            self.state = f"failed: {event.error}" if event.error else "done"
+            tokens = event.usage.completion_tokens or 0
+            done = ["done", *filter(None, [spent(event)]), *self._speed(tokens, "", now_s)]
+            self.state = f"failed: {event.error}" if event.error else " · ".join(done)
         self.node, self.attempt = event.node or self.node, event.attempt
+
+    def told(self, now_s: float) -> str:
+        """How it stands, in a line."""
+        if self.state != "answering":
+            return self.state
+        tokens = estimated_tokens([self.text[self.behind :]])
+        return " · ".join([self.state, *self._speed(tokens, "about ", now_s)])
+
+    def _speed(self, tokens: int, about: str, now_s: float) -> list[str]:
+        """As it is read here, once that has gone on for long enough to tell."""
+        reading_s = now_s - self.began_s
+        if not self.began_s or not tokens or reading_s < _SPEED_AFTER_S:
+            return []
+        return [f"{about}{tokens / reading_s:.0f} tokens/s"]
 
 
 class LiveView:
     """A region of the terminal that is drawn anew several times a second."""
 
-    def __init__(self, output: Output, numbers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        output: Output,
+        numbers: Sequence[int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console: Console = output.console
+        self._clock = clock
         self._numbers = frozenset(numbers)
         self._columns = {number: Column(number) for number in numbers}
         self._title = ""
@@ -207,7 +237,7 @@ class LiveView:
             return  # of a stage that is over
         if number not in columns:
             columns = dict(sorted({**columns, number: Column(number)}.items()))
-        columns[number].show(seen)
+        columns[number].show(seen, self._clock())
         # Replaced as a whole, because another thread draws.
         self._columns = columns
 
@@ -253,7 +283,7 @@ class LiveView:
             Panel(
                 Text("\n").join(body),
                 title=Text(column.title, style="bold"),
-                subtitle=Text(one_line(column.state), style="dim"),
+                subtitle=Text(one_line(column.told(self._clock())), style="dim"),
                 height=max(height, _FRAME_HEIGHT + 1),
             )
             for column, body in zip(columns, bodies, strict=True)

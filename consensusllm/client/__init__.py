@@ -36,6 +36,7 @@ from consensusllm.client.watch import (
     WatchEvent,
 )
 from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
+from consensusllm.conversations.context_window import estimated_tokens
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import (
     Budget,
@@ -92,6 +93,7 @@ __all__ = [
     "Verification",
     "WatchEvent",
     "cluster_models",
+    "estimated_tokens",
     "found_at",
     "money",
     "read_conversations",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from consensusllm.client import CandidateDone, Delta, Takeover, Turn, TurnClosed
+from consensusllm.conversations.records import Usage
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.watch import Column, LiveView
 from tests.cli.repl_fakes import candidate
@@ -63,13 +65,24 @@ def test_hostile_text_cannot_control_the_region(view: LiveView) -> None:
 
 def test_a_takeover_keeps_what_is_recorded_and_says_who_answers() -> None:
     column = Column(1)
-    column.show(Delta(1, 1, 0, "kept lost", 1, "model-1"))
-    column.show(Takeover(1, 2, 3, 4))
+    column.show(Delta(1, 1, 0, "kept lost", 1, "model-1"), 0.0)
+    column.show(Takeover(1, 2, 3, 4), 0.0)
     assert (column.text, column.node, column.state) == ("kept", 3, "taken over by node 3")
-    column.show(Delta(1, 1, 9, " too late", 1, "model-1"))
+    column.show(Delta(1, 1, 9, " too late", 1, "model-1"), 0.0)
     assert column.text == "kept"
-    column.show(Delta(1, 2, 4, " on", 3, "model-3"))
+    column.show(Delta(1, 2, 4, " on", 3, "model-3"), 0.0)
     assert (column.text, column.model) == ("kept on", "model-3")
+
+
+def test_a_column_says_how_fast_it_goes_and_what_it_came_to() -> None:
+    column = Column(1)
+    column.show(Delta(1, 1, 0, "Some", 1, "model-1"), 10.0)
+    column.show(Delta(1, 1, 4, "x" * 80, 1, "model-1"), 10.1)
+    assert column.told(10.2) == "answering", "too early to tell"
+    assert column.told(12.0) == "answering · about 10 tokens/s"
+    usage = Usage(completion_tokens=36)
+    column.show(replace(candidate(1, "Some"), usage=usage, cost=139), 13.0)
+    assert column.told(99.0) == "done · 36 tokens · 0.000139 · 12 tokens/s"
 
 
 def test_a_closed_turn_and_other_candidates_leave_the_region_alone() -> None:
