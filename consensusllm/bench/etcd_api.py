@@ -12,6 +12,8 @@ from typing import Any
 import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from consensusllm.client.nodes import CONNECTION_OPTIONS
+
 _Field = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "consensusllm.bench.etcd"
 _TYPES: dict[str, Any] = {
@@ -63,23 +65,13 @@ def _described() -> dict[str, Any]:
 
 _CLASSES = _described()
 
-# The connection that our own client has: see `consensusllm.client.nodes`.
-_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-)
-
 
 class Member:
     """One member of an etcd cluster, over a connection of its own. Calls raise AioRpcError."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=CONNECTION_OPTIONS)
         self._put = self._method("KV/Put", "PutResponse")
         self._range = self._method("KV/Range", "RangeResponse")
         self._status = self._method("Maintenance/Status", "StatusResponse")

@@ -18,8 +18,7 @@ from consensusllm.wire.generated import client_pb2_grpc
 CONNECT_S = 2.0
 RESPONSE_BYTES_MAX = 64 << 20
 
-_OPTIONS = (
-    ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
+CONNECTION_OPTIONS = (
     # A node that was started again is found again at once; the calls have a back-off of their own.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -28,6 +27,9 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 )
+"""How every client of ours connects; the bench connects its others so too."""
+
+_OPTIONS = (("grpc.max_receive_message_length", RESPONSE_BYTES_MAX), *CONNECTION_OPTIONS)
 _DENIED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
