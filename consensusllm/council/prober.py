@@ -96,7 +96,9 @@ class Prober:
 
     def _is_to_renew(self, server: str) -> bool:
         """Whether the lease ends soon, and another node would take it."""
-        lease = self._port.machine.probe_leases[server]
+        lease = self._port.machine.probe_leases.get(server)
+        if lease is None:  # nobody serves models of it any more
+            return False
         ends_soon = lease.until_ms - self._port.now_ms() < PROBE_LEASE_MS / 2
         return ends_soon and self._nodes(server) != [self._port.node]
 
