@@ -3,7 +3,8 @@ as the state is large.
 
 A snapshot costs as much as the state is large, however little has changed. Taken at a fixed
 distance, snapshots of a large state cost more than the work between them (Ongaro, "Consensus:
-Bridging Theory and Practice", section 5.1.3), so the distance, and the log, grow with the state.
+Bridging Theory and Practice", section 5.1.3), so the distance, and with it the log, grows with the
+state. The log is in memory, and takes nothing more when it is full: so only up to a part of that.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ SLOT_BYTES = 4 << 10
 """What applying a slot costs by itself, in bytes of a snapshot that cost as much."""
 
 
-class Pace:
-    """At least ``every_bytes`` of applied batches or ``every_slots``, whichever comes first."""
+LOG_SHARE = 4
+"""One in so many of the bytes that the log may hold."""
 
-    def __init__(self, every_bytes: int, every_slots: int) -> None:
+
+class Pace:
+    """At least ``every_bytes`` of applied batches or ``every_slots``, whichever comes first;
+    ``log_bytes`` is what the log may hold."""
+
+    def __init__(self, every_bytes: int, every_slots: int, log_bytes: int) -> None:
         self._every_bytes = every_bytes
         self._every_slots = every_slots
+        self._most_bytes = log_bytes // LOG_SHARE
         self._applied_bytes = 0
         self._state_bytes = 0
 
@@ -36,4 +43,5 @@ class Pace:
     def due(self, slots: int) -> bool:
         """Whether it is, ``slots`` after the last one."""
         least = self._applied_bytes >= self._every_bytes or slots >= self._every_slots
-        return least and self._applied_bytes + slots * SLOT_BYTES >= self._state_bytes
+        repaid = self._applied_bytes + slots * SLOT_BYTES >= self._state_bytes
+        return least and (repaid or self._applied_bytes >= self._most_bytes)

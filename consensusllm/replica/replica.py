@@ -121,7 +121,9 @@ class Replica:
         self._taking: TakeSnapshot | None = None
         self._serving: dict[int, ServeSnapshot] = {}  # by peer: its latest question
         self._serve_at = now
-        self._pace = Pace(config.snapshot_every_bytes, config.snapshot_every_slots)
+        self._pace = Pace(
+            config.snapshot_every_bytes, config.snapshot_every_slots, config.paxos.max_log_bytes
+        )
         self._wrote = False  # the last job was a write
 
     # In -------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def test_snapshots_of_a_large_state_are_as_far_apart_as_it_is_large() -> None:
 
 
 def test_bytes_count_as_slots_do_towards_the_next_snapshot() -> None:
-    pace = Pace(every_bytes=10_000, every_slots=100)
+    pace = Pace(every_bytes=10_000, every_slots=100, log_bytes=1 << 30)
     pace.applied(9_999)
     assert not pace.due(99)
     assert pace.due(100)
@@ -189,3 +189,29 @@ def test_bytes_count_as_slots_do_towards_the_next_snapshot() -> None:
     assert not pace.due(5)
     pace.applied(1)
     assert pace.due(5)
+
+
+def test_a_state_that_is_larger_than_the_log_may_be_is_taken_before_the_log_is_full() -> None:
+    pace = Pace(every_bytes=10_000, every_slots=100, log_bytes=4_000_000)
+    pace.taken(1 << 30)
+    pace.applied(999_999)
+    assert not pace.due(1_000)
+    pace.applied(1)
+    assert pace.due(1_000)
+
+
+def test_a_state_that_is_larger_than_the_log_may_be_goes_on_taking_commands() -> None:
+    cluster = ReplicaCluster(
+        size=1,
+        snapshot_every_slots=5,
+        paxos={
+            "log_retain_bytes": 0,
+            "max_log_bytes": 256 << 10,
+            "max_pending_bytes": 64 << 10,
+            "max_batch_bytes": 64 << 10,
+        },
+    )
+    cluster.open_session()
+    for number in range(1, 201):  # 4 MB of state
+        assert cluster.submit(1, Put(f"k{number}", bytes(20_000)), number) == [Done()]
+    assert cluster.replicas[1].snapshot_slot > 150
