@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from .system import GAP_S, NODES, READY_S, System, until
 from .work import Timings, Work
 
 LIBRARY = "pysyncobj"
+SLOWEST_PER_SECOND = 200
 
 
 def missing() -> str | None:
@@ -50,6 +52,7 @@ class PySyncObj(System):
         ports = free_ports(len(NODES))
         self._addresses = [f"127.0.0.1:{port}" for port in ports]
         self._pipes: dict[int, asyncio.subprocess.Process] = {}
+        self._numbers = itertools.count()
         for node in NODES:
             await self._start(node)
         await until(self._all_up, "PySyncObj's nodes are not all up", self.children)
@@ -62,20 +65,30 @@ class PySyncObj(System):
 
     async def _ask(self, node: int, within_s: float = READY_S, **request: Any) -> Any:
         """The answer of a node's process to one request."""
-        pipe = self._pipes[node]
-        assert pipe.stdin is not None
-        assert pipe.stdout is not None
-        pipe.stdin.write(json.dumps(request).encode() + b"\n")
-        line = b""
+        stdin = self._pipes[node].stdin
+        assert stdin is not None
+        number = next(self._numbers)
+        stdin.write(json.dumps({"number": number, **request}).encode() + b"\n")
+        answer = None
         with contextlib.suppress(asyncio.TimeoutError):
-            line = await asyncio.wait_for(pipe.stdout.readline(), within_s)
-        if not line:
+            answer = await asyncio.wait_for(self._answer(node, number), within_s)
+        if answer is None:
             words = self.children.last_words(f"node-{node}")
             raise BenchError(f"PySyncObj's node {node} does not answer: {words}")
-        answer = json.loads(line)
         if "error" in answer:
             raise BenchError(f"PySyncObj: {answer['error']}")
         return answer["result"]
+
+    async def _answer(self, node: int, number: int) -> dict[str, Any] | None:
+        """The answer to this request, behind those to requests that were given up; None: it ended
+        without."""
+        stdout = self._pipes[node].stdout
+        assert stdout is not None
+        while line := await stdout.readline():
+            answer: dict[str, Any] = json.loads(line)
+            if answer["number"] == number:
+                return answer
+        return None
 
     async def _all_up(self) -> bool:
         """Whether all nodes agree on a leader and are linked with each other."""
@@ -96,7 +109,7 @@ class PySyncObj(System):
 
     async def closed_loop(self, work: Work) -> Timings:
         leader = await self.leader()
-        patience_s = READY_S + work.warm_s + work.seconds
+        patience_s = READY_S + work.warm_s + work.seconds + work.count / SLOWEST_PER_SECOND
         return Timings(**await self._ask(leader, patience_s, do="puts", work=work.document()))
 
     async def values(self, keys: list[str]) -> dict[str, bytes]:

@@ -21,7 +21,6 @@ from .system import GAP_S, GAP_WRITERS
 from .work import Measured, Work, key, value
 
 PAUSE_S = 0.01
-PATIENCE_S = 120.0
 
 
 class Store(SyncObj):  # type: ignore[misc]
@@ -67,8 +66,7 @@ def puts(store: Store, work: Work) -> dict[str, Any]:
 
     for _ in range(work.outstanding):
         next_one()
-    if not ended.wait(PATIENCE_S):
-        raise RuntimeError("the puts did not end")
+    ended.wait()
     if failures:
         raise RuntimeError(f"{len(failures)} puts failed, the first with {failures[0]}")
     return asdict(measured.timings())
@@ -130,7 +128,7 @@ def main(own: str, others: Sequence[str]) -> None:
             answer = {"result": answers[request["do"]](request)}
         except RuntimeError as error:
             answer = {"error": str(error)}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps({"number": request["number"], **answer}), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from consensusllm.bench import pysyncobj
 from consensusllm.bench.figures import Cell
 from consensusllm.bench.gaps import longest_gap
 from consensusllm.bench.plan import OWN_CLUSTER, QUICK, WORKLOADS
@@ -83,7 +85,23 @@ async def test_every_driver_does_the_same_work(system: System, tmp_path: Path) -
     assert commands_that_name(tmp_path) == []
 
 
-@pytest.mark.parametrize("system", ["direct"], indirect=True)
+@pytest.mark.parametrize("system", ["PySyncObj"], indirect=True)
+async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
+    system: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        await system.start(tmp_path)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(pysyncobj, "READY_S", 0.0)
+            with pytest.raises(BenchError, match="does not answer"):
+                await system.closed_loop(Work("put", 16, seconds=0.4))
+        timings = await system.closed_loop(Work("put", 1, count=COUNT))
+        assert timings.operations == COUNT
+    finally:
+        await system.stop()
+
+
+@pytest.mark.parametrize("system", ["direct", "PySyncObj"], indirect=True)
 async def test_a_leader_that_is_killed_makes_a_gap_and_comes_back(
     system: System, tmp_path: Path
 ) -> None:
