@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from any_commands import COUNCIL, Client, operation_lists
 from hypothesis import given
-from test_conversations_properties import COUNCIL, Client, operation_lists
 
 from consensusllm.conversations import (
     Candidate,
