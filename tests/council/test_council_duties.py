@@ -1,0 +1,78 @@
+"""What a leader owes open turns: when it proposes to close or to reassign, and how much at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from council_fakes import Cluster, until
+
+from consensusllm.conversations import (
+    ReassignCandidate,
+)
+from consensusllm.conversations.commands import CloseTurn
+from consensusllm.council.duties import PROPOSALS_MAX, Duties
+
+
+async def test_a_leader_that_was_deposed_counts_absence_anew():
+    cluster = Cluster()
+    cluster.live -= {3}
+    cluster.ask((3,))
+    now = 100.0
+    duties = Duties(cluster.ports[1], 3.0, lambda: now)
+
+    async def look(leader: int) -> int:
+        cluster.leader = leader
+        duties.look()
+        await asyncio.gather(*duties._proposals.values())
+        return len(cluster.operations(ReassignCandidate))
+
+    assert await look(leader=1) == 0
+    now += 2.9
+    assert await look(leader=1) == 0
+    assert await look(leader=2) == 0
+    now += 2.9
+    assert await look(leader=1) == 0
+    now += 2.9
+    assert await look(leader=1) == 0
+    now += 0.2
+    assert await look(leader=1) == 1
+    assert await look(leader=1) == 1
+
+
+async def test_a_turn_is_closed_once_and_after_its_deadline_not_at_it():
+    cluster = Cluster()
+    cluster.ask((1,), deadline_ms=5000)
+    duties = Duties(cluster.ports[1], 3.0)
+    cluster.time_ms += 5000
+    duties.look()
+    assert duties._proposals == {}
+    cluster.time_ms += 1
+    duties.look()
+    duties.look()
+    await until(lambda: not duties._proposals)
+    assert len(cluster.operations(CloseTurn)) == 1
+    assert cluster.turn().closed
+
+
+async def test_commands_of_the_duties_are_bounded():
+    cluster = Cluster()
+    port = cluster.ports[1]
+    for number in range(PROPOSALS_MAX + 5):
+        cluster.ask((3,), conversation=f"c{number}", deadline_ms=1)
+    cluster.time_ms += 2
+    duties = Duties(port, 3.0)
+    duties.look()
+    duties.look()
+    await asyncio.gather(*duties._proposals.values())
+    assert len(cluster.operations(CloseTurn)) == PROPOSALS_MAX
+    port.connected = False
+    duties.look()
+    await asyncio.gather(*duties._proposals.values())
+    port.connected = True
+    duties.look()
+    await duties.close()
+    assert len(cluster.operations(CloseTurn)) == PROPOSALS_MAX
+    duties.look()
+    await asyncio.gather(*duties._proposals.values())
+    assert len(cluster.operations(CloseTurn)) == PROPOSALS_MAX + 5
+    assert port.machine.open_turns() == []
