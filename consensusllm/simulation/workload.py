@@ -75,6 +75,8 @@ SPENDING_S = 0.7
 """How long the one who sets budgets thinks between two operations, on average."""
 
 FALLBACKS = ("shared-0", "shared-1")
+HEDGE_MS = 100
+"""About as long as a model's first piece takes: half of those that may be are hedged."""
 
 Outcome = Any
 
@@ -459,7 +461,9 @@ class _Spender(_Client):
             for number, node in enumerate(nodes, 1)
         )
         question = f"question {workload.number()} of {workload.name} under a budget"
-        options = GenerationOptions(max_tokens=rng.choice((None, 20)))
+        options = GenerationOptions(
+            max_tokens=rng.choice((None, 20)), hedge_ms=rng.choice((None, HEDGE_MS))
+        )
         user = rng.choice(("", *USERS))
         await self.command(SubmitQuery(conversation, question, plan, 0, DEADLINE_MS, options, user))
 
