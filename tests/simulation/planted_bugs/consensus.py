@@ -121,7 +121,7 @@ def votes_counted_twice(patch: Patch) -> None:
     )
 
 
-@bug(MAJORITY, CHOSEN, faults="relapse,replay", nodes=5, within=40, full=True)
+@bug(MAJORITY, CHOSEN, faults="relapse,replay", nodes=5, within=66, full=True)
 def votes_of_another_ballot_counted(patch: Patch) -> None:
     """Rare: the slot must still be open, as few must have voted before, and a late vote must come
     before its voter has the Accept of the new ballot."""
