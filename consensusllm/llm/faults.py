@@ -53,7 +53,9 @@ class Faults:
         retry_after_s = _retry_after_s(headers.get("retry-after", ""))
         if retry_after_s is None:
             retry_after_s = _retry_info_s(report)
-        return self._of_status(status, _message(report), retry_after_s)
+        error = self._of_status(status, _message(report), retry_after_s)
+        error.status = status
+        return error
 
     def report(self, report: object) -> ProviderError:
         """The error for an error object that came where an answer was due (with status 200)."""

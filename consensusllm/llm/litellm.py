@@ -41,13 +41,16 @@ class LiteLLM(SdkProvider[Any]):
         if request.system is not None:
             messages.insert(0, {"role": "system", "content": request.system})
         key = self._settings.api_key or ("none" if self.base_url else "")
-        options = {
+        options: dict[str, Any] = {
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
             "seed": request.seed,
             "api_key": key or None,
             "api_base": self.base_url or None,
         }
+        if request.schema is not None and client.supports_response_schema(model=request.model):
+            held = {"name": "answer", "schema": request.schema, "strict": True}
+            options["response_format"] = {"type": "json_schema", "json_schema": held}
         stream = await client.acompletion(
             model=request.model,
             messages=messages,

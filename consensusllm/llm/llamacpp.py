@@ -8,6 +8,7 @@ wanted. llama.cpp lets the interpreter go while it computes, so the event loop i
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -181,6 +182,7 @@ class LlamaCpp:
             stopping_criteria=StoppingCriteriaList([enough]),
             seed=seed,
             **options,
+            **_grammar(request),
         )
         for event in events:
             choice = event["choices"][0]
@@ -213,6 +215,19 @@ class _Call:
         if not self.unwanted.is_set():
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.said.put_nowait, what)
+
+
+def _grammar(request: GenerateRequest) -> dict[str, Any]:
+    """What holds the answer to the request's schema; nothing where there is none, where the answer
+    has begun already, and where llama.cpp cannot express it: the prompt says it in words too."""
+    if request.schema is None or request.prefix:
+        return {}
+    from llama_cpp import LlamaGrammar
+
+    try:
+        return {"grammar": LlamaGrammar.from_json_schema(json.dumps(request.schema), verbose=False)}
+    except Exception:
+        return {}
 
 
 def _prompt(llama: Llama, request: GenerateRequest, faults: Faults) -> tuple[list[int], list[str]]:

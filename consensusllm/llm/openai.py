@@ -3,7 +3,7 @@ OpenRouter and OpenAI itself."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from .port import Chunk, GenerateRequest, Probe, ProviderError, Rejected
@@ -21,6 +21,9 @@ _FINISH: dict[str, Literal["length", "filtered"]] = {
 
 _ALL_LOADED = ("llamacpp", "vllm")
 """Who owns a listed model where the server lists what it has in memory, and nothing else."""
+
+_UNKNOWN_FORMAT = (400, 422)
+"""How servers refuse a request that has what they do not know."""
 
 _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
@@ -44,6 +47,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
             raise Rejected(f'{self.name}: the option "continues" must be true or false')
         self.continues = continues
         self.server = server_of(self.base_url)
+        self._takes_schemas = True
 
     async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
         """``/models``. Some servers answer to names that they do not list, so that is no error."""
@@ -79,23 +83,46 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         # OpenAI's newer models refuse the name that every compatible server knows.
         own = self.base_url == self.default_base_url
         options["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
-        # Many a compatible server refuses the whole request for a format that it does not know.
-        if own and request.schema is not None and not request.prefix:
-            schema = {"name": "answer", "schema": request.schema, "strict": True}
-            options["response_format"] = {"type": "json_schema", "json_schema": schema}
-        stream = await client.chat.completions.create(
-            model=request.model,
-            messages=messages,
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_body=_CONTINUE if request.prefix else None,
-            **{name: value for name, value in options.items() if value is not None},
-        )
+        asked = {name: value for name, value in options.items() if value is not None}
+
+        async def begun(**more: Any) -> openai.AsyncStream[Any]:
+            stream: openai.AsyncStream[Any] = await client.chat.completions.create(
+                model=request.model,
+                messages=messages,
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body=_CONTINUE if request.prefix else None,
+                **asked,
+                **more,
+            )
+            return stream
+
+        if self._takes_schemas and request.schema is not None and not request.prefix:
+            stream = await self._held(begun, request.schema)
+        else:
+            stream = await begun()
         try:
             async for event in stream:
                 yield _chunk(event)
         finally:
             await stream.close()
+
+    async def _held(
+        self,
+        begun: Callable[..., Awaitable[openai.AsyncStream[Any]]],
+        schema: Mapping[str, object],
+    ) -> openai.AsyncStream[Any]:
+        """The stream of an answer that follows ``schema``. A server that refuses the request for it
+        is asked without, and from then on always: the prompt says it in words too."""
+        held = {"name": "answer", "schema": schema, "strict": True}
+        try:
+            return await begun(response_format={"type": "json_schema", "json_schema": held})
+        except Exception as error:
+            if self._translated(error).status not in _UNKNOWN_FORMAT:
+                raise
+        stream = await begun()
+        self._takes_schemas = False
+        return stream
 
     async def _models(self, client: openai.AsyncOpenAI) -> tuple[str, ...]:
         return tuple([model.id async for model in client.models.list()])

@@ -57,6 +57,8 @@ class ProviderError(Exception):
     """A call failed. The message is one line, names the provider, and holds no key."""
 
     retryable = False
+    status = 0
+    """The HTTP status that it stands for, where it was one."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)

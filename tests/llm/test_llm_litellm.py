@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,8 +36,8 @@ async def provider(server: Any, dialects: Any) -> Any:
     await made.aclose()
 
 
-async def collect(provider: Any) -> list[Chunk]:
-    async with aclosing(provider.generate(REQUEST)) as chunks:
+async def collect(provider: Any, request: GenerateRequest = REQUEST) -> list[Chunk]:
+    async with aclosing(provider.generate(request)) as chunks:
         return [chunk async for chunk in chunks]
 
 
@@ -92,3 +93,18 @@ async def test_a_server_that_is_not_there_is_unavailable(dialects: Any, server: 
     with pytest.raises(Unavailable, match=r"^litellm: "):
         await collect(provider)
     await provider.aclose()
+
+
+@pytest.mark.parametrize(("model", "held"), [("openai/gpt-4o", True), ("openai/m1", False)])
+async def test_an_answer_is_held_to_a_schema_by_models_that_are_known_to_take_one(
+    server: Any, dialects: Any, model: str, held: bool
+) -> None:
+    made = make_provider(dialects["openai"].settings(server, provider="litellm", model=model))
+    server.replies = [dialects["openai"].stream(["x"])]
+    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    await collect(made, replace(REQUEST, schema=schema))
+    (seen,) = server.seen
+    assert ("response_format" in seen.body) == held
+    if held:
+        assert seen.body["response_format"]["json_schema"]["schema"] == schema
+    await made.aclose()

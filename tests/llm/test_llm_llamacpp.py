@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ async def make(llama: Any, gguf: Path) -> AsyncIterator[Callable[..., LlamaCpp]]
 async def collect(provider: LlamaCpp, request: GenerateRequest = ASK) -> list[Chunk]:
     async with aclosing(provider.generate(request)) as chunks:
         return [chunk async for chunk in chunks]
+
+
+async def test_an_answer_is_held_to_a_schema_that_can_be_a_grammar(make: Any, llama: Any) -> None:
+    provider = make()
+    schema = {"type": "object"}
+    for request in (
+        replace(ASK, schema=schema),
+        replace(ASK, schema={"type": "riddle"}),
+        replace(ASK, schema=schema, prefix="{"),
+        ASK,
+    ):
+        assert (await collect(provider, request))[-1].finish_reason == "stop"
+    grammars = [each.get("grammar") for each in llama.made[0].asked]
+    assert grammars == [("grammar of", '{"type": "object"}'), None, None, None]
 
 
 async def test_an_answer_is_streamed_with_its_reason_and_counts(make: Any, llama: Any) -> None:

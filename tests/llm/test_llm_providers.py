@@ -117,24 +117,6 @@ async def test_ollama_makes_room_for_the_context_that_is_configured(server, dial
     assert server.seen[-1].body["options"]["num_ctx"] == 32768
 
 
-async def test_an_answer_is_held_to_a_schema_where_the_provider_can(server, dialects, provider_of):
-    schema = {"type": "object", "properties": {"ranking": {"type": "array"}}}
-    bodies = {}
-    for name, dialect in dialects.items():
-        for wanted in (schema, None):
-            server.replies = [dialect.stream(["x"])]
-            await collect(provider_of(dialect.settings(server)), replace(REQUEST, schema=wanted))
-            bodies[name, wanted is not None] = server.seen[-1].body
-    assert bodies["ollama", True]["format"] == schema
-    config = bodies["gemini", True]["generationConfig"]
-    assert config["responseMimeType"] == "application/json"
-    assert config["responseJsonSchema"] == schema
-    # Servers that only speak as OpenAI's may refuse what they do not know.
-    assert "response_format" not in bodies["openai", True]
-    assert not bodies["ollama", False].get("format")
-    assert "responseMimeType" not in bodies["gemini", False]["generationConfig"]
-
-
 async def test_a_request_names_another_model_than_the_configured_one(server, dialect, provider_of):
     server.replies = [dialect.stream(["x"])]
     await collect(provider_of(dialect.settings(server)), replace(REQUEST, model="m2"))

@@ -6,6 +6,7 @@ A token is a byte, but for the control tokens, which are read as such only where
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,14 @@ TEMPLATE = "roles between control tokens"
 class StoppingCriteriaList(list[Callable[[Any, Any], bool]]):
     def __call__(self, input_ids: Any, logits: Any) -> bool:
         return any(criterion(input_ids, logits) for criterion in self)
+
+
+class LlamaGrammar:
+    @classmethod
+    def from_json_schema(cls, json_schema: str, verbose: bool = True) -> Any:
+        if json.loads(json_schema).get("type") != "object":
+            raise ValueError("unrecognized schema")
+        return ("grammar of", json_schema)
 
 
 class Llama:
