@@ -109,6 +109,7 @@ class Answerer:
         self._begun: set[Generation] = set()
         self._found: set[Generation] = set()
         self._hedges: dict[Generation, asyncio.Event] = {}  # set where it holds the candidate now
+        self._resting: set[Generation] = set()  # hedges without a call, which wait for their holder
         self._main: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -230,7 +231,7 @@ class Answerer:
             task = self._running.pop(key)
             task.cancel()
             self._ending[task] = None
-        while self._waiting and len(self._running) < self._concurrency:
+        while self._waiting and len(self._running) - len(self._resting) < self._concurrency:
             key = next(iter(self._waiting))
             del self._waiting[key]
             if self._holds(key):
@@ -337,10 +338,13 @@ class Answerer:
                     begins=lambda: self._take(claim, holds),
                     gather_s=self._gather_s,
                 )
+            self._resting.add(key)
+            self._wake.set()
             await holds.wait()
             self._begun.add(key)
         finally:
             del self._hedges[key]
+            self._resting.discard(key)
         await self._finish(key, record)
 
     async def _take(self, claim: ReassignCandidate, holds: asyncio.Event) -> None:

@@ -83,14 +83,14 @@ class Scene:
     last: Model
     answerers: dict[int, Answerer] = field(default_factory=dict)
 
-    async def begin(self, *, alone: bool = False, own_ms: int = 0) -> None:
+    async def begin(self, *, alone: bool = False, own_ms: int = 0, concurrency: int = 4) -> None:
         """``alone``: node 1 serves all of them."""
         models = (self.slow, self.quick, self.last)
         per_node = {1: models} if alone else dict(enumerate(((each,) for each in models), start=1))
         for node, serving in per_node.items():
-            await self.start(node, *serving, own_ms=own_ms)
+            await self.start(node, *serving, own_ms=own_ms, concurrency=concurrency)
 
-    async def start(self, node: int, *models: Model, own_ms: int = 0) -> None:
+    async def start(self, node: int, *models: Model, own_ms: int = 0, concurrency: int = 4) -> None:
         served = tuple(
             ServedModel(
                 *(each.name, "p", each.model),
@@ -104,7 +104,11 @@ class Scene:
         providers: dict[str, Any] = {each.name: each for each in models}
         providers[""] = models[0]
         self.answerers[node] = Answerer(
-            self.cluster.ports[node], providers, models=served, poll_s=0.01, reassign_after_s=0.05
+            *(self.cluster.ports[node], providers),
+            models=served,
+            concurrency=concurrency,
+            poll_s=0.01,
+            reassign_after_s=0.05,
         )
         await self.answerers[node].start()
         await until(lambda: node in self.cluster.ports[1].machine.registry)
@@ -237,6 +241,21 @@ async def test_a_hedge_that_fails_first_harms_nobody(scene: Scene) -> None:
     candidate = await scene.closed()
     assert (candidate.text, candidate.takeovers) == ("slow one slow two", ())
     all_is_paid(scene)
+
+
+async def test_a_hedge_that_has_failed_takes_nobodys_place(scene: Scene) -> None:
+    scene.quick.fails = True
+    scene.quick.may_begin.set()
+    await scene.begin(concurrency=1)
+    scene.ask()
+    await asyncio.wait_for(scene.quick.asked.wait(), 10)
+    scene.quick.fails = False
+    scene.quick.goes()
+    scene.cluster.propose(SubmitQuery("c1", "and?", (PlannedCandidate(1, 2, "quick"),)))
+    await until(lambda: scene.cluster.turn(2).closed)
+    assert not scene.cluster.turn(1).closed
+    scene.slow.goes()
+    await scene.closed()
 
 
 async def test_where_both_fail_the_next_model_answers(scene: Scene) -> None:
