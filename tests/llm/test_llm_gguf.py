@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -78,6 +79,17 @@ async def test_a_seed_gives_the_same_text_in_every_process_and_none_another(make
     assert len({*seeded}) == 1, seeded
     unseeded = [await said(each, temperature=1.0) for each in providers * 2]
     assert len({*unseeded}) == 4, unseeded
+
+
+async def test_an_answer_follows_the_schema_that_is_asked_for(make: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ranking": {"type": "string", "enum": ["a", "b"]}},
+        "required": ["ranking"],
+        "additionalProperties": False,
+    }
+    text = await said(make(), schema=schema, max_tokens=100)
+    assert json.loads(text)["ranking"] in ("a", "b")
 
 
 @pytest.mark.parametrize("space", [False, True])
