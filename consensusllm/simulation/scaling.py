@@ -122,9 +122,6 @@ class _Quiet(Cluster):
         )
         return ReplicaConfig(paxos=paxos, limits=usual.limits)
 
-    def connections_end(self, of: int) -> None:
-        """Power is lost with the machine: nobody is told that its connections have ended."""
-
 
 def measure(
     nodes: int, delay_ms: float, *, writes: int = 30, failovers: int = 10, seed: int = 1
