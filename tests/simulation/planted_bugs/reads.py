@@ -28,7 +28,7 @@ def lease_outlives_drift(patch: Patch) -> None:
     patch.setattr(Lease, "granted", granted)
 
 
-@bug(LINEARIZABLE, faults="depose,slow link", within=40, full=True)
+@bug(LINEARIZABLE, faults="depose,slow link", within=45, full=True)
 def new_leader_reads_before_its_own_slot(patch: Patch) -> None:
     """Rare: a read must come before the first slot is chosen, to a leader that lags behind."""
     begin = PaxosNode._begin_round

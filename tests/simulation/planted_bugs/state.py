@@ -45,7 +45,7 @@ def choose_overwrites(patch: Patch) -> None:
 
 @bug(PRODUCED, faults="pause,slow models,isolate", within=20, full=True)
 def attempt_fence_ignored(patch: Patch) -> None:
-    patch.setattr(turn_rules.TurnRules, "_held", turn_rules.TurnRules._open_candidate)
+    patch.setattr(turn_rules, "held", turn_rules._open_candidate)
 
 
 @bug(BEGUN, faults="crash")
