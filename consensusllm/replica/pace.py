@@ -12,9 +12,8 @@ from __future__ import annotations
 SLOT_BYTES = 4 << 10
 """What applying a slot costs by itself, in bytes of a snapshot that cost as much."""
 
-
 LOG_SHARE = 4
-"""One in so many of the bytes that the log may hold."""
+"""One in so many of the bytes that the log may hold: there it is due, whatever else is said."""
 
 
 class Pace:
@@ -44,4 +43,4 @@ class Pace:
         """Whether it is, ``slots`` after the last one."""
         least = self._applied_bytes >= self._every_bytes or slots >= self._every_slots
         repaid = self._applied_bytes + slots * SLOT_BYTES >= self._state_bytes
-        return least and (repaid or self._applied_bytes >= self._most_bytes)
+        return self._applied_bytes >= self._most_bytes or (least and repaid)

@@ -200,6 +200,14 @@ def test_a_state_that_is_larger_than_the_log_may_be_is_taken_before_the_log_is_f
     assert pace.due(1_000)
 
 
+def test_a_setting_above_what_the_log_may_hold_does_not_fill_it() -> None:
+    pace = Pace(every_bytes=1 << 40, every_slots=1_000_000, log_bytes=4_000_000)
+    pace.applied(999_999)
+    assert not pace.due(1)
+    pace.applied(1)
+    assert pace.due(1)
+
+
 def test_a_state_that_is_larger_than_the_log_may_be_goes_on_taking_commands() -> None:
     cluster = ReplicaCluster(
         size=1,
