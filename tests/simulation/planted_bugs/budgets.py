@@ -24,7 +24,7 @@ def answer_settled_twice(patch: Patch) -> None:
     patch.setattr(turn_rules, "settle", twice)
 
 
-@bug(BUDGET, faults="isolate,crash,slow models")
+@bug(BUDGET, faults="isolate,crash,slow models", within=10, full=True)
 def reservation_not_returned_at_a_takeover(patch: Patch) -> None:
     reassign = turn_rules.TurnRules._reassign
 
@@ -45,7 +45,7 @@ def reservation_not_returned_when_a_turn_closes(patch: Patch) -> None:
     patch.setattr(budget_rules, "settle_closed", lambda state, before, after: after)
 
 
-@bug(BUDGET, faults="none")
+@bug(BUDGET, faults="none", within=10, full=True)
 def limit_that_counts_only_what_is_spent(patch: Patch) -> None:
     reserved = budget_rules.reserved
 

@@ -133,15 +133,24 @@ def votes_of_another_ballot_counted(patch: Patch) -> None:
     patch.setattr(PaxosNode, "_on_accepted", any_ballot)
 
 
-@bug(CHOSEN, faults="relapse,replay", nodes=5, within=20, full=True)
+@bug(CHOSEN, faults="relapse,replay", nodes=5, within=45, full=True)
 def promises_of_another_ballot_counted(patch: Patch) -> None:
-    on_promise = PaxosNode._on_promise
+    """With a node that lags asking for what it lacks only after a heartbeat: what it learned since
+    masks a late promise."""
+    on_promise, on_known = PaxosNode._on_promise, Learner.on_known
 
     def any_ballot(self: PaxosNode, promise: Any) -> None:
         own = self._proposer.ballot.at(promise.ballot.op_num)
         on_promise(self, replace(promise, ballot=own))
 
+    def patient(self: Learner, chosen_through: int, peer: int, now: float) -> None:
+        idle = self._fetch is None
+        on_known(self, chosen_through, peer, now)
+        if idle and self._fetch is not None:
+            self._fetch_at = now + self._config.heartbeat_s
+
     patch.setattr(PaxosNode, "_on_promise", any_ballot)
+    patch.setattr(Learner, "on_known", patient)
 
 
 @bug(MAJORITY, PROGRESS, faults="lose", nodes=5)
