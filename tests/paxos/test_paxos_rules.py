@@ -202,6 +202,15 @@ def test_rule_04_a_stranger_is_not_answered() -> None:
     assert acceptor.persists == []
 
 
+def test_rule_04_a_promise_of_another_ballot_does_not_count() -> None:
+    candidate = Driver()
+    ballot = candidate.prepare(2)
+    candidate.receive(promise_of(2, Ballot(ballot.seq_num - 1, ballot.pid, ballot.op_num)))
+    assert candidate.core.role is Role.PREPARING
+    candidate.receive(promise_of(2, ballot))
+    assert candidate.core.role is Role.LEADING
+
+
 def test_rule_04_a_repeated_promise_counts_once() -> None:
     candidate = Driver(size=5)
     ballot = candidate.prepare(2, 3)
