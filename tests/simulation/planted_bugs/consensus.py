@@ -44,7 +44,7 @@ def lowest_ballot_wins_in_recovery(patch: Patch) -> None:
     patch.setattr(Proposer, "on_promise", backwards)
 
 
-@bug(MAJORITY, faults="lose,straggle", within=10)
+@bug(MAJORITY, faults="lose,straggle", within=10, full=True)
 def hole_skipped_by_the_leader(patch: Patch) -> None:
     on_accepted = Proposer.on_accepted
 
@@ -78,7 +78,7 @@ def hole_skipped_by_a_follower(patch: Patch) -> None:
     patch.setattr(Delivery, "take", take)
 
 
-@bug(PROGRESS, faults="tear,isolate", within=8)
+@bug(PROGRESS, faults="tear,isolate", within=24, full=True)
 def hole_not_filled(patch: Patch) -> None:
     def leaving(self: Proposer, now: float) -> None:
         self._prepare_at = None

@@ -15,7 +15,7 @@ def council_left_between_two_stages(patch: Patch) -> None:
     patch.setattr(turn_rules, "advanced", lambda turn, now: turn)
 
 
-@bug(COUNCIL, faults="none", within=12)
+@bug(COUNCIL, faults="none", within=12, full=True)
 def review_chosen_as_an_answer(patch: Patch) -> None:
     patch.setattr(turn_rules, "is_answer", lambda turn, candidate: True)
 
