@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -91,9 +91,10 @@ class BudgetInvariants:
             if not each.ended
         }
         charges = [
-            _charge(place, held, machine, operations)
+            charge
             for place, held in open_before.items()
-            if self._open.get(place) != held and held.budgets
+            if self._open.get(place) != held
+            for charge in _charges(place, held, machine, operations)
         ]
         reserved: Counter[str] = Counter()
         for each in self._open.values():
@@ -123,13 +124,30 @@ class BudgetInvariants:
         return ""
 
 
-def _charge(
+def _charges(
     place: _Place, before: Candidate, machine: Machine, operations: Sequence[Operation]
-) -> _Charge:
-    """What the candidate was charged since it was as ``before``."""
+) -> Iterator[_Charge]:
+    """What was charged for the candidate since it was as ``before``. One that moved on may have
+    reserved in budgets that were not there before, and have ended since."""
     conversation, number, _ = place
     turn = machine.turn(conversation, number)
     now = turn.candidate(before.number) if turn is not None else None
+    moved = any(
+        isinstance(each, ReassignCandidate)
+        and (each.conversation, each.turn, each.candidate) == place
+        for each in operations
+    )
+    if moved and (now is None or now.ended):  # it does not tell any more in which it did
+        most = math.inf if now is None else now.cost - before.cost
+        yield _Charge(tuple(set(machine.budgets) - set(before.budgets)), 0, most)
+    if before.budgets:
+        yield _charge(place, before, now, operations)
+
+
+def _charge(
+    place: _Place, before: Candidate, now: Candidate | None, operations: Sequence[Operation]
+) -> _Charge:
+    """What the budgets of ``before`` were charged for it until ``now`` (None: it is gone)."""
     scopes = before.budgets
     if now is None:
         if any(
