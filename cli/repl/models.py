@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from consensusllm.client import ClusterModel, cluster_models, money
+from consensusllm.client.models import SILENT
 
 from .language import Command, Flag, Group
 from .session import CommandFailed, Session
@@ -29,6 +30,23 @@ _COLUMNS = (
 )
 
 
+_NARROW = (
+    "node",
+    "name",
+    "model",
+    "loaded",
+    "health",
+    "in flight",
+    "tokens/s",
+    "p50 ms",
+    "p99 ms",
+    "answers",
+    "errors",
+    "spend",
+)
+"""What a terminal shows; the words that explain it stand below, once for all that they are of."""
+
+
 async def models(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
     if not any(statuses.values()):
@@ -36,21 +54,35 @@ async def models(session: Session, json: bool = False) -> None:
     found = cluster_models(statuses.values())
     if json:
         _print_json(session, found)
+    elif session.output.terminal:
+        session.output.table(_NARROW, [_narrow_row(each) for each in found])
+        for words, whose in _explained(found).items():
+            session.output.line((f"{', '.join(whose)}: ", "dim"), words)
     else:
         session.output.table(_COLUMNS, [_row(each) for each in found])
 
 
 def _row(model: ClusterModel) -> list[str]:
+    served, now = model.served, model.now
+    names = [str(model.node), served.name, served.provider, served.model]
+    looks = [model.loaded, model.health, model.probe]
+    return [*names, *looks, *_figures(model), now.note if now else ""]
+
+
+def _narrow_row(model: ClusterModel) -> list[str]:
+    served = model.served
+    exact = f"{served.provider}/{served.model}"
+    called = served.provider if served.model in ("", served.provider) else exact
+    health = (_troubles(model) or [model.health])[0].partition(": ")[0]
+    if model.health == SILENT:
+        health = "silent"
+    return [str(model.node), served.name, called, model.loaded, health, *_figures(model)]
+
+
+def _figures(model: ClusterModel) -> list[str]:
     now, total = model.now, model.total
     speed = f"{now.tokens_per_second:.1f}" if now and now.tokens_per_second else "-"
     return [
-        str(model.node),
-        model.served.name,
-        model.served.provider,
-        model.served.model,
-        model.loaded,
-        model.health,
-        model.probe,
         str(now.in_flight) if now else "-",
         speed,
         str(now.latency_p50_ms or "-") if now else "-",
@@ -58,8 +90,23 @@ def _row(model: ClusterModel) -> list[str]:
         str(total.answers),
         str(total.errors),
         money(total.cost),
-        now.note if now else "",
     ]
+
+
+def _troubles(model: ClusterModel) -> list[str]:
+    return [each for each in (model.health, model.probe) if ": " in each or each == SILENT]
+
+
+def _explained(found: list[ClusterModel]) -> dict[str, list[str]]:
+    """What there is to say of the models, and of which."""
+    said: dict[str, list[str]] = {}
+    for model in found:
+        words = _troubles(model)
+        if model.now is not None and model.now.note and model.now.served:
+            words.append(model.now.note)
+        for each in words:
+            said.setdefault(each, []).append(f"{model.served.name}@{model.node}")
+    return said
 
 
 def _print_json(session: Session, found: list[ClusterModel]) -> None:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from consensusllm.client import ModelStatus, cluster_models, money
 from consensusllm.client.models import SILENT
@@ -60,6 +61,25 @@ async def test_models_shows_the_registry_with_what_the_nodes_say() -> None:
         ["1", "small", "ollama", "llama3.2", "yes", "well", "well", *SAID[0], "1.2345", "it runs"],
         ["2", "small", "ollama", "llama3.2", "no", FAILING, NOT_THERE, *SAID[1], "0.00", "it runs"],
         ["3", "large", "gemini", "gemini-2.5-pro", "-", SILENT, "-", *SAID[2], "0.00", ""],
+    ]
+
+
+async def test_a_terminal_shows_what_fits_and_explains_below() -> None:
+    out = io.StringIO()
+    output = Output(out, io.StringIO(), True)
+    output.console = Console(file=out, width=120, force_terminal=True, color_system=None)
+    await Session(cluster(), output, TABLE).run("models")
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    assert [line.split()[:5] for line in lines[1:4]] == [
+        ["1", "small", "ollama/llama3.2", "yes", "well"],
+        ["2", "small", "ollama/llama3.2", "no", "failing"],
+        ["3", "large", "gemini/gemini-2.5-pro", "-", "silent"],
+    ]
+    assert lines[4:] == [
+        "small@1, small@2: it runs",
+        "small@2: failing: no connection",
+        "small@2: failing: not there",
+        f"large@3: {SILENT}",
     ]
 
 
