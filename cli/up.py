@@ -50,13 +50,8 @@ def up(
     Prints one line `ready: ...` once there is a leader. A node that dies stays down until
     `fixNode` is said in the REPL; `failNode` kills one as kill -9 does.
     """
-    from consensusllm.config import (
-        DEFAULT_BASE_PORT,
-        DEFAULT_DATA_DIR,
-        Config,
-        demo_document,
-        read_document,
-    )
+    from consensusllm.config import DEFAULT_BASE_PORT, DEFAULT_DATA_DIR, Config, demo_document
+    from consensusllm.config_file import read_document
 
     from .formation import Formation
     from .supervisor import Cluster, Plan

@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from consensusllm.config import (
-    Config,
-    ConfigError,
-    demo_config,
-    read_document,
-    resolve_cluster,
-    split_address,
-)
+from consensusllm.config import Config, demo_config, resolve_cluster, split_address
+from consensusllm.config_file import ConfigError, read_document
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.json"
 

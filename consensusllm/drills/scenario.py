@@ -26,7 +26,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from consensusllm.config import NODES_MAX, Config, ConfigError, demo_document
+from consensusllm.config import NODES_MAX, Config, demo_document
+from consensusllm.config_file import ConfigError
 from consensusllm.document import Document, DocumentError, Node, nearest, shown
 
 from .grammar import ACTIONS, DURATION_MAX_S, Misused, Moment, moment

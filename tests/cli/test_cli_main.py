@@ -10,7 +10,7 @@ import click
 import pytest
 
 import consensusllm
-from consensusllm.config import ConfigError
+from consensusllm.config_file import ConfigError
 from consensusllm.storage import WrongIdentity
 from consensusllm_cli.main import COMMANDS, explain, run
 

@@ -12,7 +12,8 @@ from fuzzing import is_one_line, mutate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consensusllm.config import Config, ConfigError, demo_document, read_document
+from consensusllm.config import Config, demo_document
+from consensusllm.config_file import ConfigError, read_document
 
 ROOT = Path(__file__).parents[2]
 KEYS = (

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from consensusllm import provider_names as names
-from consensusllm.config import Config, ConfigError
+from consensusllm.config import Config
+from consensusllm.config_file import ConfigError
 from consensusllm.llm import conformance
 from consensusllm.llm.guard import Guarded
 from consensusllm.llm.port import Chunk, GenerateRequest, Provider, Rejected, Unavailable

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from consensusllm.config import Config, PaxosSettings, read_document
+from consensusllm.config import Config, PaxosSettings
+from consensusllm.config_file import read_document
 from consensusllm.simulation.scaling import (
     BATCHES,
     COMMAND_US,
