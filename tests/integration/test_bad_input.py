@@ -56,6 +56,14 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rea
         await cluster.start()
     try:
         await cluster.all_registered()
+
+        async def looked_at() -> bool:
+            """The first look at node 2's server is recorded, and changes the state too."""
+            status = await cluster.status(2)
+            registry = status.registry if status is not None else ()
+            return any(node == 2 and model.probed_ms for node, model in registry)
+
+        await eventually(looked_at, "node 2's server was looked at")
         yield cluster
     finally:
         await cluster.__aexit__()
