@@ -42,6 +42,7 @@ def node(
 ) -> None:
     """Run node ID until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
+    gc.disable()  # what is imported stays: to look for garbage in it is a tenth of a start
     from consensusllm.config import Config
 
     config = Config.load(config_path)
@@ -66,6 +67,7 @@ def node(
 def orchestrator(context: click.Context, config_path: str) -> None:
     """Run the network between the nodes until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
+    gc.disable()  # what is imported stays: to look for garbage in it is a tenth of a start
     from consensusllm.config import Config
 
     config = Config.load(config_path)
@@ -105,6 +107,7 @@ async def relay(config: Config) -> None:
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run ``main`` on the fastest event loop that is installed."""
     gc.freeze()  # what was imported lives as long as the process: never look at it again
+    gc.enable()
     try:
         import uvloop
     except ImportError:
