@@ -335,7 +335,8 @@ class Invariants:
             return
         attempt = (*turn_id, candidate.number, candidate.attempt)
         if isinstance(operation, ReassignCandidate):
-            self._check_kept(turn_id, candidate)
+            if candidate.attempt >= operation.attempt:  # else it was refused
+                self._check_kept(turn_id, candidate)
             return
         produced = self._produced.get(attempt)
         if isinstance(operation, RecordCheckpoint):
