@@ -17,6 +17,16 @@ from consensusllm.replica.progress import Progress
 from consensusllm.storage.port import Damaged
 
 
+def left_behind(cluster: ReplicaCluster) -> int:
+    """A follower that is down, and has missed more than the leader's log holds."""
+    cluster.open_session()
+    late = cluster.follower()
+    cluster.crash(late)
+    for number in range(1, 61):
+        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    return late
+
+
 def test_a_snapshot_is_taken_when_enough_was_applied_and_the_log_is_compacted_behind_it() -> None:
     cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
     cluster.open_session()
@@ -51,11 +61,7 @@ def test_rule_15_an_installed_snapshot_replaces_state_and_disk_together() -> Non
     cluster = ReplicaCluster(
         snapshot_every_slots=20, paxos={"log_retain_bytes": 0, "chunk_bytes": 64}
     )
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    late = left_behind(cluster)
     cluster.start(late)
     cluster.run(3.0)
     chunks = [m for _, dst, m in cluster.sent if isinstance(m, SnapshotChunk) and dst == late]
@@ -70,11 +76,7 @@ def test_rule_15_an_installed_snapshot_replaces_state_and_disk_together() -> Non
 
 def test_a_snapshot_that_does_not_verify_is_not_installed_and_is_fetched_again() -> None:
     cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    late = left_behind(cluster)
     cluster.start(late)
     real, spoiled = cluster.disks[late].stage_snapshot, []
 
@@ -96,11 +98,7 @@ def test_a_snapshot_is_sent_no_faster_than_told_and_its_progress_is_known() -> N
         snapshot_bytes_per_s=640,
         paxos={"log_retain_bytes": 0, "chunk_bytes": 64},
     )
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    late = left_behind(cluster)
     cluster.start(late)
     begin = cluster.now
     seen: list[Progress] = []
@@ -140,11 +138,7 @@ def test_a_snapshot_that_is_being_taken_says_how_far_it_is() -> None:
 
 def test_a_damaged_snapshot_is_not_served_but_stops_its_node() -> None:
     cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
-    cluster.open_session()
-    late = cluster.follower()
-    cluster.crash(late)
-    for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+    late = left_behind(cluster)
     for node in cluster.replicas:
         cluster.platters[node].rot_snapshot()
     cluster.start(late)
