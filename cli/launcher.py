@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from async_timeout import timeout
+
 GRACE_S = 5.0
 LOG_BYTES_MAX = 16 << 20
 
@@ -97,7 +99,8 @@ class Launcher:
             _signal(child, signal.SIGTERM)
         ends = asyncio.gather(*(child.wait() for child in self._stopping), *self._watchers)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.shield(ends), grace_s)
+            async with timeout(grace_s):
+                await asyncio.shield(ends)
         self.kill_all()
         await ends
         os.close(self._held_open)

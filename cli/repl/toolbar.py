@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from async_timeout import timeout
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from consensusllm.client import ConsensusError, Status
@@ -47,7 +48,8 @@ class Toolbar:
                 await self._learn_conversations()
             period += 1
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), PERIOD_S)
+                async with timeout(PERIOD_S):
+                    await self._woken.wait()
 
     async def _learn_conversations(self) -> None:
         """What one node knows is enough here, so nobody else is asked."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+from async_timeout import timeout
 
 from .echo import METHOD
 from .processes import BenchError, Children, free_ports
@@ -113,7 +114,8 @@ async def _ping(children: Children, count: int) -> dict[str, float]:
             return time.perf_counter() - before
 
         figures = {}
-        await asyncio.wait_for(ping(b""), CONNECT_S)
+        async with timeout(CONNECT_S):
+            await ping(b"")
         for name, factor in (("ping_us", 1), ("ping_64_us", 64)):
             message = value(0) * factor
             assert len(message) == factor * VALUE_BYTES

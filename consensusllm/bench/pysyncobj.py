@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from async_timeout import timeout
+
 from .processes import BenchError, Children, free_ports
 from .system import GAP_S, NODES, READY_S, System, until
 from .work import Timings, Work
@@ -71,7 +73,8 @@ class PySyncObj(System):
         stdin.write(json.dumps({"number": number, **request}).encode() + b"\n")
         answer = None
         with contextlib.suppress(asyncio.TimeoutError):
-            answer = await asyncio.wait_for(self._answer(node, number), within_s)
+            async with timeout(within_s):
+                answer = await self._answer(node, number)
         if answer is None:
             words = self.children.last_words(f"node-{node}")
             raise BenchError(f"PySyncObj's node {node} does not answer: {words}")

@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from async_timeout import timeout
+
 from .processes import BenchError, free_ports, last_line
 
 NODES = 3
@@ -54,7 +56,8 @@ async def _ready_ms(program: Sequence[str], directory: Path) -> float:
         )
     assert child.stdout is not None
     try:
-        line = await asyncio.wait_for(child.stdout.readline(), READY_S)
+        async with timeout(READY_S):
+            line = await child.stdout.readline()
         took_ms = (time.perf_counter() - before) * 1e3
     except asyncio.TimeoutError:
         raise BenchError(f"`consensusllm up`: no leader within {READY_S:g} s") from None
@@ -62,7 +65,8 @@ async def _ready_ms(program: Sequence[str], directory: Path) -> float:
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(child.wait(), STOP_S)
+            async with timeout(STOP_S):
+                await child.wait()
         except asyncio.TimeoutError:
             child.kill()
             await child.wait()

@@ -10,6 +10,8 @@ import asyncio
 import json
 import sys
 
+from async_timeout import timeout
+
 from .figures import percentile
 from .ours import Ours
 from .processes import BenchError
@@ -39,7 +41,8 @@ async def measure(system: Ours, streams: int, seconds: float, say: Say) -> dict[
     try:
         line = b""
         try:
-            line = await asyncio.wait_for(readers.stdout.readline(), READY_S)
+            async with timeout(READY_S):
+                line = await readers.stdout.readline()
         except asyncio.TimeoutError:
             raise BenchError(f"not all {streams} streams began within {READY_S:g} s") from None
         if not line:
@@ -48,7 +51,8 @@ async def measure(system: Ours, streams: int, seconds: float, say: Say) -> dict[
         readers.stdin.write(b"count\n")
         busy = await system.closed_loop(work)
         readers.stdin.write(b"count\n")
-        counted = json.loads(await asyncio.wait_for(readers.stdout.readline(), READY_S))
+        async with timeout(READY_S):
+            counted = json.loads(await readers.stdout.readline())
     finally:
         await system.children.kill("readers")
     return {

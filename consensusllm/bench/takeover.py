@@ -14,6 +14,8 @@ import time
 from contextlib import aclosing
 from itertools import pairwise
 
+from async_timeout import timeout
+
 from consensusllm.client import CandidateDone, Client, Delta, Takeover, WatchEvent
 
 from .figures import percentile
@@ -46,11 +48,13 @@ async def measure(system: Ours, kills: int, say: Say) -> dict[str, float]:
             reading = Reading(f"takeover-{number}", victim)
             task = asyncio.create_task(reading.run(client))
             try:
-                await asyncio.wait_for(reading.begun.wait(), WITHIN_S)
+                async with timeout(WITHIN_S):
+                    await reading.begun.wait()
                 await asyncio.sleep(seconds)
                 killed_at = time.perf_counter()
                 await system.kill(victim)
-                whole += await asyncio.wait_for(task, WITHIN_S) == TEXT
+                async with timeout(WITHIN_S):
+                    whole += await task == TEXT
             except asyncio.TimeoutError:
                 raise BenchError(f"an answer was not whole within {WITHIN_S:g} s") from None
             finally:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import grpc
 import grpc.aio
+from async_timeout import timeout
 
 from consensusllm.client.errors import InvalidRequest, Unauthenticated
 from consensusllm.wire.generated import client_pb2_grpc
@@ -113,7 +114,8 @@ class Nodes:
             channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
             self._channels[address] = channel
         try:
-            await asyncio.wait_for(_connected(address, channel), within_s)
+            async with timeout(within_s):
+                await _connected(address, channel)
         except asyncio.TimeoutError:
             raise Unreachable(address, f"no connection within {within_s:.1f} s") from None
         return client_pb2_grpc.ClientStub(channel)  # type: ignore[no-untyped-call]

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from async_timeout import timeout
+
 from consensusllm.client import Client, ConsensusError, Status
 from consensusllm.storage.wal import FRAME_HEADER_BYTES, HEADER_BYTES, scan_wal
 
@@ -222,7 +224,8 @@ class Actions:
         assert moment.operations is not None
         goal = self._recorder.succeeded + moment.operations
         try:
-            await asyncio.wait_for(self._recorder.until_succeeded(goal), PATIENCE_S)
+            async with timeout(PATIENCE_S):
+                await self._recorder.until_succeeded(goal)
         except asyncio.TimeoutError:
             done = moment.operations - (goal - self._recorder.succeeded)
             raise DrillError(

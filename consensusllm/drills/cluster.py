@@ -17,6 +17,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from async_timeout import timeout
+
 from consensusllm.client import Client, ConsensusError, Status
 from consensusllm.orchestrator.client import FaultsClient
 from consensusllm.storage.identity import DATABASE
@@ -134,7 +136,8 @@ class LocalCluster:
         self._launcher = launcher
         assert launcher.stdout is not None
         try:
-            line = await asyncio.wait_for(launcher.stdout.readline(), READY_S)
+            async with timeout(READY_S):
+                line = await launcher.stdout.readline()
         except asyncio.TimeoutError:
             raise DrillError(f"the cluster was not ready within {READY_S:g} s") from None
         if not line.startswith(b"ready:"):
@@ -156,7 +159,8 @@ class LocalCluster:
                 self.resume(node)
             if launcher is not None and launcher.returncode is None:
                 launcher.terminate()
-                await asyncio.wait_for(launcher.communicate(), STOP_S)
+                async with timeout(STOP_S):
+                    await launcher.communicate()
         except asyncio.TimeoutError:
             pass
         finally:

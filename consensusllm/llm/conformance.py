@@ -17,6 +17,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 
+from async_timeout import timeout
+
 from .guard import Guarded
 from .port import Chunk, GenerateRequest, Probe, Probing, Provider, ProviderError, Turn
 from .settings import Limits, Timeouts
@@ -68,7 +70,8 @@ async def ends_a_call_that_is_closed(make: Make) -> None:
     """A generator that is closed after its first chunk ends at once; the next call is answered."""
     async with aclosing(make()) as provider:
         stream = provider.generate(QUESTION)
-        await asyncio.wait_for(anext(stream), PATIENCE_S)
+        async with timeout(PATIENCE_S):
+            await anext(stream)
         await _in_time(stream.aclose(), "a closed call")
         _is_whole(await _chunks(provider, QUESTION))
 
@@ -127,7 +130,8 @@ async def goes_on_behind_a_prefix(make: Make) -> None:
 async def lists_its_models(make: Make) -> None:
     """models() gives names."""
     async with aclosing(make()) as provider:
-        names = await asyncio.wait_for(provider.models(), PATIENCE_S)
+        async with timeout(PATIENCE_S):
+            names = await provider.models()
         assert isinstance(names, tuple), "models() gives no tuple"
         assert all(isinstance(name, str) and name for name in names), "a model has no name"
 
@@ -139,7 +143,8 @@ async def can_be_looked_at(make: Make) -> None:
             return
         assert provider.server.isprintable(), "server is not one line"
         names = (provider.model, "no-such-model")
-        found = await asyncio.wait_for(provider.probe(names), PATIENCE_S)
+        async with timeout(PATIENCE_S):
+            found = await provider.probe(names)
         assert len(found) == len(names), "it does not say something of each model"
         assert all(isinstance(each, Probe) for each in found), "what it finds is no Probe"
         assert all(each.error.isprintable() for each in found), "an error is not one line"
@@ -154,10 +159,12 @@ async def can_be_closed_at_any_time(make: Make) -> None:
     await _in_time(unused.aclose(), "closing it again")
     provider = Guarded(make(), Timeouts(), Limits(attempts=1))  # as nodes hold it
     stream = provider.generate(QUESTION)
-    chunks = [await asyncio.wait_for(anext(stream), PATIENCE_S)]
+    async with timeout(PATIENCE_S):
+        chunks = [await anext(stream)]
     await _in_time(provider.aclose(), "closing it during a call")
     try:
-        chunks += await asyncio.wait_for(_rest(stream), PATIENCE_S)
+        async with timeout(PATIENCE_S):
+            chunks += await _rest(stream)
         _is_whole(chunks)
     except ProviderError:
         pass
@@ -216,8 +223,8 @@ def _longest_pause_of_a_thread(ended: threading.Event) -> float:
 
 
 async def _chunks(provider: Provider, request: GenerateRequest) -> list[Chunk]:
-    async with aclosing(provider.generate(request)) as stream:
-        return await asyncio.wait_for(_rest(stream), PATIENCE_S)
+    async with aclosing(provider.generate(request)) as stream, timeout(PATIENCE_S):
+        return await _rest(stream)
 
 
 async def _rest(stream: AsyncGenerator[Chunk, None]) -> list[Chunk]:
@@ -235,6 +242,7 @@ def _is_whole(chunks: list[Chunk]) -> None:
 
 async def _in_time(work: Awaitable[None], what: str) -> None:
     try:
-        await asyncio.wait_for(asyncio.ensure_future(work), CLOSE_S)
+        async with timeout(CLOSE_S):
+            await work
     except asyncio.TimeoutError:
         raise AssertionError(f"{what} takes longer than {CLOSE_S:g} s") from None

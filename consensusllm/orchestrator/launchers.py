@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from collections.abc import Iterable
 
+from async_timeout import timeout
+
 from ..wire.generated import orchestrator_pb2
 
 ORDER_TIMEOUT_S = 30.0
@@ -76,7 +78,8 @@ class Launchers:
             )
         )
         try:
-            error = await asyncio.wait_for(waiter, self._order_timeout_s)
+            async with timeout(self._order_timeout_s):
+                error = await waiter
         except asyncio.TimeoutError:
             raise ProcessRefused(
                 f"the launcher did not answer within {self._order_timeout_s:g} s: see its log"

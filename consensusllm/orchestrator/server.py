@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc.aio
 import structlog
+from async_timeout import timeout
 
 from ..transport import (
     BATCH_BYTES,
@@ -66,9 +67,8 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServicer):
 
     async def _hello(self, context: NodeContext) -> orchestrator_pb2.Hello:
         try:
-            first = receive(context)
-            message: orchestrator_pb2.FromNode | None
-            message = await asyncio.wait_for(first, HELLO_TIMEOUT_S)
+            async with timeout(HELLO_TIMEOUT_S):
+                message: orchestrator_pb2.FromNode | None = await receive(context)
         except asyncio.TimeoutError:
             raise StreamRefused(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came") from None
         if message is None or message.WhichOneof("message") != "hello":

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from async_timeout import timeout
+
 from consensusllm.conversations.records import Candidate, Turn
 from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import RENEW_S, LiveText
@@ -122,7 +124,8 @@ async def watch(
 
 async def _wait(event: asyncio.Event, at_most_s: float) -> None:
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(event.wait(), at_most_s)
+        async with timeout(at_most_s):
+            await event.wait()
 
 
 def _turn(replica: Replica, request: pb.WatchRequest) -> Turn:

@@ -14,6 +14,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
+from async_timeout import timeout
+
 from consensusllm.paxos import (
     AddNode,
     Change,
@@ -195,7 +197,8 @@ def _adding(node: int) -> AddNode:
 async def _patient(work: Coroutine[None, None, object], patience_s: float) -> None:
     """Whoever wants it loses patience in the end; what was begun may still happen."""
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(work, patience_s)
+        async with timeout(patience_s):
+            await work
 
 
 def answered(change: Callable[[], ChangeProgress]) -> Answer:

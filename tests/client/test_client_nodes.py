@@ -1,0 +1,60 @@
+"""The connections of a client."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from consensusllm.client.nodes import Nodes
+
+ADDRESS = "127.0.0.1:5101"
+
+
+class Channel:
+    """One that is up from the moment at which the test says so."""
+
+    def __init__(self) -> None:
+        self.up = asyncio.Event()
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        states = grpc.ChannelConnectivity
+        return states.READY if self.up.is_set() else states.CONNECTING
+
+    async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
+        await self.up.wait()
+
+    def method(self, name: str, **kinds: object) -> None:
+        """What a stub asks for when it is made; nothing is called here."""
+
+    unary_unary = unary_stream = stream_stream = method
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_is_cancelled_while_the_connection_comes_up_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """In whichever turn of the event loop it happens, between the connection and its user."""
+    channel = Channel()
+    monkeypatch.setattr("grpc.aio.insecure_channel", lambda address, options: channel)
+    nodes = Nodes([ADDRESS], token=None, pinned=True)
+    forever = asyncio.Event()
+
+    async def connect_and_go_on() -> None:
+        await nodes.stub(ADDRESS)
+        await forever.wait()
+
+    work = asyncio.create_task(connect_and_go_on())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    channel.up.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.wait({work}, timeout=10)
+    assert work.cancelled()
+    await nodes.close()
