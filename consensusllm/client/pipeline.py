@@ -26,7 +26,8 @@ from consensusllm.wire.generated import client_pb2
 
 OUTSTANDING_MAX = 1024
 OUTSTANDING_BYTES_MAX = 32 << 20
-MESSAGE_REQUESTS_MAX = 1024
+MESSAGE_REQUESTS_MAX = 128
+"""As many as a leader finds enough for a slot: it works on one message while the next is made."""
 MESSAGE_BYTES_MAX = 1 << 20
 """A message is cut before the request that would pass this; one larger request travels alone."""
 REQUEST_BYTES_MAX = 8 << 20

@@ -21,6 +21,10 @@ from .outbox import Outbox
 from .quorum import is_quorum
 from .timing import Timing
 
+ENOUGH_COMMANDS = 128
+"""What each command saves by sharing its slot with more than these is less than what the processes
+lose that wait for each other: they work side by side only where several slots are open."""
+
 
 class Overloaded(Exception):
     """The queue of commands is full: nothing was proposed; try again later."""
@@ -206,8 +210,8 @@ class Proposer:
         )
 
     def flush(self, now: float) -> None:
-        """Turn queued commands into slots, as far as the window reaches. While a slot is open, a
-        batch that is not full waits for more, for `linger_s` at most."""
+        """Turn queued commands into slots, as far as the window reaches. While a slot is open,
+        fewer than ENOUGH_COMMANDS wait for more, for `linger_s` at most."""
         if not self._pending or (self._may_fill() and now < self._proposed_at + self._linger_s):
             return
         batches: list[Batch] = []
@@ -224,10 +228,10 @@ class Proposer:
         return not self.stopped and len(self._window) + more < self._config.pipeline_slots
 
     def _may_fill(self) -> bool:
-        """Whether a slot is open, and what is queued would not fill another one."""
+        """Whether a slot is open, and what is queued is not enough for another one."""
         return (
             bool(self._window)
-            and len(self._pending) < self._config.max_batch_commands
+            and len(self._pending) < min(ENOUGH_COMMANDS, self._config.max_batch_commands)
             and self._pending_bytes < self._config.max_batch_bytes
         )
 

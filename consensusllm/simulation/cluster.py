@@ -85,6 +85,8 @@ class Cluster:
         self._undo: dict[Callable[[], None], None] = {}
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off
         self.replay: Replay | None = None
+        self.muted = ""
+        """The kind of message that gets lost now, if any."""
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -140,6 +142,9 @@ class Cluster:
         self.trace.add(src, f"-> {dst}", message)
         if self.replay is not None:
             self.replay.sent(dst, message)
+        if self.muted == type(message).__name__:
+            self.figures["messages lost"] += 1
+            return
         self.network.post(src, dst, partial(self.deliver, dst, message))
 
     def deliver(self, dst: int, message: Message) -> None:

@@ -10,12 +10,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from random import Random
-from typing import Any
+from typing import Any, get_args
+
+from consensusllm.paxos.messages import Message
 
 from .disk import OPERATIONS, ROTS
 
 LEADER = -1
 """As a node: whichever leads at the moment."""
+
+MESSAGES = tuple(kind.__name__ for kind in get_args(Message))
+"""What `mute` may silence."""
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "network": (
@@ -32,6 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "tear",
         "relapse",
         "replay",
+        "mute",
         "lasting cut",
     ),
     "crash": ("crash", "crash all", "crash in disk"),
@@ -57,7 +63,7 @@ _NUMBERS_MAX = {"at_s": 1e6, "lasts_s": 1e6, "rate": 1.0}
 """The bounds of a fault's numbers, in a schedule that is read."""
 
 _WIDE = (
-    *("lose", "duplicate", "straggle", "slow link", "partition", "replay"),
+    *("lose", "duplicate", "straggle", "slow link", "partition", "replay", "mute"),
     *("slow models", "failing models"),
 )
 """Kinds of fault that meet no single node."""
@@ -158,10 +164,12 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind == "lasting cut":
         detail = rng.choice(("to", "from", "both"))
         lasts_s = 0.0  # until the clients have come through in spite of it
-    elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay"):
+    elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay", "mute"):
         lasts_s *= 3
     elif kind == "partition":
         others = tuple(sorted(rng.sample(members, rng.randrange(1, len(members) + 1))))
+    if kind == "mute":
+        detail = rng.choice(MESSAGES)
     if kind in _WIDE:
         node = 0
     return Fault(number, at_s, kind, node, others, lasts_s, rate, detail)
@@ -210,6 +218,8 @@ def _details(kind: str) -> tuple[str, ...]:
     """What a fault of ``kind`` may have for its detail."""
     if kind == "rot":
         return ROTS
+    if kind == "mute":
+        return MESSAGES
     if kind in ("cut", "flap", "lasting cut"):
         return ("to", "from", "both")
     if kind in ("crash in disk", "failed sync"):

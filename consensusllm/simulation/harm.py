@@ -192,6 +192,12 @@ def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return lambda: setattr(cluster, "replay", None)
 
 
+def _mute(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """Messages of one kind get lost, and all others arrive: each must be made up for by itself."""
+    cluster.muted = fault.detail
+    return lambda: setattr(cluster, "muted", "")
+
+
 def _lasting_cut(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     """One that the others must be able to do without."""
     return None if cluster.cut_lastingly(node, fault.detail) else False
@@ -322,6 +328,7 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "tear": _tear,
     "relapse": _relapse,
     "replay": _replay,
+    "mute": _mute,
     "lasting cut": _lasting_cut,
     "crash": _crash,
     "crash all": _crash_all,

@@ -6,6 +6,7 @@ from core_driver import Driver, only
 
 from consensusllm.paxos import Ballot
 from consensusllm.paxos.messages import Accept, Accepted, Commit
+from consensusllm.paxos.proposer import ENOUGH_COMMANDS
 
 LINGER_S = 0.005
 
@@ -63,6 +64,28 @@ def test_a_batch_that_is_full_does_not_wait() -> None:
     core.core.propose(b"b", core.now)
     core.core.propose(b"c", core.now)
     assert commands(core.sync()) == [(b"b", b"c")]
+
+
+def test_a_batch_that_is_large_enough_does_not_wait() -> None:
+    core, _ = leader()
+    core.core.propose(b"a", core.now)
+    core.sync()
+    for _ in range(ENOUGH_COMMANDS - 1):
+        core.core.propose(b"b", core.now)
+    assert commands(core.sync()) == []
+    core.core.propose(b"b", core.now)
+    assert commands(core.sync()) == [(b"b",) * ENOUGH_COMMANDS]
+
+
+def test_what_gathers_behind_a_full_window_shares_a_slot_however_much_it_is() -> None:
+    core, ballot = leader(pipeline_slots=1)
+    core.core.propose(b"a", core.now)
+    core.sync()
+    for _ in range(3 * ENOUGH_COMMANDS):
+        core.core.propose(b"b", core.now)
+    assert commands(core.sync()) == []
+    core.core.receive(_vote(ballot, 2), core.now)
+    assert commands(core.ready()) == [(b"b",) * (3 * ENOUGH_COMMANDS)]
 
 
 def test_a_full_window_is_not_looked_at_again_and_again() -> None:

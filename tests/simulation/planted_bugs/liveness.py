@@ -32,11 +32,12 @@ def election_tried_once(patch: Patch) -> None:
     patch.setattr(Election, "tick", once)
 
 
-@bug(PROGRESS, faults="lose", nodes=2, within=40, full=True)
+@bug(PROGRESS, faults="mute,depose", within=40, full=True)
 def lost_prepare_waited_for(patch: Patch) -> None:
     """Neither sent again nor given up: each of the two makes up for the lack of the other.
 
-    Rare: pre-votes must come through and the Prepare after them not, which no fault aims at.
+    Rare: pre-votes must come through and the Prepares after them not, of two nodes one after the
+    other, since one that stands still is overtaken by the next.
     """
 
     def wait(self: PaxosNode) -> None:

@@ -100,7 +100,7 @@ def promise_forgotten_at_a_restart(patch: Patch) -> None:
     patch.setattr(Acceptor, "__init__", begin)
 
 
-@bug(AGREE, faults="isolate,crash", within=16, full=True)
+@bug(AGREE, ASSERTED + "slot ", faults="isolate,crash", within=18, full=True)
 def compacted_acceptor_answers_empty(patch: Patch) -> None:
     on_prepare = Acceptor.on_prepare
 
