@@ -71,6 +71,10 @@ CALM_ACTIONS = 5
 THINKING_S = (0.04, 0.15, 0.4)
 """How long a client thinks between two operations, on average; another for each round."""
 
+LONGEST_THOUGHT_S = 30.0
+"""No thought is longer; one that begins after the faults have stopped is as of the last of
+THINKING_S at most, since what is waited for then is the cluster."""
+
 SPENDING_S = 0.7
 """How long the one who sets budgets thinks between two operations, on average."""
 
@@ -122,6 +126,7 @@ class Workload:
 
     def served(self) -> Callable[[], str]:
         """From now on: how many clients have not yet finished `CALM_ACTIONS` more; "" for none."""
+        self.thinking_s = min(self.thinking_s, THINKING_S[-1])
         goals = [(client, client.finished + CALM_ACTIONS) for client in self._clients]
 
         def starved() -> str:
@@ -176,7 +181,8 @@ class _Client:
         for name in self._workload.conversations:
             await self.command(CreateConversation(name))
         while not self._workload.stopping:
-            await asyncio.sleep(self._rng.expovariate(1 / self._workload.thinking_s))
+            thought_s = self._rng.expovariate(1 / self._workload.thinking_s)
+            await asyncio.sleep(min(thought_s, LONGEST_THOUGHT_S))
             (chosen,) = self._rng.choices(actions, weights)
             await chosen[1]()
             self.finished += 1
