@@ -50,12 +50,13 @@ class Log:
         elif self._changes:
             self._changes.pop(slot, None)
 
-    def newest_change(self, since: int) -> Entry | None:
-        """The last change of members above slot ``since`` that is chosen."""
-        for slot in sorted(self._changes, reverse=True):
-            if since < slot <= self.chosen_through:
-                return self._changes[slot]
-        return None
+    def chosen_changes(self, since: int) -> list[Entry]:
+        """The changes of members above slot ``since`` that are chosen, in order."""
+        return [
+            self._changes[slot]
+            for slot in sorted(self._changes)
+            if since < slot <= self.chosen_through
+        ]
 
     def _forget_changes(self) -> None:
         for slot in [slot for slot in self._changes if slot <= self.compacted_through]:

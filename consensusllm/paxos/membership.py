@@ -40,12 +40,14 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Membership:
     """``members`` sorted by node, 1 to 9 of them; ``removed`` are ids that nobody may have again.
+    ``version`` is how many changes have led to it, 0 for the first.
 
     Made for a change from the one in force, so whatever it does not say stays.
     """
 
     members: tuple[Member, ...]
     removed: tuple[int, ...] = ()
+    version: int = 0
 
     @property
     def voters(self) -> tuple[int, ...]:
@@ -58,6 +60,11 @@ class Membership:
 
     def member(self, node: int) -> Member | None:
         return next((each for each in self.members if each.node == node), None)
+
+    def followed_by(self, change: Membership) -> Membership:
+        """What is in force after ``change`` was chosen. One that was not made from this one changes
+        nothing: it is of a ballot that others overtook, and does not know what they did."""
+        return change if change.version == self.version + 1 else self
 
     def adding(self, node: int, address: str) -> Membership:
         """With ``node`` as a learner. Raises ChangeRefused."""
@@ -90,7 +97,7 @@ class Membership:
         if self.voters == (node,):
             raise ChangeRefused(f"node {node} is the last one: add another before it is removed")
         members = tuple(each for each in self.members if each.node != node)
-        return Membership(members, tuple(sorted({*self.removed, node})))
+        return Membership(members, tuple(sorted({*self.removed, node})), self.version + 1)
 
     def named(self, node: int) -> str:
         """That ``node`` is no member, in words that say who is."""
@@ -99,7 +106,7 @@ class Membership:
     def _with(self, member: Member) -> Membership:
         others = [each for each in self.members if each.node != member.node]
         members = sorted([*others, member], key=lambda each: each.node)
-        return Membership(tuple(members), self.removed)
+        return Membership(tuple(members), self.removed, self.version + 1)
 
     def _no_other_is_joining(self, node: int) -> None:
         if self.learner not in (None, node):
@@ -111,21 +118,22 @@ class Membership:
     def encode(self) -> bytes:
         """JSON; equal memberships give equal bytes."""
         rows = [[each.node, each.address, each.voting, each.incarnation] for each in self.members]
-        return json.dumps([rows, list(self.removed)], separators=(",", ":")).encode()
+        return json.dumps([rows, list(self.removed), self.version], separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Membership:
         """Raises MalformedMembership."""
         try:
-            rows, removed = json.loads(data)
+            rows, removed, version = json.loads(data)
             members = tuple(_member(*row) for row in rows)
             ids = [each.node for each in members]
             _expect(1 <= len(ids) <= MEMBERS_MAX and ids == sorted(set(ids)))
             _expect(any(each.voting for each in members))
             _expect(removed == sorted(set(map(_id, removed)) - set(ids)))
+            _expect(type(version) is int and 0 <= version < 1 << 62)
         except (ValueError, TypeError, RecursionError):
             raise MalformedMembership("not an encoded membership") from None
-        return cls(members, tuple(removed))
+        return cls(members, tuple(removed), version)
 
 
 def _member(node: Any, address: Any, voting: Any, incarnation: Any) -> Member:
@@ -150,7 +158,8 @@ def first_members(nodes: tuple[int, ...]) -> Membership:
 
 
 class Configuration:
-    """The membership in force at ``node``: what slot ``since`` chose (0: the first one).
+    """The membership in force at ``node``, above slot ``since``, which chose the last change (0:
+    there was none).
 
     ``voters`` and ``peers`` (everybody else who is told of things, learners too) are sorted.
     """

@@ -80,13 +80,16 @@ class Reconfiguration(Knowledge, ABC):
     # What is in force -----------------------------------------------------------------------
 
     def _adopt_change(self) -> bool:
-        """Put a change that is now chosen into force. Whether there was one."""
-        entry = self._log.newest_change(self._members.since)
-        if entry is None:
+        """Put what is now chosen of changes into force. Whether there was one."""
+        changes = self._log.chosen_changes(self._members.since)
+        if not changes:
             return False
         if self.role is Role.LEADING:
             self._announce()  # those who leave hear of it too
-        self._reconfigure(entry.batch.membership(), entry.slot)
+        membership = self._members.membership
+        for entry in changes:
+            membership = membership.followed_by(entry.batch.membership())
+        self._reconfigure(membership, changes[-1].slot)
         return True
 
     def _reconfigure(self, membership: Membership, since: int) -> None:

@@ -435,7 +435,8 @@ class Replica:
         if batch.is_change:
             packed = ()
             if slot > self.members_since:
-                self.members, self.members_since = batch.membership(), slot
+                self.members = self.members.followed_by(batch.membership())
+                self.members_since = slot
         awaited = len(self._requests) > 0
         commands = [*map(self._requests.decoded if awaited else decoded, packed)]
         replies = self.machine.apply(slot, time_ms, commands)

@@ -198,8 +198,11 @@ class Invariants:
 
     def _change_members(self, slot: int, after: Membership) -> None:
         before = self._configurations[-1][1]
+        if after.version <= before.version:  # of a ballot that others overtook: it is void
+            self._configurations.append((slot, before))
+            return
         steps = {*before.members} ^ {*after.members}
-        if len({each.node for each in steps}) != 1:
+        if len({each.node for each in steps}) != 1 or after.version != before.version + 1:
             raise Violation("one change at a time", f"slot {slot}: {before}, then {after}")
         ids = {each.node for each in after.members}
         if ids & self._left:

@@ -20,7 +20,7 @@ from consensusllm.paxos.membership import Membership
 from .hard_state import HardState
 from .port import Damaged
 
-FORMAT = 2
+FORMAT = 3
 """The version of the tables below; another one is refused."""
 
 SCHEMA = (

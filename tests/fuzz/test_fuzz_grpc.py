@@ -49,7 +49,11 @@ CLEAN = {
     grpc.StatusCode.UNIMPLEMENTED,
 }
 ENDED_UNDER_A_WRITE = (grpc.StatusCode.INTERNAL, "Internal error from Core")
-"""What the *caller's* gRPC says where the server ended the call before the caller's next write."""
+"""What the *caller's* gRPC says where the server ended the call before the caller's next write, or
+before it said that there is none."""
+
+CALLS_AGAIN = 20
+"""How often the same is sent where the caller's gRPC hides what the server said."""
 
 PATIENCE_S = 0.2
 """How long a call may stay open; those that are rightly open are ended then."""
@@ -203,10 +207,13 @@ async def fuzz(cluster: RealCluster, seed: int, rounds: int) -> None:
     unclean: list[tuple[str, list[bytes], grpc.StatusCode, str]] = []
 
     async def one(address: str, method: MethodDescriptor, messages: list[bytes]) -> None:
-        async with gate:
-            code, details = await outcome(channels[address], method, messages)
-        if (code, details) == ENDED_UNDER_A_WRITE and len(messages) > 1:
-            return
+        for _ in range(CALLS_AGAIN):
+            async with gate:
+                code, details = await outcome(channels[address], method, messages)
+            if (code, details) != ENDED_UNDER_A_WRITE:
+                break
+            if len(messages) > 1:  # the first of them ends the call, again and again
+                return
         if code not in CLEAN or "Traceback" in details or "Exception" in details:
             unclean.append((method.full_name, messages, code, details))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -44,7 +45,8 @@ from consensusllm.paxos.messages import (
 )
 
 THREE = first_members((1, 2, 3))
-FOUR = THREE.adding(4, "h:4").promoting(4, 7)
+FOUR = replace(THREE.adding(4, "h:4").promoting(4, 7), version=1)
+"""As if one change had led to it."""
 
 
 def change(membership: Membership) -> Batch:
@@ -65,12 +67,15 @@ def test_a_membership_comes_back_as_it_was() -> None:
     [
         b"",
         b"[]",
-        b"[[],[]]",
-        b'[[[1,"",false,0]],[]]',  # nobody votes
-        b'[[[2,"",true,0],[1,"",true,0]],[]]',
-        b'[[[1,"",true,0]],[1]]',
-        b'[[[1,"",true,-1]],[]]',
-        b"[[[1,2,true,0]],[]]",
+        b"[[],[],0]",
+        b'[[[1,"",true,0]],[]]',
+        b'[[[1,"",true,0]],[],-1]',
+        b'[[[1,"",true,0]],[],true]',
+        b'[[[1,"",false,0]],[],0]',  # nobody votes
+        b'[[[2,"",true,0],[1,"",true,0]],[],0]',
+        b'[[[1,"",true,0]],[1],0]',
+        b'[[[1,"",true,-1]],[],0]',
+        b"[[[1,2,true,0]],[],0]",
         b"\xff",
     ],
 )
@@ -157,6 +162,46 @@ def test_a_new_leader_proposes_nothing_beyond_a_change_that_it_recovers() -> Non
     assert B not in accepted
 
 
+def test_a_change_that_was_made_from_other_members_is_void() -> None:
+    """Slot 2 has the removal of node 2 by a leader that never got it chosen, and slot 1 that of
+    node 3, by the next one, which did not know of it. Both are recovered, one after the other."""
+    leader = Driver()
+    ballot = leader.prepare(2, 3)
+    entries = (
+        Entry(1, Ballot(1, 3, 1), change(THREE.without(3))),
+        Entry(2, Ballot(1, 2, 2), change(THREE.without(2))),
+    )
+    leader.receive(promise_of(2, ballot, *entries))
+    leader.sync()
+    leader.vote(2, ballot, 1)
+    assert leader.core.membership == THREE.without(3)
+    again = leader.core.ballot
+    leader.sync()
+    leader.receive(promise_of(2, again, entries[1]))
+    leader.sync()
+    leader.vote(2, again, 2)
+    assert leader.core.chosen_through == 2
+    assert leader.core.membership == THREE.without(3)
+    assert leader.persists[-1].membership == (2, THREE.without(3))
+    last = leader.core.ballot
+    assert last > again  # what follows a change, void or not, is for the next ballot
+    leader.sync()
+    leader.receive(promise_of(2, last))
+    leader.sync()
+    leader.vote(2, last, 3)
+    assert leader.core.role is Role.LEADING
+    assert leader.core.chosen_through == 3
+
+
+def test_a_follower_that_learns_of_several_changes_at_once_adopts_those_that_follow() -> None:
+    node = Driver()
+    changes = (THREE.without(3), THREE.without(2), THREE.without(3).adding(4, "h:4"))
+    node.receive(Accept(2, Ballot(5, 2, 1), tuple(map(change, changes)), 0))
+    node.receive(Commit(2, Ballot(5, 2), 3))
+    assert node.core.membership == changes[2]
+    assert node.core.membership.removed == (3,)
+
+
 def test_a_candidate_that_learns_of_a_change_prepares_anew_with_the_new_members() -> None:
     candidate = Driver()
     ballot = candidate.prepare(2, 3)
@@ -225,7 +270,7 @@ def test_a_learner_is_promoted_when_it_has_what_was_chosen_at_its_last_report() 
     assert only(Accept, leader.receive(Rejoin(4, 7, 0))) == []
     assert only(Accept, leader.receive(Rejoin(4, 7, slot))) == []
     accepts = only(Accept, leader.receive(Rejoin(4, 7, slot + 1)))
-    assert accepts[0].batches[0].membership() == FOUR
+    assert accepts[0].batches[0].membership() == replace(FOUR, version=2)
 
 
 def test_a_change_waits_until_a_majority_of_the_new_members_knows_of_it() -> None:

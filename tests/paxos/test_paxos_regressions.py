@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core_driver import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
 from consensusllm.paxos import Ballot, Batch, Overloaded, Recovered, Role, first_members
@@ -107,7 +109,7 @@ def test_a_voter_whose_peers_were_all_replaced_learns_so_from_the_leader_it_does
     assert sent == []  # a stranger gets no promise, no vote and no confirmation
     asked = node.pass_time(node.config.heartbeat_s)
     assert [(dst, m.first_slot) for dst, m in asked if isinstance(m, CatchUp)] == [(7, 1)]
-    members = first_members((1, 7, 8))
+    members = replace(first_members((1, 7, 8)), version=1)
     entries = (
         Entry(1, Ballot(1, 2, 1), A),
         Entry(2, Ballot(1, 2, 2), Batch.change(0, members)),

@@ -160,7 +160,7 @@ def test_a_newer_format_is_refused_and_not_called_damaged(
     sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("consensusllm.storage.identity.FORMAT", 0)
-    with pytest.raises(StorageError, match="written in format 2") as raised:
+    with pytest.raises(StorageError, match="written in format 3") as raised:
         open_disk(sqlite_bench.data, CLUSTER, NODE)
     assert not isinstance(raised.value, (Damaged, WrongIdentity))
 

@@ -33,13 +33,9 @@ def two_changes_at_a_time(patch: Patch) -> None:
 @bug(MAJORITY, CHOSEN, AGREE, PROGRESS, faults="membership,depose,lose,crash")
 def change_in_force_before_it_is_chosen(patch: Patch) -> None:
     def hasty(self: Log, since: int) -> Any:
-        return max(
-            (entry for slot, entry in self._changes.items() if slot > since),
-            key=lambda entry: entry.slot,
-            default=None,
-        )
+        return [entry for slot, entry in sorted(self._changes.items()) if slot > since]
 
-    patch.setattr(Log, "newest_change", hasty)
+    patch.setattr(Log, "chosen_changes", hasty)
 
 
 @bug(MAJORITY, CHOSEN, PROGRESS, faults="membership,lose,slow disk", within=12, full=True)
