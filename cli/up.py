@@ -48,7 +48,7 @@ def up(
     """Start an orchestrator and its nodes on this machine, and end them all on Ctrl-C.
 
     Prints one line `ready: ...` once there is a leader. A node that dies stays down until
-    `fixNode` is said in the REPL; `failNode` kills one as kill -9 does.
+    `fixNode` or `heal` is said in the REPL; `failNode` kills one as kill -9 does.
     """
     from consensusllm.config import DEFAULT_BASE_PORT, DEFAULT_DATA_DIR, Config, demo_document
     from consensusllm.config_file import read_document

@@ -314,7 +314,8 @@ class Config(_Section):
                 return node
         known = ", ".join(str(node.id) for node in self.nodes)
         raise ConfigError(
-            f"there is no node {node_id} in the configuration; it has {known}: correct the id"
+            f"there is no node {node_id} in the configuration; it has {known}: "
+            "correct the id, or give --join HOST:PORT where it joins"
         )
 
     def joining(self, node_id: int, address: str) -> NodeConfig:

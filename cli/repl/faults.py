@@ -92,7 +92,7 @@ COMMANDS = (
         "kill a node's process at once, as kill -9 does",
         fail_node,
         (_NODE,),
-        detail="Nothing is flushed and nobody is told. It stays down until fixNode.",
+        detail="Nothing is flushed and nobody is told. It stays down until fixNode or heal.",
         example="failNode 1",
     ),
     Command(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from consensusllm.client import ChangeProgress, ChangeRefused, OnProgress
-from consensusllm.orchestrator.client import FaultRefused
+from consensusllm.orchestrator.client import FaultRefused, NoOrchestrator
 
 from .language import NODE, NUMBER, WORD, Command, Group, Parameter
 from .lexer import Misuse
@@ -66,6 +66,8 @@ async def _install(session: Session, node: int) -> str:
         raise CommandFailed(f"there is no port for node {node} by the base port: {remedy}")
     try:
         await faults.install_node(node, address)
+    except NoOrchestrator as error:
+        raise CommandFailed(f"node {node} is not started: {error}; or {remedy}") from None
     except FaultRefused as error:
         raise CommandFailed(f"node {node} is not started: {error}") from None
     return address

@@ -48,9 +48,12 @@ QUERY_FLAGS = (
 
 
 def read_file(path: str) -> File:
-    """Raises CommandFailed where it is too long, or no text; OSError."""
-    with Path(path).open("rb") as stream:
-        data = stream.read(FILE_BYTES + 1)
+    """Raises CommandFailed where it cannot be read, is too long, or no text."""
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(FILE_BYTES + 1)
+    except OSError as error:
+        raise CommandFailed(f"{path}: {error.strerror}: name a text file that is there") from None
     if len(data) > FILE_BYTES:
         raise CommandFailed(f"{path} has over {FILE_BYTES} bytes: give a shorter part of it")
     try:

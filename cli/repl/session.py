@@ -15,9 +15,10 @@ from consensusllm.client import ConsensusError, Status
 from consensusllm.orchestrator.client import FaultRefused
 
 from .backend import Backend, Conversations, Faults
+from .language import Command
 from .lexer import Misuse
 from .output import Output
-from .parser import Table, parse_arguments, parse_command
+from .parser import Parsed, Table, parse_arguments, parse_command
 
 
 class Outcome(IntEnum):
@@ -96,9 +97,7 @@ class Session:
                 return Outcome.DONE
             command, rest = found
             name = f"{command.name}: "
-            if command.needs_nodes and not self.known.nodes:
-                await self.statuses()
-            parsed = parse_arguments(command, rest, self.known.nodes)
+            parsed = await self._parsed(command, rest)
             await command.handler(self, **parsed.arguments)
         except Misuse as misuse:
             self.output.error(f"{self.place}{name}{misuse}")
@@ -120,6 +119,17 @@ class Session:
             )
             return Outcome.FAILED
         return Outcome.DONE
+
+    async def _parsed(self, command: Command, rest: str) -> Parsed:
+        """A node that is not known may have joined since: who they are is then asked once more."""
+        if self.known.nodes or not command.needs_nodes:
+            try:
+                return parse_arguments(command, rest, self.known.nodes)
+            except Misuse:
+                if not command.needs_nodes:
+                    raise
+        await self.statuses()
+        return parse_arguments(command, rest, self.known.nodes)
 
     def _report(self, name: str, message: str) -> None:
         if self._verbose:

@@ -36,7 +36,10 @@ class Gemini(SdkProvider["genai.Client"]):
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)
         if not settings.api_key:
-            raise Rejected("gemini: there is no API key: set GEMINI_API_KEY in the environment")
+            raise Rejected(
+                "gemini: there is no API key: set GEMINI_API_KEY in the environment, and "
+                '"api_key": "${GEMINI_API_KEY}" in the config'
+            )
 
     def _open(self, http_options: dict[str, Any]) -> genai.Client:
         import httpx

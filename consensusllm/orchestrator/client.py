@@ -42,6 +42,10 @@ class FaultRefused(Exception):
     """A command was refused or did not get through. The message is one line that says why."""
 
 
+class NoOrchestrator(FaultRefused):
+    """Nobody answers at the orchestrator's address; a cluster of direct links may have none."""
+
+
 class ProcessFailed(Exception):
     """Raised by a process handler: the order could not be carried out, and why in one line."""
 
@@ -240,7 +244,7 @@ class FaultsClient:
 
     def _refused(self, error: grpc.aio.AioRpcError) -> FaultRefused:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return FaultRefused(
+            return NoOrchestrator(
                 f"no orchestrator answers at {self._address}: start the cluster, or correct the "
                 "address"
             )

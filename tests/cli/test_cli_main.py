@@ -86,7 +86,7 @@ def test_a_node_that_is_not_in_the_configuration_is_misuse(
     status, errors = failure(capsys, "node", "1", "--config", str(path))
     assert (
         errors == "consensusllm: there is no node 1 in the configuration; it has 4: "
-        "correct the id\n"
+        "correct the id, or give --join HOST:PORT where it joins\n"
     )
     assert status == 2
 

@@ -105,6 +105,11 @@ async def test_the_nodes_are_learnt_before_one_is_judged(desk: Desk) -> None:
     assert desk.err == "failNode: '4' is not a node: give one of 1, 2, 3\n"
 
 
+async def test_a_node_that_joined_since_is_learnt_when_it_is_named(desk: Desk) -> None:
+    desk.session.known.nodes[:] = [1, 2]
+    assert await desk.done("failNode 3") == "did fail_node\n"
+
+
 async def test_query_prints_every_answer_in_order_and_what_to_do_next(desk: Desk) -> None:
     assert await desk.done("query c1 What is  Paxos?") == (
         "turn 1 of c1\n"
@@ -428,7 +433,7 @@ async def test_query_hands_on_how_it_is_asked(desk: Desk, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "No such file or directory"),
+        (None, "No such file or directory: name a text file that is there"),
         (b"\xff\xfe", "is no text in UTF-8: only text goes with a question"),
         (b"x" * ((1 << 20) + 1), "has over 1048576 bytes: give a shorter part of it"),
     ],

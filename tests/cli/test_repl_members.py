@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from consensusllm.orchestrator.client import NoOrchestrator
 from consensusllm_cli.main import commands
 from consensusllm_cli.repl import command as repl_command
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.session import Outcome, Session
 from consensusllm_cli.repl.table import TABLE
-from tests.cli.repl_fakes import FakeCluster, connected
+from tests.cli.repl_fakes import FakeCluster, FakeFaults, connected
 
 
 class Run:
@@ -72,6 +73,19 @@ async def test_without_a_launcher_it_says_what_to_do(run: Run) -> None:
     assert outcome is Outcome.FAILED
     assert "addNode 4 HOST:PORT" in said
     assert said.count("\n") == 1
+
+
+async def test_where_no_orchestrator_answers_it_says_so_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unanswered(self: FakeFaults, node: int, address: str) -> str:
+        raise NoOrchestrator("no orchestrator answers")
+
+    monkeypatch.setattr(FakeFaults, "install_node", unanswered)
+    outcome, said = await run("addNode 4")
+    assert outcome is Outcome.FAILED
+    assert "no orchestrator answers; or start it yourself" in said
+    assert "addNode 4 HOST:PORT" in said
 
 
 async def test_a_node_is_removed_before_its_process_is_ended(run: Run) -> None:
