@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from random import Random
 from typing import Any
 
@@ -266,7 +266,20 @@ def test_an_id_that_comes_back_is_seen() -> None:
     invariants, _ = watched()
     chosen(invariants, Batch.change(0, THREE.without(3)))
     with pytest.raises(Violation, match="an id is never used again"):
-        chosen(invariants, Batch.change(0, THREE))
+        chosen(invariants, Batch.change(0, replace(THREE, version=2)))
+
+
+def test_a_change_that_others_overtook_changes_nothing() -> None:
+    invariants, _ = watched()
+    overtaken = [Batch.change(0, THREE.without(each)) for each in (3, 2)]
+    chosen(invariants, *overtaken, nodes=(1, 2))
+    assert invariants.voters == (1, 2)
+
+
+def test_a_change_of_members_that_never_were_is_seen() -> None:
+    invariants, _ = watched()
+    with pytest.raises(Violation, match="one change at a time"):
+        chosen(invariants, Batch.change(0, replace(THREE.without(3), version=2)))
 
 
 def test_a_vote_of_one_who_is_no_member_is_seen() -> None:
