@@ -28,13 +28,17 @@ _IMPORT_BYTES_MAX = 256 << 20
 
 
 async def export(
-    session: Session, conversation: str, file: str = "", markdown: bool = False
+    session: Session,
+    conversation: str,
+    file: str = "",
+    markdown: bool = False,
+    stale: bool = False,
 ) -> None:
     if markdown:
-        text = to_markdown(await session.client.view(conversation))
+        text = to_markdown(await session.client.view(conversation, stale=stale))
         printed = sanitise(text)
     else:
-        document = await session.client.export_conversation(conversation)
+        document = await session.client.export_conversation(conversation, stale=stale)
         text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
         printed = escape_controls(text)
     if not file:
@@ -143,6 +147,8 @@ def _write_whole(file: str, text: str) -> None:
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8", newline="\n")  # a device or a pipe stays what it is
         return
+    if not path.parent.is_dir():
+        raise CommandFailed(f"{file}: there is no directory {path.parent}: make it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -158,11 +164,12 @@ COMMANDS = (
         "write a conversation as JSON or Markdown",
         export,
         (Parameter("conversation", CONVERSATION), Parameter("file", FILE, optional=True)),
-        (Flag("markdown"),),
+        (Flag("markdown"), Flag("stale")),
         detail=(
             "JSON has all that is known, and import reads it; Markdown is for people. Without a "
             "file it is shown. A file name with blanks goes between double quotes. An existing "
-            "file is replaced."
+            "file is replaced. With --stale it is what the node has applied, which works without a "
+            "majority."
         ),
         example="export c1 c1.json",
     ),

@@ -28,10 +28,11 @@ class HistoryCalls(BaseCalls):
     view: Callable[..., Awaitable[Conversation]]
 
     async def export_conversation(
-        self, conversation: str, *, timeout_s: float | None = None
+        self, conversation: str, *, stale: bool = False, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        """The conversation as a JSON document with all that is known of it (see `export`)."""
-        return export(await self.view(conversation, timeout_s=timeout_s))
+        """The conversation as a JSON document with all that is known of it (see `export`);
+        ``stale`` as in `view`."""
+        return export(await self.view(conversation, stale=stale, timeout_s=timeout_s))
 
     async def import_conversation(
         self,
@@ -64,11 +65,17 @@ class HistoryCalls(BaseCalls):
         Raises NotFound, and Unavailable where no majority answers."""
         found = await self.view(conversation, timeout_s=timeout_s)
         members = (await self.status(timeout_s=timeout_s)).members
-        addresses = [*self._nodes.addresses, *(each.address for each in members if each.address)]
+        told = [each.address for each in members if each.address]
         copies = await asyncio.gather(
-            *(self._copy(address, found, timeout_s) for address in dict.fromkeys(addresses))
+            *(
+                self._copy(address, found, timeout_s)
+                for address in dict.fromkeys([*self._nodes.addresses, *told])
+            )
         )
-        by_node = {copy.node or copy.address: copy for copy in copies}  # one may have two addresses
+        # A node may have two addresses, and one that was given may be of a node that was removed.
+        by_node = {
+            copy.node or copy.address: copy for copy in copies if copy.node or copy.address in told
+        }
         return Verification(found, tuple(by_node.values()))
 
     async def _copy(self, address: str, found: Conversation, timeout_s: float | None) -> NodeCopy:

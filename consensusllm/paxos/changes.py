@@ -118,8 +118,8 @@ class Changes:
         report = self._admission.reports.get(change.node)
         if report is None or report.at <= now - 3 * self._config.election_timeout_s:
             return _wait(
-                f"node {change.node} to be heard: start it with `consensusllm node {change.node} "
-                f"--join {change.address}`"
+                f"node {change.node} to be heard: if nobody has started it, `consensusllm node "
+                f"{change.node} --join {change.address} --config FILE` does"
             )
         behind = max(0, self._log.chosen_through - report.chosen_through)
         return Step(

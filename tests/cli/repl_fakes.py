@@ -326,8 +326,10 @@ class FakeCluster:
         self._turns(conversation)
         del self.held[conversation]
 
-    async def export_conversation(self, conversation: str) -> dict[str, Any]:
-        self._read("export_conversation", False, conversation)
+    async def export_conversation(
+        self, conversation: str, *, stale: bool = False
+    ) -> dict[str, Any]:
+        self._read("export_conversation", stale, conversation)
         return export(Conversation(conversation, 7, tuple(self._turns(conversation))))
 
     async def import_conversation(

@@ -119,6 +119,22 @@ async def test_export_without_a_file_prints_the_document(desk: Desk) -> None:
     assert json.loads(out)["conversation"]["turns"][0]["question"] == "\\u \x7f"
 
 
+async def test_export_without_a_majority_is_possible_where_it_may_be_stale(desk: Desk) -> None:
+    await desk.done("query c1 What?")
+    desk.cluster.majority = False
+    assert "check that a majority runs" in await desk.failed("export c1")
+    document = json.loads(await desk.done("export c1 --stale"))
+    assert document["conversation"]["turns"][0]["question"] == "What?"
+    assert "> What?" in await desk.done("export c1 --markdown --stale")
+
+
+async def test_export_to_no_directory_says_so(desk: Desk, tmp_path: Path) -> None:
+    await desk.done("query c1 What?")
+    assert await desk.failed(f'export c1 "{tmp_path}/no/c1.json"') == (
+        f"export: {tmp_path}/no/c1.json: there is no directory {tmp_path}/no: make it first"
+    )
+
+
 async def test_export_does_not_replace_what_is_no_regular_file(desk: Desk, tmp_path: Path) -> None:
     link = tmp_path / "null"
     link.symlink_to("/dev/null")

@@ -69,6 +69,9 @@ async def test_the_leader_hands_over_where_it_is_told_and_leaves(tmp_path: Path)
         assert await cluster.leader() == successor
         await remove(cluster, client, successor)
         assert await client.get("k") == b"v"
+        await client.create("c1")
+        verified = await client.verify("c1")  # of the members, though it knows the removed one too
+        assert {copy.node for copy in verified.copies} == {1, 2, 3} - {successor}
         with pytest.raises(ChangeRefused, match="never used again"):
             await client.add_node(successor, "127.0.0.1:1")
         with pytest.raises(ChangeRefused, match="node 9 is no member"):
