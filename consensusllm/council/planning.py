@@ -90,9 +90,12 @@ def load_of(open_turns: Iterable[tuple[str, Turn]]) -> Counter[int]:
     )
 
 
-def plan(wishes: Wishes, cluster: Cluster) -> tuple[PlannedCandidate, ...]:
-    """The candidates, numbered from 1; those of a plain plan have their node's number. Raises
-    Unplannable."""
+def plan(wishes: Wishes, cluster: Cluster, most: int) -> tuple[PlannedCandidate, ...]:
+    """The candidates, numbered from 1, ``most`` of them at most; those of a plain plan have their
+    node's number. Raises Unplannable."""
+    asked = max(1, len(wishes.models)) * wishes.samples
+    if asked > most:
+        raise Unplannable(f"{asked} answers are asked for: a turn has at most {most}, so ask fewer")
     if wishes.one and wishes.samples > 1:
         raise Unplannable("one answer and several samples are asked for: leave one of them out")
     if wishes.strategy not in STRATEGIES:

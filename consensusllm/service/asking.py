@@ -43,7 +43,8 @@ class Planner:
 
     def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
         """The command that ``ask`` stands for. Raises Unplannable."""
-        planned = plan(wishes, self._cluster(wishes))
+        most = self._runtime.replica.config.limits.candidates_per_turn
+        planned = plan(wishes, self._cluster(wishes), most)
         deadline_ms = ask.deadline_ms or self._default_deadline_ms
         if ask.retry and ask.council:
             raise Unplannable("a council is convened for a new question, not for a retry")

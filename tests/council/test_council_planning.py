@@ -22,6 +22,9 @@ from consensusllm.council.planning import (
     successor,
 )
 
+MOST = 64
+"""Candidates of a turn."""
+
 
 def cluster(
     serving: Mapping[int, str], live: tuple[int, ...] = (), load: Mapping[int, int] | None = None
@@ -38,14 +41,14 @@ THREE = cluster({1: "a b", 2: "b", 3: "c a"})
 
 
 def planned(wishes: Wishes, known: Cluster = THREE) -> list[tuple[int, str]]:
-    found = plan(wishes, known)
+    found = plan(wishes, known, MOST)
     assert [each.number for each in found] == list(range(1, len(found) + 1))
     return [(each.node, each.model) for each in found]
 
 
 def test_a_plain_plan_is_one_candidate_for_each_live_node() -> None:
     known = cluster({1: "a", 2: "b"}, live=(3, 1))
-    assert plan(Wishes(), known) == (PlannedCandidate(1, 1), PlannedCandidate(3, 3))
+    assert plan(Wishes(), known, MOST) == (PlannedCandidate(1, 1), PlannedCandidate(3, 3))
 
 
 def test_named_models_are_answered_where_there_is_least_to_do() -> None:
@@ -137,7 +140,7 @@ def test_strategies_differ_in_what_is_best() -> None:
     assert planned(Wishes(one=True, strategy="cheapest"), prices) == [(2, "b")]
     assert planned(Wishes(one=True), prices) == [(1, "a")]
     with pytest.raises(Unplannable, match="there is no strategy 'cheap': did you mean cheapest"):
-        plan(Wishes(one=True, strategy="cheap"), prices)
+        plan(Wishes(one=True, strategy="cheap"), prices, MOST)
 
 
 def test_round_robin_over_calls_that_end_asks_all_alike() -> None:
@@ -181,11 +184,14 @@ def test_a_successor_serves_the_same_model_or_else_a_fallback() -> None:
         (Wishes(("c@x",)), "'c@x': write name@node, with the node's number"),
         (Wishes(("c@",)), "'c@': write name@node, with the node's number"),
         (Wishes(samples=2, one=True), "one answer and several samples are asked for"),
+        (Wishes(samples=4_000_000_000), "4000000000 answers are asked for: a turn has at most 64"),
+        (Wishes(("a",) * 65), "65 answers are asked for: a turn has at most 64, so ask fewer"),
+        (Wishes(("a", "b"), samples=33), "66 answers are asked for"),
     ],
 )
 def test_what_cannot_be_planned_is_one_line(wishes: Wishes, why: str) -> None:
     with pytest.raises(Unplannable) as caught:
-        plan(wishes, THREE)
+        plan(wishes, THREE, MOST)
     assert str(caught.value).startswith(why)
     assert "\n" not in str(caught.value)
 
@@ -193,19 +199,19 @@ def test_what_cannot_be_planned_is_one_line(wishes: Wishes, why: str) -> None:
 def test_a_model_whose_nodes_are_down_says_so() -> None:
     known = cluster({1: "a", 2: "b", 3: "b"}, live=(1,))
     with pytest.raises(Unplannable, match=r"b is served by nodes 2, 3 only, which"):
-        plan(Wishes(("b",)), known)
+        plan(Wishes(("b",)), known, MOST)
     with pytest.raises(Unplannable, match=r"b is served by node 3 only, which"):
-        plan(Wishes(("b@3",)), known)
+        plan(Wishes(("b@3",)), known, MOST)
 
 
 def test_without_any_model_there_is_no_best_one() -> None:
     with pytest.raises(Unplannable, match="no live node serves a model"):
-        plan(Wishes(one=True), cluster({}, live=(1, 2)))
+        plan(Wishes(one=True), cluster({}, live=(1, 2)), MOST)
 
 
 def test_a_hostile_name_stays_on_one_short_line() -> None:
     with pytest.raises(Unplannable) as caught:
-        plan(Wishes(("\x1b[2J\n" * 1000,)), THREE)
+        plan(Wishes(("\x1b[2J\n" * 1000,)), THREE, MOST)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consensusllm.conversations import ConveneCouncil, GenerationOptions
+from consensusllm.conversations import ConveneCouncil, GenerationOptions, Limits
 from consensusllm.council.planning import Unplannable
 from consensusllm.service.asking import Planner, wishes_of
 from consensusllm.service.councils import Templates
@@ -20,7 +20,8 @@ class Node:
     def __init__(self) -> None:
         paxos = SimpleNamespace(live=(1, 3), membership=SimpleNamespace(voters=(1, 2, 3)))
         machine = SimpleNamespace(registry={}, open_turns=list)
-        self.replica = SimpleNamespace(paxos=paxos, machine=machine, node=3)
+        config = SimpleNamespace(limits=Limits())
+        self.replica = SimpleNamespace(paxos=paxos, machine=machine, node=3, config=config)
 
 
 def completed(**ask: Any) -> Any:
