@@ -46,7 +46,7 @@ async def templates(session: Session) -> None:
     if found.problems:
         for problem in found.problems:
             session.output.error(problem)
-        raise CommandFailed("a file of the template directory is no template: correct it")
+        raise CommandFailed("not all templates can be used: correct what the lines above name")
 
 
 def hint(output: Output, conversation: str, turn: Turn, quiet: bool) -> None:

@@ -87,6 +87,9 @@ class Library:
         """Raises UnknownTemplate."""
         found = self.templates.get(name)
         if found is None:
+            for problem in self.problems:
+                if f"/{name}{SUFFIX}:" in f"/{problem}":
+                    raise UnknownTemplate(f"template {shown(name)} has a fault: {problem}")
             hint = nearest(name, list(self.templates))
             raise UnknownTemplate(f"there is no council template {shown(name)}: {hint}")
         return found

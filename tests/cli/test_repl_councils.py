@@ -193,7 +193,9 @@ async def test_templates_lists_them_and_what_is_wrong_with_a_file(desk: Desk) ->
     )
     desk.cluster.known_templates = Templates((), ("mine.yaml:3: unknown kind 'x'",))
     assert await desk.run("templates") is Outcome.FAILED
-    assert desk.err.startswith("mine.yaml:3: unknown kind 'x'\ntemplates: a file of")
+    assert desk.err.startswith(
+        "mine.yaml:3: unknown kind 'x'\ntemplates: not all templates can be used"
+    )
 
 
 async def test_an_exported_council_says_what_it_was_and_lacked(desk: Desk) -> None:

@@ -186,6 +186,10 @@ def test_ones_own_come_beside_the_others_and_a_bad_one_stops_no_other(tmp_path: 
     broken, folder = library.problems
     assert broken.startswith(f"{tmp_path / 'broken.yaml'}:1: ")
     assert folder == f"{tmp_path / 'folder.yaml'}: cannot be read: Is a directory"
+    with pytest.raises(UnknownTemplate, match=r"'broken' has a fault: .*broken\.yaml:1: "):
+        library.find("broken")
+    with pytest.raises(UnknownTemplate, match="there is no council template 'roken'"):
+        library.find("roken")
 
 
 def test_a_directory_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
