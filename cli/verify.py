@@ -54,10 +54,9 @@ def verify(file: Path, head: str | None, as_json: bool) -> int:
         f"head at revision {conversation.revision}: {found.head}"
     )
     if since is not None:
-        click.echo(
-            f"it had the head that was noted at revisions {since[0]} to {since[1]}: "
-            "what stood then still stands"
-        )
+        first, last = since
+        when = f"revision {first}" if first == last else f"revisions {first} to {last}"
+        click.echo(f"it had the head that was noted at {when}: what stood then still stands")
     return 0
 
 

@@ -63,7 +63,7 @@ def test_an_export_that_fits_is_done(exported: Path, capsys: Any) -> None:
 def test_a_head_that_was_noted_earlier_is_found(exported: Path, capsys: Any) -> None:
     assert run(["verify", str(exported), "--head", EARLIER]) == 0
     assert capsys.readouterr().out.endswith(
-        "it had the head that was noted at revisions 4 to 4: what stood then still stands\n"
+        "it had the head that was noted at revision 4: what stood then still stands\n"
     )
     assert run(["verify", str(exported), "--head", EARLIER, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
