@@ -177,7 +177,7 @@ demo_in_tmux() {
     tmux select-pane -t "$repl"
 
     if [ -n "${TMUX:-}" ]; then
-        tmux set-option -t "=$session" detach-on-destroy off
+        tmux set-option -t "=$session:" detach-on-destroy off
         tmux switch-client -t "=$session"
         while tmux has-session -t "=$session" 2>/dev/null; do sleep 0.3; done
     else

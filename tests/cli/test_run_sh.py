@@ -81,9 +81,10 @@ class Machine:
         )
         return done.stdout
 
-    def in_terminal(self) -> pexpect.spawn[str]:
+    def in_terminal(self, command: str = str(RUN), *arguments: str) -> pexpect.spawn[str]:
         return pexpect.spawn(
-            str(RUN),
+            command,
+            list(arguments),
             env=self.environment,
             cwd="/",
             dimensions=(40, 140),
@@ -190,3 +191,28 @@ def test_tmux_session_that_was_left_is_ended_first(machine: Machine) -> None:
     wait_for(lambda: machine.tmux("list-clients") != "", "client")
     second.close(force=True)
     wait_for(machine.is_quiet, "end of the cluster with its terminal")
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_who_is_in_tmux_already_sees_the_demo_and_comes_back_to_where_they_were(
+    machine: Machine,
+) -> None:
+    terminal = machine.in_terminal("tmux", "new-session", "-s", "own", "bash --norc")
+    shell = "=own:"
+
+    def shown(pane: str) -> str:
+        return machine.tmux("capture-pane", "-p", "-t", pane)
+
+    def where() -> str:
+        return machine.tmux("list-clients", "-F", "#{session_name}").strip()
+
+    wait_for(lambda: where() == "own" and shown(shell).strip() != "", "a shell in tmux")
+    terminal.send(f"{RUN}\r")
+    wait_for(lambda: where() == "consensusllm", "the demo in the same terminal")
+    wait_for(lambda: "consensusllm>" in shown("=consensusllm:"), "prompt")
+    terminal.send("exit\r")
+    wait_for(lambda: where() == "own", "the shell that was left")
+    wait_for(machine.is_quiet, "end of the cluster")
+    assert machine.tmux("list-sessions", "-F", "#{session_name}").split() == ["own"]
+    machine.tmux("kill-server")
+    terminal.close(force=True)
