@@ -29,21 +29,7 @@ _COLUMNS = (
     "note",
 )
 
-
-_NARROW = (
-    "node",
-    "name",
-    "model",
-    "loaded",
-    "health",
-    "in flight",
-    "tokens/s",
-    "p50 ms",
-    "p99 ms",
-    "answers",
-    "errors",
-    "spend",
-)
+_NARROW = tuple(each for each in _COLUMNS if each not in ("provider", "probe", "note"))
 """What a terminal shows; the words that explain it stand below, once for all that they are of."""
 
 
