@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -70,13 +70,14 @@ class BudgetInvariants:
 
     What is reserved is what the open candidates hold; what is spent grows by what those came to
     cost that have ended, or moved on; and both together grow only up to the limit. A batch that
-    ends a candidate more than once, or removes it with what was recorded of it, says less of its
-    cost: it is held between bounds then.
+    ends a candidate more than once, or opens and ends it, or removes it with what was recorded of
+    it, says less of its cost: it is held between bounds then.
     """
 
     def __init__(self) -> None:
         self._budgets: dict[str, Budget] = {}
         self._open: dict[_Place, Candidate] = {}
+        self._seen: dict[tuple[str, int], int] = {}  # the last candidate of each turn seen open
 
     def broken(self, operations: Sequence[Operation], machine: Machine) -> str:
         """What is wrong with the budgets after ``operations``; "" for nothing."""
@@ -119,9 +120,33 @@ class BudgetInvariants:
             most = known.spent + sum(charge.most for charge in mine)
             if _opens_and_removes(operations):
                 most = math.inf
+            if budget.spent > most:
+                most += self._come_and_gone(operations, machine, open_before)
             if not least <= budget.spent <= most:
                 return f"{scope}: {budget}, and what ended cost {least:g} to {most:g}: {mine}"
+        gone = {each.conversation for each in operations if isinstance(each, Delete)}
+        self._seen = {place: last for place, last in self._seen.items() if place[0] not in gone}
+        for name, turn in machine.open_turns():
+            self._seen[name, turn.turn] = turn.candidates[-1].number
         return ""
+
+    def _come_and_gone(
+        self,
+        operations: Sequence[Operation],
+        machine: Machine,
+        open_before: Mapping[_Place, Candidate],
+    ) -> int:
+        """What those candidates cost at most that both opened and ended within ``operations``."""
+        opened = _opened_in(operations)
+        councils = {name for name, _, _ in open_before}  # whose stages open by themselves
+        cost = 0
+        for name in opened | councils:
+            conversation = machine.conversation(name)
+            for turn in conversation.turns if conversation is not None else ():
+                if name in opened or turn.council is not None:
+                    last = self._seen.get((name, turn.turn), 0)
+                    cost += sum(each.cost for each in turn.candidates[last:] if each.ended)
+        return cost
 
 
 def _charges(
@@ -167,9 +192,14 @@ def _charge(
 
 def _opens_and_removes(operations: Sequence[Operation]) -> bool:
     """Whether a turn may have come and gone within them, and what it cost with it."""
-    opened = {
+    opened = _opened_in(operations)
+    return any(isinstance(each, Delete) and each.conversation in opened for each in operations)
+
+
+def _opened_in(operations: Sequence[Operation]) -> set[str]:
+    """The conversations of which a turn may have opened."""
+    return {
         each.conversation
         for each in operations
         if isinstance(each, SubmitQuery | ConveneCouncil | RetryTurn)
     }
-    return any(isinstance(each, Delete) and each.conversation in opened for each in operations)

@@ -19,6 +19,7 @@ from consensusllm.conversations import (
     RecordCandidate,
     Refused,
     Reply,
+    RetryTurn,
     ServedModel,
     ServeModels,
     SessionCommand,
@@ -30,7 +31,8 @@ from consensusllm.simulation.budgets import BudgetInvariants, unnamed
 from consensusllm.simulation.registry import RegistryInvariants
 
 MODEL = ServedModel("m", "p", max_tokens=100, completion_price=1_000_000)
-ASK = SubmitQuery("c", "why?", (PlannedCandidate(1, 1),))
+PLAN = (PlannedCandidate(1, 1),)
+ASK = SubmitQuery("c", "why?", PLAN)
 SESSION = bytes(16)
 
 
@@ -77,6 +79,9 @@ def answered(used: int | None, turn: int = 1, attempt: int = 1) -> RecordCandida
         [[ASK], [Delete("c")]],
         [[ASK], [answered(7), Delete("c")]],
         [[ASK, Delete("c")]],
+        [[ASK, CloseTurn("c", 1, "late")]],
+        [[ASK], [RetryTurn("c", 1, PLAN), CloseTurn("c", 1, "late")]],
+        [[ASK], [answered(7)], [RetryTurn("c", 1, PLAN), CloseTurn("c", 1, "late")]],
         [[ASK], [SetBudget("cluster", 5)], [answered(100)]],
         [[ASK], [SetBudget("cluster", 5)], [ReassignCandidate("c", 1, 1, 2, 1, 0)]],
         [[SetBudget("cluster", 5), ASK, SetBudget("cluster", 100), ASK, SetBudget("cluster", 0)]],
