@@ -100,7 +100,8 @@ class ModelConfig(_Section):
 
     ``name`` is what queries call it; left out, that is the model's own name, or the provider's.
     ``fallbacks`` are names of models of any node, to be asked in its place where it fails, and
-    beside it where it has not begun to answer after ``hedge_after_s``.
+    beside it where it has not begun to answer after ``hedge_after_s``. ``early``: whether it is
+    asked while the question is still being chosen; left out, where its calls cost nothing.
     """
 
     provider: ProviderName = "auto"
@@ -115,11 +116,16 @@ class ModelConfig(_Section):
     tags: tuple[ModelName, ...] = Field(default=(), max_length=32)
     fallbacks: tuple[ModelName, ...] = Field(default=(), max_length=32)
     hedge_after_s: Annotated[float, Field(ge=0.001, le=3600.0)] | None = None
+    early: bool | None = None
 
     @property
     def known_name(self) -> str:
         """What queries call it, as far as the configuration alone says; "" where it does not."""
         return self.name or re.sub(r"[^A-Za-z0-9._:/+-]", "-", self.model)
+
+    @property
+    def has_price(self) -> bool:
+        return bool(self.price.prompt or self.price.completion)
 
     @model_validator(mode="after")
     def _agree(self) -> ModelConfig:
@@ -129,6 +135,10 @@ class ModelConfig(_Section):
             raise ValueError("hedge_after_s needs fallbacks: nobody else could be asked")
         if self.context_tokens and self.max_tokens and self.max_tokens >= self.context_tokens:
             raise ValueError("max_tokens must be below context_tokens: a question needs room")
+        if self.early and self.has_price:
+            raise ValueError(
+                "early needs a price of 0: a call whose question is not chosen is not counted"
+            )
         return self
 
 

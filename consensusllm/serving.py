@@ -27,6 +27,10 @@ log = structlog.get_logger()
 NAME_BYTES = 256
 """What the registry takes of a model's exact name, and of its server's."""
 
+OWN_MACHINES = frozenset({"builtin", "llamacpp", "ollama", "scripted"})
+"""Providers whose models run on machines of the cluster's owner, where a call that nobody needs
+costs nothing."""
+
 MICRO = 1_000_000
 """Prices are configured in the currency, and counted in millionths of it."""
 
@@ -34,12 +38,14 @@ MICRO = 1_000_000
 @dataclass(frozen=True, slots=True)
 class OwnModel:
     """``provider`` is None where the model cannot be served, and ``note`` then says why.
-    ``probing`` looks at the model's server for free; None where that cannot be done."""
+    ``probing`` looks at the model's server for free; None where that cannot be done. ``early``: it
+    is asked while a question is still being chosen."""
 
     served: ServedModel
     note: str
     provider: Metered | None
     probing: Probing | None = None
+    early: bool = False
 
 
 async def make_models(
@@ -62,7 +68,11 @@ async def make_models(
             served = _served(model, chosen.provider, provider.model, _names(made))
             server = _server(chosen.provider, guarded.server, own.id)
             served = replace(served, server=server)
-            made.append(OwnModel(served, reason, provider, guarded if server else None))
+            early = model.early
+            if early is None:
+                early = chosen.provider in OWN_MACHINES and not model.has_price
+            probing = guarded if server else None
+            made.append(OwnModel(served, reason, provider, probing, early))
     return made
 
 

@@ -111,6 +111,10 @@ def with_models(*models: dict[str, Any]) -> dict[str, Any]:
             "nodes[0].models[0]: max_tokens must be below context_tokens",
         ),
         (
+            ({"early": True, "price": {"completion": 0.5}},),
+            "nodes[0].models[0]: early needs a price of 0: a call whose question is not chosen",
+        ),
+        (
             ({"name": "a"}, {"name": "a"}),
             "nodes[0].models[0].name: another model of node 1 is named a",
         ),

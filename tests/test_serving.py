@@ -64,3 +64,28 @@ async def test_nodes_that_mean_the_same_server_call_it_the_same(
     assert (own.probing is not None) == bool(named)
     assert own.provider is not None
     await own.provider.aclose()
+
+
+@pytest.mark.parametrize(
+    ("model", "early"),
+    [
+        ({"provider": "builtin"}, True),
+        ({"provider": "scripted"}, True),
+        ({"provider": "ollama"}, True),
+        ({"provider": "ollama", "price": {"prompt": 0.1}}, False),
+        ({"provider": "scripted", "price": {"completion": 0.1}}, False),
+        ({"provider": "builtin", "early": False}, False),
+        ({"provider": "gemini", "api_key": "k"}, False),
+        ({"provider": "openai", "base_url": "http://gpu/v1"}, False),
+        ({"provider": "openai", "base_url": "http://gpu/v1", "early": True}, True),
+    ],
+)
+async def test_a_model_is_asked_early_where_its_calls_cost_nothing(
+    model: dict[str, Any], early: bool
+) -> None:
+    node = {"id": 2, "address": "127.0.0.1:5101", "models": [{"model": "m", **model}]}
+    config = Config.from_document({"nodes": [node]}, source="c.json")
+    (own,) = await make_models(config, config.nodes[0], {})
+    assert own.early is early
+    assert own.provider is not None
+    await own.provider.aclose()

@@ -2,7 +2,8 @@
 
 The model is the scripted one with a pause before its first word, as models have. Both are measured
 in turn, so that whatever slows the machine slows both; what is added is the difference of the
-medians. A query is committed by a majority before any model is called.
+medians. The scripted model costs nothing, so the node that takes the question in asks its own while
+the question is being chosen, and shows the text once it is; one that may cost is called then.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .budget_rules import BudgetRules
-from .commands import Code, OpenSession, Refused, Reply, SessionCommand
+from .commands import Code, OpenSession, Refused, Reply, SessionCommand, SubmitQuery
 from .conversation_rules import ConversationRules
 from .council_rules import CouncilRules
 from .fingerprint import MODULUS, Fingerprint, digest
@@ -23,6 +23,7 @@ from .probe_rules import ProbeRules
 from .prompt import Prompt, prompt
 from .records import (
     Budget,
+    Candidate,
     Conversation,
     ConversationSummary,
     ProbeLease,
@@ -64,12 +65,13 @@ class Machine:
         table = OrderedDict((name, session.copy()) for name, session in frozen.sessions)
         self._session_hash = Fingerprint(table, session_line)
         self._sessions = Sessions(limits, table, self._session_hash.marked, frozen.touches)
+        self._turn_rules = TurnRules(self._state, limits)
         # Nothing of a state refers back to it, so that it goes as soon as another takes its place.
         self._handlers: Mapping[type, Callable[[Any], Reply]] = {
             OpenSession: lambda _: _MISNUMBERED_OPEN,
             **KeyRules(self._state, limits).handlers(),
             **ConversationRules(self._state, limits).handlers(),
-            **TurnRules(self._state, limits).handlers(),
+            **self._turn_rules.handlers(),
             **HedgeRules(self._state, limits).handlers(),
             **RegistryRules(self._state, limits).handlers(),
             **ProbeRules(self._state, limits).handlers(),
@@ -140,13 +142,19 @@ class Machine:
         """One turn, whatever the length of its conversation."""
         return self._state.turns.get((conversation, turn))
 
-    def prompt(self, conversation: str, turn: int, candidate: int) -> Prompt:
-        """The prompt of a candidate that exists: ``(role, text)`` in order, what is asked last."""
+    def foreseen(self, query: SubmitQuery) -> Turn | None:
+        """The turn that ``query`` opens if it is the next command to be applied; None where it is
+        refused. A budget may refuse it still."""
+        try:
+            return self._turn_rules.opened(query)
+        except Refusal:
+            return None
+
+    def prompt(self, conversation: str, turn: Turn, candidate: Candidate) -> Prompt:
+        """The prompt of a candidate of ``turn``, which exists or is foreseen: ``(role, text)`` in
+        order, what is asked last."""
         turns = self._state.turns
-        asked = turns[conversation, turn]
-        found = asked.candidate(candidate)
-        assert found is not None, "a prompt is for a candidate of the turn"
-        return prompt(asked, found, lambda number: turns[conversation, number])
+        return prompt(turn, candidate, lambda number: turns[conversation, number])
 
     def summaries(self, after: str, limit: int) -> list[ConversationSummary]:
         """Up to ``limit`` conversations in the order of their ids, the first ones above ``after``

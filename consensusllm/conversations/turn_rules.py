@@ -61,7 +61,9 @@ class TurnRules:
             Choose: self._choose,
         }
 
-    def _submit(self, query: SubmitQuery) -> Reply:
+    def opened(self, query: SubmitQuery) -> Turn:
+        """The turn that ``query`` opens if it is the next to be applied, before any budget is asked
+        for it. Raises Refusal."""
         head = find_conversation(self._state, query.conversation)
         number = next_turn(query.conversation, head, self._limits)
         check_query(query.question, query.options, self._limits)
@@ -72,7 +74,7 @@ class TurnRules:
             options = replace(options, system=head.system)
         candidates = self._planned(query.plan, head.revision + 1, after=0, present=0)
         check_size("the user", query.user, self._limits.name_bytes)
-        turn = Turn(
+        return Turn(
             turn=number,
             question=query.question,
             candidates=candidates,
@@ -83,10 +85,13 @@ class TurnRules:
             options=options,
             user=query.user,
         )
-        opened = [each.number for each in candidates]
+
+    def _submit(self, query: SubmitQuery) -> Reply:
+        turn = self.opened(query)
+        opened = tuple(each.number for each in turn.candidates)
         turn = reserved(self._state, query.conversation, turn, opened)
         self._state.write_turn(query.conversation, turn)
-        return TurnOpened(number, tuple(each.number for each in candidates))
+        return TurnOpened(turn.turn, opened)
 
     def _retry(self, retry: RetryTurn) -> Reply:
         """A turn that is asked again waits for every candidate: ``close_after`` counted the first

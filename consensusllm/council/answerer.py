@@ -21,7 +21,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import structlog
@@ -33,6 +34,7 @@ from consensusllm.conversations.commands import (
     Refused,
     ServedModel,
     ServeModels,
+    SubmitQuery,
     Usage,
 )
 from consensusllm.conversations.context_window import TooLong
@@ -44,6 +46,7 @@ from .asking import Asked, asked, stopped
 from .calling import MODEL_CHARACTERS, call, failed
 from .checkpoints import Checkpoints
 from .duties import Duties, cluster_seen, end
+from .early import EarlyCalls
 from .generation import Generation
 from .hedging import HedgeTimer, hedge_after_s
 from .planning import successor
@@ -71,7 +74,8 @@ text gathers meanwhile, and no vote waits behind it."""
 class Answerer:
     """``providers`` are this node's, by the name of their model; "" is the default one, and
     ``unserved`` says why there is none. ``models`` is what the registry is told of them, before any
-    is called.
+    is called. Those named in ``early`` cost nothing to ask, and are asked while their question is
+    still being chosen (see `early`).
 
     A candidate whose model this node does not serve (it was reassigned) goes to the default. At
     most ``concurrency`` (>= 1) candidates are worked on at a time; the others wait in the state.
@@ -84,6 +88,7 @@ class Answerer:
         providers: Mapping[str, Provider],
         *,
         models: tuple[ServedModel, ...] = (),
+        early: Collection[str] = (),
         unserved: str = "configure one",
         concurrency: int = 4,
         reassign_after_s: float = 3.0,
@@ -98,6 +103,8 @@ class Answerer:
         self._poll_s = poll_s
         self._rng = rng or random.Random()
         self._models = models
+        self._asked_early = frozenset(early)
+        self._early = EarlyCalls()
         self._duties = Duties(port, reassign_after_s, clock, models)
         self._wake = asyncio.Event()
         self._poll_due = False
@@ -116,6 +123,7 @@ class Answerer:
         """Begin; returns without waiting for a quorum."""
         assert self._main is None, "an answerer is started once"
         self._port.subscribe_touched(self._on_touched)
+        self._port.subscribe_asking(self._on_asking)
         self._main = asyncio.create_task(self._run())
         self._main.add_done_callback(_report_bug)
 
@@ -125,7 +133,9 @@ class Answerer:
             await end(self._main)
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         await end(*self._running.values(), *self._ending)
+        await self._early.close()
         await self._duties.close()
 
     # Finding work -------------------------------------------------------------------------------
@@ -136,6 +146,26 @@ class Answerer:
             self._touched.clear()
             self._poll_due = True
         self._wake.set()
+
+    def _on_asking(self, query: SubmitQuery) -> None:
+        """Ask early what is this node's own of it, as far as there is room."""
+        if self._timer is None or not self._asked_early:
+            return
+        turn = self._port.machine.foreseen(query)
+        if turn is None:
+            return
+        for each in turn.candidates:
+            provider = self._providers.get(each.model) or self._providers.get("")
+            if each.node != self._port.node or provider is None:
+                continue
+            served = self._served(provider)
+            room = self._concurrency - self._busy() - len(self._early)
+            if room < 1 or served.name not in self._asked_early:
+                continue
+            with suppress(TooLong):
+                what = asked(self._port.machine, query.conversation, turn, each, served, "")
+                key = Generation(query.conversation, turn.turn, each.number, each.attempt)
+                self._early.begin(key, provider, what.request)
 
     def _on_poll(self) -> None:
         self._poll_due = True
@@ -200,6 +230,14 @@ class Answerer:
         turn = self._port.machine.turn(key.conversation, key.turn)
         return turn.candidate(key.candidate) if turn is not None else None
 
+    def _held(self, key: Generation) -> tuple[RecordedTurn, Candidate]:
+        """Of a ``key`` under which an answer can be recorded."""
+        turn = self._port.machine.turn(key.conversation, key.turn)
+        candidate = turn.candidate(key.candidate) if turn is not None else None
+        assert turn is not None, "the key holds"
+        assert candidate is not None, "the key holds"
+        return turn, candidate
+
     def _holds(self, key: Generation) -> bool:
         """Whether an answer could still be recorded under ``key``, by this node."""
         return self._is_holder(key) or self._is_hedge(key)
@@ -231,18 +269,22 @@ class Answerer:
             task = self._running.pop(key)
             task.cancel()
             self._ending[task] = None
-        while self._waiting and len(self._running) - len(self._resting) < self._concurrency:
+        while self._waiting and self._busy() < self._concurrency:
             key = next(iter(self._waiting))
             del self._waiting[key]
             if self._holds(key):
                 self._begin(key)
+        self._early.keep(max(0, self._concurrency - self._busy()), kept=self._running)
+
+    def _busy(self) -> int:
+        """Candidates that are worked on."""
+        return len(self._running) - len(self._resting)
 
     # Doing it -----------------------------------------------------------------------------------
 
     def _begin(self, key: Generation) -> None:
         provider = self._provider(key)
-        candidate = self._candidate(key)
-        assert candidate is not None, "the key holds"
+        _, candidate = self._held(key)
         goes_on = provider is not None and provider.continues
         if self._is_hedge(key):
             work = self._answer_first(key, provider)
@@ -270,8 +312,9 @@ class Answerer:
         if provider is None:
             why = f"node {self._port.node} serves no model: {self._unserved}"
             return failed(uncalled, why)
+        of = (key.conversation, *self._held(key), self._served(provider))
         try:
-            return provider, asked(self._port.machine, key, self._served(provider), prefix)
+            return provider, asked(self._port.machine, *of, prefix)
         except TooLong as error:
             exact = provider.model[:MODEL_CHARACTERS]
             return failed(replace(uncalled, model=exact, provider=provider.name), str(error))
@@ -284,10 +327,7 @@ class Answerer:
             return
         provider, what = called
         log.info("answering", **key._asdict(), provider=provider.name)
-        turn = self._port.machine.turn(key.conversation, key.turn)
-        candidate = self._candidate(key)
-        assert turn is not None, "the key holds"
-        assert candidate is not None, "the key holds"
+        turn, candidate = self._held(key)
         own_ms = self._served(provider).hedge_ms
         timer = HedgeTimer(self._port, key, hedge_after_s(turn, candidate, own_ms))
         checkpoints = Checkpoints(self._port, key, len(prefix))
@@ -300,6 +340,7 @@ class Answerer:
         try:
             record = await call(
                 *(self._port, key, provider, self._served_as(provider), what),
+                early=self._early.take(key, provider, what.request),
                 checkpoints=checkpoints,
                 begins=begins,
                 gather_s=self._gather_s,
@@ -313,8 +354,7 @@ class Answerer:
     async def _answer_first(self, key: Generation, provider: Provider | None) -> None:
         """Answer as a hedge: take the candidate over with the first text. Without one, wait for
         what the holder comes to: if it fails too, the candidate is handed on from here."""
-        candidate = self._candidate(key)
-        assert candidate is not None, "the key holds"
+        _, candidate = self._held(key)
         assert candidate.hedge is not None, "the key is a hedge's"
         holds = self._hedges[key] = asyncio.Event()
         try:
@@ -376,8 +416,7 @@ class Answerer:
             await self._pause()
 
     def _provider(self, key: Generation) -> Provider | None:
-        candidate = self._candidate(key)
-        assert candidate is not None, "the key holds"
+        _, candidate = self._held(key)
         hedge = candidate.hedge if self._is_hedge(key) else None
         name = candidate.model if hedge is None else hedge.model
         return self._providers.get(name) or self._providers.get("")

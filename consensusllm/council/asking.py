@@ -12,9 +12,9 @@ from consensusllm.conversations.context_window import estimated_tokens, fitted
 from consensusllm.conversations.council_prompts import answer_schema, sampling_seed
 from consensusllm.conversations.machine import Machine
 from consensusllm.conversations.prompt import candidate_system_prompt, prompt_hash
-from consensusllm.llm.port import GenerateRequest, Turn
-
-from .generation import Generation
+from consensusllm.conversations.records import Candidate, Turn
+from consensusllm.llm.port import GenerateRequest
+from consensusllm.llm.port import Turn as Message
 
 
 class Asked(NamedTuple):
@@ -35,25 +35,28 @@ class Asked(NamedTuple):
         return prompt_hash(tuple((turn.role, turn.text) for turn in request.turns), options)
 
 
-def asked(machine: Machine, key: Generation, served: ServedModel, prefix: str) -> Asked:
-    """What ``served`` is asked for the candidate of ``key``, which exists, to go on behind
-    ``prefix``. The prompt is the same with and without one. Raises TooLong."""
-    turn = machine.turn(key.conversation, key.turn)
-    assert turn is not None, "the key holds"
-    candidate = turn.candidate(key.candidate)
-    assert candidate is not None, "the key holds"
+def asked(
+    machine: Machine,
+    conversation: str,
+    turn: Turn,
+    candidate: Candidate,
+    served: ServedModel,
+    prefix: str,
+) -> Asked:
+    """What ``served`` is asked for ``candidate`` of ``turn``, to go on behind ``prefix``. The
+    prompt is the same with and without one. Raises TooLong."""
     system = candidate_system_prompt(turn, candidate)
     schema = answer_schema(turn, candidate)
     limits = (turn.options.max_tokens, served.max_tokens)
     max_tokens = min((tokens for tokens in limits if tokens), default=None)
     prompt, left_out = fitted(
-        machine.prompt(key.conversation, key.turn, key.candidate),
+        machine.prompt(conversation, turn, candidate),
         (system or "", json.dumps(schema) if schema else ""),
         served.context_tokens,
         max_tokens,
     )
     request = GenerateRequest(
-        turns=tuple(Turn(role, text) for role, text in prompt),
+        turns=tuple(Message(role, text) for role, text in prompt),
         system=system,
         temperature=turn.options.temperature,
         max_tokens=max_tokens,

@@ -14,6 +14,7 @@ from consensusllm.llm.port import Chunk, Provider, ProviderError
 
 from .asking import Asked, estimated
 from .checkpoints import Checkpoints
+from .early import EarlyCall
 from .generation import Generation
 from .port import Delta, ReplicaPort
 
@@ -30,12 +31,13 @@ async def call(
     served_as: str,
     what: Asked,
     *,
+    early: EarlyCall | None = None,
     checkpoints: Checkpoints,
     begins: Callable[[], Awaitable[None]],
     gather_s: Callable[[], float],
 ) -> RecordCandidate:
     """Ask ``provider``, which the registry has as ``served_as``, for the candidate of ``key``, and
-    pass on what it says.
+    pass on what it says. ``early`` is that call where it is under way already.
 
     ``begins`` is awaited with the first text, before anybody sees it, and ``gather_s`` says how
     long text is left to gather then. Closes ``checkpoints``.
@@ -60,7 +62,7 @@ async def call(
     now = asyncio.get_running_loop().time
     first_at = 0.0
     try:
-        async with aclosing(provider.generate(request)) as chunks:
+        async with aclosing(early or provider.generate(request)) as chunks:
             async for last in chunks:
                 if last.text:
                     if not first_at:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from consensusllm.conversations.commands import Operation, Reply
+from consensusllm.conversations.commands import Operation, Reply, SubmitQuery
 from consensusllm.conversations.machine import Machine
 
 
@@ -56,6 +56,10 @@ class ReplicaPort(Protocol):
 
     def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:
         """Call ``callback(conversation, turn)`` after each apply that changed the turn."""
+        ...
+
+    def subscribe_asking(self, callback: Callable[[SubmitQuery], None]) -> None:
+        """Call ``callback(query)`` for each query that a client of this node puts into the log."""
         ...
 
     async def barrier(self) -> None:

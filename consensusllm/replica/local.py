@@ -21,6 +21,7 @@ from consensusllm.conversations.commands import (
     Refused,
     Reply,
     SessionCommand,
+    SubmitQuery,
 )
 from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import LiveText
@@ -86,6 +87,7 @@ class LocalReplica:
         self.now_ms = now_ms
         self._seen = runtime.replica.machine
         self._callbacks: list[Callable[[str, int], None]] = []
+        self._asking: Callable[[SubmitQuery], None] | None = None
         self._session: _Session | None = None
         self._opening: asyncio.Lock = asyncio.Lock()
         runtime.replica.on_applied = self._on_applied
@@ -107,6 +109,14 @@ class LocalReplica:
 
     def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:
         self._callbacks.append(callback)
+
+    def subscribe_asking(self, callback: Callable[[SubmitQuery], None]) -> None:
+        self._asking = callback
+
+    def is_asking(self, query: SubmitQuery) -> None:
+        """A client's ``query`` is on its way into the log."""
+        if self._asking is not None:
+            self._asking(query)
 
     def _on_applied(self) -> None:
         machine = self.machine

@@ -32,6 +32,7 @@ from consensusllm.conversations.commands import (
     Reply,
     SessionCommand,
     SetBudget,
+    SubmitQuery,
 )
 from consensusllm.council.planning import Unplannable
 from consensusllm.replica.outcomes import Failure, FailureKind
@@ -102,6 +103,7 @@ class Requests:
         *,
         default_timeout_s: float,
         planner: Planner,
+        on_query: Callable[[SubmitQuery], None],
         max_question_bytes: int,
         max_value_bytes: int,
         max_command_bytes: int,
@@ -111,6 +113,7 @@ class Requests:
         self._addresses = addresses
         self._default_timeout_s = default_timeout_s
         self._planner = planner
+        self._on_query = on_query
         self._max_question_bytes = max_question_bytes
         self._max_value_bytes = max_value_bytes
         self._max_command_bytes = max_command_bytes
@@ -200,6 +203,8 @@ class Requests:
                 to.answer(partial(_invalid, identifier, str(error)))
                 return
             decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
+            if isinstance(operation, SubmitQuery):
+                self._on_query(operation)  # first: what is sent to the peers holds the loop
             self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
 
         if wishes.plain:

@@ -86,6 +86,7 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
         self._watches += 1
         try:
             await self._barrier(context)
+            await context.send_initial_metadata(())  # not first with the first text
             async for event in watch(self._runtime.replica, self._live, request):
                 yield event
         except NoSuchTurn as error:

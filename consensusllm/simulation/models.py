@@ -40,13 +40,15 @@ class Mood:
 
 
 class SimulatedModel:
-    """The one model of ``node``. Implements llm.port.Provider."""
+    """The one model of ``node``. Implements llm.port.Provider. ``early``: it is asked while the
+    question is still being chosen, whatever it costs."""
 
     name = "simulated"
 
     def __init__(self, node: int, rng: Random, mood: Mood, figures: Counter[str]) -> None:
         self.model = f"model-{node}"
         self.continues = rng.random() < 0.6
+        self.early = node % 2 == 0
         self._node = node
         self._rng = rng
         self._mood = mood

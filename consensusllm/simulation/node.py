@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from consensusllm.conversations import Machine
-from consensusllm.conversations.commands import Reply, SessionCommand
+from consensusllm.conversations.commands import Reply, SessionCommand, SubmitQuery
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND, LiveText
 from consensusllm.council.port import Delta
@@ -214,10 +214,12 @@ class Life:
         self._live = LiveText(node.number, self._send_live)
         served = node.model.served(self.number)
         cluster.invariants.serves(node.number, served)
+        self._port = _WatchedPort(self, node, self._live)
         self._answerer = Answerer(
-            _WatchedPort(self, node, self._live),
+            self._port,
             {"": node.model, served.name: node.model},
             models=(served,),
+            early=(served.name,) if node.model.early else (),
             reassign_after_s=1.5,
             poll_s=cluster.poll_s,
             rng=Random(node.rng.random()),
@@ -267,6 +269,8 @@ class Life:
         def enter() -> None:
             now = self._clock.now()
             self.replica.submit(command, decoded, now + timeout_s, self._alive(resolve), now)
+            if isinstance(decoded.operation, SubmitQuery):
+                self._port.is_asking(decoded.operation)
 
         self._enter(enter)
 

@@ -147,7 +147,8 @@ async def test_what_is_read_can_be_imported_and_asked_on(start_cluster: Any) -> 
             await client.import_conversation(found, found.conversation)
             assert told(await client.view(found.conversation)) == told(found)
         turn = await client.ask("two-models", "And now?")
-        assert cluster.machine.prompt("two-models", turn, 1) == (
+        asked = cluster.machine.turn("two-models", turn)
+        assert cluster.machine.prompt("two-models", asked, asked.candidates[0]) == (
             ("user", "Why?"),
             ("assistant", "Because."),
             ("user", "Sure?"),

@@ -21,6 +21,7 @@ from consensusllm.conversations import (
     SubmitQuery,
     Turn,
 )
+from consensusllm.conversations.prompt import Prompt
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files by path
 
@@ -71,6 +72,12 @@ class Driver:
             frozen.budgets,
             frozen.attempt_floor,
         )
+
+    def prompt(self, conversation: str, number: int, candidate: int) -> Prompt:
+        turn = self.turn(conversation, number)
+        found = turn.candidate(candidate)
+        assert found is not None
+        return self.machine.prompt(conversation, turn, found)
 
     def ask(self, conversation: str, question: str = "?", candidates: int = 3, **query: int) -> int:
         """Query every node from 1 to ``candidates``; creates the conversation if need be."""

@@ -48,6 +48,7 @@ from consensusllm.conversations import (
     encode,
     restore,
 )
+from consensusllm.conversations.prompt import Prompt
 
 
 @given(logs)
@@ -325,15 +326,19 @@ def test_a_fork_and_its_source_never_touch_each_other(
 def test_a_prompt_never_changes_once_the_question_is_asked(wanted: list[Operation]) -> None:
     client = Client()
     for operation in wanted:
-        prompts = {
-            (*turn_id, each.number): client.machine.prompt(*turn_id, each.number)
-            for turn_id, turn in client.turns().items()
-            for each in turn.candidates
-        }
+        prompts = all_prompts(client)
         if isinstance(client.do(operation), Refused) or isinstance(operation, Delete | Rename):
             continue
-        for candidate, prompt in prompts.items():
-            assert client.machine.prompt(*candidate) == prompt
+        after = all_prompts(client)
+        assert {candidate: after[candidate] for candidate in prompts} == prompts
+
+
+def all_prompts(client: Client) -> dict[tuple[str, int, int], Prompt]:
+    return {
+        (conversation, number, each.number): client.machine.prompt(conversation, turn, each)
+        for (conversation, number), turn in client.turns().items()
+        for each in turn.candidates
+    }
 
 
 @settings(max_examples=40)

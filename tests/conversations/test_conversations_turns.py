@@ -294,7 +294,7 @@ def test_an_imported_turn_is_taken_as_it_is(driver: Any) -> None:
     assert driver.turn(TEMPORARY, 1) == turn
     assert driver.machine.conversation(TEMPORARY).revision == 2
     driver.ask(TEMPORARY, "and now?")
-    assert driver.machine.prompt(TEMPORARY, 2, 1) == (
+    assert driver.prompt(TEMPORARY, 2, 1) == (
         ("user", "asked"),
         ("assistant", "two"),
         ("user", "and now?"),

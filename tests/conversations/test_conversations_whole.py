@@ -159,7 +159,7 @@ def test_the_prompt_is_the_chosen_history_in_order(driver: Any) -> None:
     driver.ask("c1", "nobody chose")
     ask_and_choose(driver, "c1", "three")
     driver.ask("c1", "four")
-    assert driver.machine.prompt("c1", 4, 1) == (
+    assert driver.prompt("c1", 4, 1) == (
         ("user", "one"),
         ("assistant", "answer to one"),
         ("user", "three"),
@@ -175,8 +175,8 @@ def test_a_choice_made_after_the_question_is_not_in_its_prompt(driver: Any) -> N
     driver.done(Choose("c1", 1, 1))
     driver.ask("c1", "three")
     driver.done(RetryTurn("c1", 2, (PlannedCandidate(1, 1),)))
-    assert driver.machine.prompt("c1", 2, 1) == (("user", "two"),)
-    assert driver.machine.prompt("c1", 3, 1)[:2] == (("user", "one"), ("assistant", "answer"))
+    assert driver.prompt("c1", 2, 1) == (("user", "two"),)
+    assert driver.prompt("c1", 3, 1)[:2] == (("user", "one"), ("assistant", "answer"))
 
 
 def test_a_fork_and_a_rename_keep_every_prompt(driver: Any) -> None:
@@ -185,14 +185,14 @@ def test_a_fork_and_a_rename_keep_every_prompt(driver: Any) -> None:
     driver.done(SubmitQuery("c1", "two", (PlannedCandidate(1, 1),)))
     driver.done(Choose("c1", 1, 1))
     driver.done(SubmitQuery("c1", "three", (PlannedCandidate(1, 1),)))
-    prompts = [driver.machine.prompt("c1", turn, 1) for turn in (1, 2, 3)]
+    prompts = [driver.prompt("c1", turn, 1) for turn in (1, 2, 3)]
     driver.done(Fork("c1", "c2"))
     driver.done(Rename("c2", "c3"))
-    assert [driver.machine.prompt("c3", turn, 1) for turn in (1, 2, 3)] == prompts
+    assert [driver.prompt("c3", turn, 1) for turn in (1, 2, 3)] == prompts
     ask_and_choose(driver, "c3", "four")
-    assert driver.machine.prompt("c3", 4, 1)[:2] == (("user", "one"), ("assistant", "answer"))
+    assert driver.prompt("c3", 4, 1)[:2] == (("user", "one"), ("assistant", "answer"))
     driver.ask("c3", "five")
-    assert driver.machine.prompt("c3", 5, 1) == (
+    assert driver.prompt("c3", 5, 1) == (
         ("user", "one"),
         ("assistant", "answer"),
         ("user", "four"),

@@ -20,6 +20,7 @@ from consensusllm.conversations import (
     Turn,
     TurnOpened,
 )
+from consensusllm.conversations.prompt import Prompt
 from consensusllm.council.port import Delta, SubmitFailed
 
 WAIT_S = 10.0
@@ -71,6 +72,10 @@ class Cluster:
         assert candidate is not None
         return candidate
 
+    def prompt(self, conversation: str, turn: int, candidate: int) -> Prompt:
+        found = self.candidate(candidate, turn, conversation)
+        return self.ports[1].machine.prompt(conversation, self.turn(turn, conversation), found)
+
     def operations(self, kind: type) -> list[Any]:
         return [each.operation for each in self.log if isinstance(each.operation, kind)]
 
@@ -116,6 +121,9 @@ class Port:
 
     def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:
         self.callbacks.append(callback)
+
+    def subscribe_asking(self, callback: Callable[[SubmitQuery], None]) -> None:
+        self.is_asking = callback
 
     async def barrier(self) -> None:
         await self._reach_quorum()

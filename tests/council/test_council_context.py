@@ -100,7 +100,7 @@ async def test_the_oldest_turns_are_left_out_and_the_candidate_says_so(begin: An
     ask(cluster, "why?")
     await until(lambda: cluster.turn(6).closed)
     (request,) = models["small"].requests
-    whole = cluster.ports[1].machine.prompt("c1", 6, 1)
+    whole = cluster.prompt("c1", 6, 1)
     # 120 tokens, of which 20 are the answer's and 10 the question's; a turn takes 18 + 11.
     assert sent(request) == whole[4:] == (*whole[4:10], ("user", "why?"))
     candidate = cluster.candidate(1, 6)
@@ -114,7 +114,7 @@ async def test_what_fits_is_sent_whole(begin: Any) -> None:
     models = await begin(cluster, 1, SMALL, LARGE)
     ask(cluster, "why?")
     await until(lambda: cluster.turn(4).closed)
-    assert sent(models["small"].requests[0]) == cluster.ports[1].machine.prompt("c1", 4, 1)
+    assert sent(models["small"].requests[0]) == cluster.prompt("c1", 4, 1)
     candidate = cluster.candidate(1, 4)
     assert (candidate.left_out, candidate.context_tokens) == (0, 120)
 
@@ -170,7 +170,7 @@ async def test_who_takes_a_candidate_over_sends_the_same_prompt(begin: Any) -> N
     await until(lambda: cluster.turn(6).closed)
     request = models["small"].requests[-1]
     assert request.prefix == "I think "
-    assert sent(request) == cluster.ports[1].machine.prompt("c1", 6, 1)[4:]
+    assert sent(request) == cluster.prompt("c1", 6, 1)[4:]
     candidate = cluster.candidate(1, 6)
     assert (candidate.text, candidate.left_out) == ("I think so it is", 2)
 

@@ -16,8 +16,11 @@ from consensusllm.conversations.commands import (
     Put,
     RecordCheckpoint,
     Refused,
+    RetryTurn,
     SessionCommand,
+    SubmitQuery,
 )
+from consensusllm.conversations.limits import Limits
 from consensusllm.service.asking import Planner
 from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnce
@@ -31,7 +34,13 @@ class FakeRuntime:
     """Takes commands, and answers them when the test says so."""
 
     def __init__(self) -> None:
-        self.replica = SimpleNamespace(leader=2, node=1)
+        self.replica = SimpleNamespace(
+            leader=2,
+            node=1,
+            config=SimpleNamespace(limits=Limits()),
+            paxos=SimpleNamespace(live=frozenset({1, 2})),
+            machine=SimpleNamespace(registry={}),
+        )
         self.heard = asyncio.Event()
         self.submitted: list[SessionCommand] = []
         self.resolve: list[Callable[[Any], None]] = []
@@ -48,6 +57,7 @@ class Stream:
 
     def __init__(self, *, max_outstanding: int = 100) -> None:
         self.runtime = FakeRuntime()
+        self.queries: list[tuple[SubmitQuery, int]] = []
         requests = Requests(
             self.runtime,  # type: ignore[arg-type]
             {1: "here:1", 2: "there:2"},
@@ -58,6 +68,7 @@ class Stream:
                 domains={},
                 templates=Templates(None),
             ),
+            on_query=lambda query: self.queries.append((query, len(self.runtime.submitted))),
             max_question_bytes=1000,
             max_value_bytes=1000,
             max_command_bytes=2000,
@@ -118,6 +129,25 @@ async def test_a_command_of_the_nodes_own_is_refused_to_a_client() -> None:
     assert stream.runtime.submitted == []
     [message] = stream.written
     assert message.responses[0].failure.kind == pb.Failure.INVALID
+
+
+async def test_a_question_is_told_of_before_it_is_submitted_and_a_retry_is_not() -> None:
+    stream = Stream()
+    asks = [
+        pb.Ask(session=SESSION, sequence=1, acknowledged=1, conversation="c1", question="why?"),
+        pb.Ask(session=SESSION, sequence=2, acknowledged=1, conversation="c1", retry=True),
+    ]
+    requests = [pb.Request(id=number, ask=ask) for number, ask in enumerate(asks, 1)]
+    stream._incoming.put_nowait(pb.Requests(requests=requests))
+    await stream.runtime.heard.wait()
+    first, second = (each.operation for each in stream.runtime.submitted)
+    assert isinstance(first, SubmitQuery)
+    assert isinstance(second, RetryTurn)
+    assert [each.node for each in first.plan] == [1, 2]
+    assert stream.queries == [(first, 0)]
+    for resolve in stream.runtime.resolve:
+        resolve(Done())
+    await stream.end()
 
 
 async def test_more_in_a_message_than_may_be_unanswered_ends_the_stream() -> None:
