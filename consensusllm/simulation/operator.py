@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 ANSWER_S = 0.5
 """How long the operator waits for an answer before another node is asked."""
 
+BEGUN_MAX = 3
+"""Nodes that were begun and are no members; then one of them is taken, and no other one begun."""
+
 Answer: TypeAlias = ChangeProgress | ChangeRefused | None
 """None: that node does not lead, or nothing came."""
 
@@ -62,7 +65,7 @@ class Operator:
         voters = cluster.voters()
         whom = voters[fault.node % len(voters)]
         work: dict[str, Callable[[], Coroutine[None, None, object]]] = {
-            "add node": lambda: self._add(self._new_id()),
+            "add node": lambda: self._add(self._one_more()),
             "remove node": lambda: self._remove(whom),
             "replace node": lambda: self._replace(whom),
             "transfer": lambda: self._until_done(TransferLeader(whom)),
@@ -78,11 +81,20 @@ class Operator:
         self._next_id += 1
         return self._next_id - 1
 
+    def _one_more(self) -> int:
+        """A number that nobody had, or one of those that were begun in vain where these are many:
+        each of them keeps clients waiting."""
+        cluster = self._cluster
+        members = {*cluster.voters(), *self._gone}
+        begun = [node for node in cluster.members if node not in members]
+        return self._rng.choice(begun) if len(begun) >= BEGUN_MAX else self._new_id()
+
     async def _add(self, node: int) -> None:
         if len(self._cluster.nodes) >= MEMBERS_MAX:
             return
         await self._try_a_used_id()
-        self._cluster.install(node)
+        if node not in self._cluster.nodes:
+            self._cluster.install(node)
         if await self._until_done(_adding(node)):
             self._cluster.figures["nodes added"] += 1
 
@@ -98,7 +110,7 @@ class Operator:
             self._cluster.retire(node)
 
     async def _replace(self, node: int) -> None:
-        await self._add(self._new_id())
+        await self._add(self._one_more())
         await self._remove(node)
 
     async def _until_done(self, change: Change) -> bool:
