@@ -235,9 +235,12 @@ def repeatable(failures: list[BaseException], loop: VirtualLoop) -> Iterator[Non
     )
     collecting = gc.isenabled()
     gc.disable()
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at after each round
     try:
         yield
     finally:
+        gc.unfreeze()
         structlog.configure(**before)
         if collecting:
             gc.enable()
