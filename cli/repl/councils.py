@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from consensusllm.client import Turn
 from consensusllm.conversations import outcome
 
@@ -16,12 +18,18 @@ THREE_STAGE = "three-stage"
 
 async def template_of(session: Session, named: str, question: str) -> tuple[str, str]:
     """The template and the question. Where none was ``named`` the question's first word may be
-    one's name."""
+    one's name; a word with a hyphen that is nearly one is taken for a slip."""
     if named:
         return named, question
     first, _, rest = question.partition(" ")
-    known = await session.client.templates()
-    if first not in {each.name for each in known.templates}:
+    known = {each.name for each in (await session.client.templates()).templates}
+    if first not in known:
+        near = difflib.get_close_matches(first, known, n=1, cutoff=0.8) if "-" in first else []
+        if near:
+            raise Misuse(
+                f"there is no template {first!r}: did you mean {near[0]}? To ask just these words, "
+                f"say --council={THREE_STAGE}"
+            )
         return THREE_STAGE, question
     if not rest.strip():
         raise Misuse(f"the question is missing: {first} is a template")

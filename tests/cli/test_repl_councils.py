@@ -165,6 +165,15 @@ async def test_a_template_alone_is_no_question(desk: Desk) -> None:
     assert desk.err == "query: the question is missing: debate is a template\n"
 
 
+async def test_a_slip_in_a_templates_name_is_no_question(desk: Desk) -> None:
+    assert await desk.run("query c1 --council thre-stage Why?") is Outcome.MISUSE
+    assert desk.err == (
+        "query: there is no template 'thre-stage': did you mean three-stage? "
+        "To ask just these words, say --council=three-stage\n"
+    )
+    assert desk.cluster.asked is None
+
+
 async def test_a_council_in_which_nobody_answered_fails(desk: Desk) -> None:
     nobody = tuple(replace(each, text="", error="offline") for each in TURN.candidates[:3])
     desk.cluster.council = replace(TURN, candidates=nobody)
