@@ -64,9 +64,9 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
     """A client of the cluster at ``addresses``; use it as an asynchronous context manager.
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
-    hints to the leader and moves on from a node that is of no use; ``pinned`` keeps it to its one
-    address. ``timeout_s`` is the deadline of calls that name none. Concurrent calls are safe and
-    share one stream.
+    hints to the leader, moves on from a node that is of no use, and learns of the others' addresses
+    from any; ``pinned`` keeps it to its one address. ``timeout_s`` is the deadline of calls that
+    name none. Concurrent calls are safe and share one stream.
     """
 
     def __init__(
@@ -354,7 +354,7 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         if address is not None:
             return await node_status(self._nodes, address, deadline)
         address = self._nodes.current
-        for _ in self._nodes.addresses:
+        for _ in self._nodes.known:
             try:
                 return await node_status(self._nodes, address, deadline)
             except Unavailable as error:

@@ -47,7 +47,7 @@ class CouncilCalls:
         deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
         failure = Unavailable("no node answers: check that the cluster runs")
         address = self._nodes.current
-        for _ in self._nodes.addresses:
+        for _ in self._nodes.known:
             try:
                 within_s = max(0.001, min(CONNECT_S, deadline.remaining_s()))
                 stub = await self._nodes.stub(address, within_s)

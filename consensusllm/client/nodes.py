@@ -1,13 +1,13 @@
 """Where the nodes are: their addresses, the channels to them, and which one is spoken to now.
 
-It owns the gRPC channels. It refuses to roam when the client is pinned. A hint that names an
-address which was not configured is followed, and forgotten when that address is left.
+It owns the gRPC channels. It refuses to roam when the client is pinned. The nodes say where the
+members are, so a client finds the cluster also when all those have been replaced that it was given.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grpc
 import grpc.aio
@@ -18,6 +18,8 @@ from consensusllm.wire.generated import client_pb2_grpc
 
 CONNECT_S = 2.0
 RESPONSE_BYTES_MAX = 64 << 20
+MEMBERS_MAX = 64
+"""Members whose addresses are kept."""
 
 CONNECTION_OPTIONS = (
     # A node that was started again is found again at once; the calls have a back-off of their own.
@@ -57,20 +59,21 @@ def denial(address: str, error: grpc.aio.AioRpcError) -> Unauthenticated | None:
 
 
 class Nodes:
-    """The nodes a client may speak to. ``current`` is where its calls go."""
+    """The nodes a client may speak to. ``addresses`` were given; ``known`` are those, and then the
+    members that a node has told of since. ``current`` is where calls go."""
 
     def __init__(self, addresses: Sequence[str], *, token: str | None, pinned: bool) -> None:
         if isinstance(addresses, str) or not addresses:
             raise InvalidRequest("give the nodes' addresses as a list, such as ['127.0.0.1:5101']")
         for address in addresses:
-            host, colon, port = address.rpartition(":")
-            if not (host and colon and port.isdecimal() and 1 <= int(port) <= 65535):
+            if not _is_address(address):
                 raise InvalidRequest(f"{address!r} is not HOST:PORT, such as 127.0.0.1:5101")
         if pinned and len(addresses) != 1:
             raise InvalidRequest("a pinned client takes exactly one address")
         if token is not None and not (token and token.isascii() and token.isprintable()):
             raise InvalidRequest("a token is one or more printable ASCII characters")
         self.addresses = tuple(dict.fromkeys(addresses))
+        self.known = self.addresses
         self.pinned = pinned
         self.metadata: tuple[tuple[str, str], ...] = ()
         if token is not None:
@@ -98,12 +101,18 @@ class Nodes:
         if not self.pinned:
             self.current = address
 
+    def learn(self, members: Iterable[str]) -> None:
+        """The cluster's members are at these addresses now, and no longer where they were."""
+        if not self.pinned:
+            told = [address for address in members if _is_address(address)]
+            self.known = tuple(dict.fromkeys([*self.addresses, *told[:MEMBERS_MAX]]))
+
     def following(self, address: str) -> str:
         """The node to try after ``address``."""
-        if address in self.addresses:
-            self._turn = self.addresses.index(address)
-        self._turn = (self._turn + 1) % len(self.addresses)
-        return self.addresses[self._turn]
+        if address in self.known:
+            self._turn = self.known.index(address)
+        self._turn = (self._turn + 1) % len(self.known)
+        return self.known[self._turn]
 
     async def stub(self, address: str, within_s: float = CONNECT_S) -> client_pb2_grpc.ClientStub:
         """A stub on a connection that is up; raises Unreachable where there is none in time."""
@@ -125,6 +134,11 @@ class Nodes:
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
             await channel.close()
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    return bool(host and colon and port.isdecimal() and 1 <= int(port) <= 65535)
 
 
 async def _connected(address: str, channel: grpc.aio.Channel) -> None:

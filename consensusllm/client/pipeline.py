@@ -264,6 +264,8 @@ class _Stream:
             writer = asyncio.create_task(self._write(call))
             while (responses := await call.read()) is not grpc.aio.EOF:
                 self._heard_at = self._loop.time()
+                if responses.members:
+                    self._nodes.learn(responses.members)
                 if responses.leader_address:
                     self._nodes.prefer(responses.leader_address)
                 for number in responses.done:

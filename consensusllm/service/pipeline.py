@@ -219,6 +219,10 @@ class Requests:
             return ""
         return self._addresses.get(leader, "")
 
+    def member_addresses(self) -> tuple[str, ...]:
+        """Where the members are, as far as this node knows."""
+        return tuple(self._addresses.values())
+
     def _failure(self, failure: Failure) -> pb.Failure:
         leader = failure.leader or self._runtime.replica.leader or 0
         return pb.Failure(
@@ -301,6 +305,7 @@ class PipelineStream:
         self._outstanding = 0  # admitted, and their responses not yet taken to be written
         self._answers: deque[MakeResponse] = deque()
         self._done: list[int] = []
+        self._told: tuple[str, ...] = ()  # of the members
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._ended = False
@@ -337,7 +342,11 @@ class PipelineStream:
         done, self._done = self._done, []
         self._outstanding -= len(responses) + len(done)
         leader_address = self._requests.leader_address()
-        return pb.Responses(responses=responses, done=done, leader_address=leader_address)
+        message = pb.Responses(responses=responses, done=done, leader_address=leader_address)
+        if (members := self._requests.member_addresses()) != self._told:
+            self._told = members
+            message.members.extend(members)
+        return message
 
     async def _read(self, requests: Any) -> None:
         try:

@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from consensusllm.client.nodes import Nodes
+from consensusllm.client.nodes import MEMBERS_MAX, Nodes
 
 ADDRESS = "127.0.0.1:5101"
 
@@ -58,3 +58,27 @@ async def test_who_is_cancelled_while_the_connection_comes_up_is_cancelled(
     await asyncio.wait({work}, timeout=10)
     assert work.cancelled()
     await nodes.close()
+
+
+def test_members_that_a_node_tells_of_are_tried_behind_those_that_were_given() -> None:
+    nodes = Nodes(["a:1", "b:2"], token=None, pinned=False)
+    nodes.learn(["b:2", "c:3", "d:4"])
+    assert nodes.known == ("a:1", "b:2", "c:3", "d:4")
+    assert nodes.addresses == ("a:1", "b:2")
+    tried = ["a:1"]
+    for _ in range(4):
+        tried.append(nodes.following(tried[-1]))
+    assert tried == ["a:1", "b:2", "c:3", "d:4", "a:1"]
+    nodes.leave("a:1")
+    nodes.learn(["c:3"])
+    assert (nodes.current, nodes.known) == ("b:2", ("a:1", "b:2", "c:3"))
+
+
+def test_what_is_no_address_is_not_learnt_and_who_is_pinned_learns_nothing() -> None:
+    nodes = Nodes(["a:1"], token=None, pinned=False)
+    nodes.learn(["", "nowhere", "h:99999", ":5", "b:2", *(f"h:{port}" for port in range(1, 200))])
+    assert nodes.known[:2] == ("a:1", "b:2")
+    assert len(nodes.known) == 1 + MEMBERS_MAX
+    pinned = Nodes(["a:1"], token=None, pinned=True)
+    pinned.learn(["b:2"])
+    assert pinned.known == ("a:1",)

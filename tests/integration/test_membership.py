@@ -80,6 +80,21 @@ async def test_the_leader_hands_over_where_it_is_told_and_leaves(tmp_path: Path)
             await client.transfer_leader(9)
 
 
+async def test_a_client_outlives_every_node_that_it_was_told_of(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster, Client([cluster.addresses[1]]) as client:
+        await client.put("k", b"v")
+        await add(cluster, client, 4)
+        await remove(cluster, client, 1)
+        await client.put("k", b"w")
+        for _ in range(2):  # whoever leads, and is spoken to
+            leader = await cluster.leader()
+            await cluster.faults.fail_node(leader)
+            await client.put("k", f"without {leader}".encode(), timeout_s=PATIENCE_S)
+            await cluster.faults.fix_node(leader)
+        assert await client.get("k") == f"without {leader}".encode()
+        assert (await client.status()).node in cluster.addresses
+
+
 async def test_who_joined_and_who_left_is_known_after_everything_was_killed(
     tmp_path: Path,
 ) -> None:

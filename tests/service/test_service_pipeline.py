@@ -57,10 +57,11 @@ class Stream:
 
     def __init__(self, *, max_outstanding: int = 100) -> None:
         self.runtime = FakeRuntime()
+        self.addresses = {1: "here:1", 2: "there:2"}
         self.queries: list[tuple[SubmitQuery, int]] = []
         requests = Requests(
             self.runtime,  # type: ignore[arg-type]
-            {1: "here:1", 2: "there:2"},
+            self.addresses,
             default_timeout_s=10.0,
             planner=Planner(
                 self.runtime,  # type: ignore[arg-type]
@@ -120,6 +121,21 @@ async def test_what_was_answered_together_travels_in_one_message() -> None:
     assert response.id == 2
     assert response.reply.refused.current == b"z"
     assert message.leader_address == "there:2"
+
+
+async def test_a_stream_is_told_of_the_members_once_and_again_when_they_change() -> None:
+    stream = Stream()
+    for turn in range(3):
+        stream.runtime.heard.clear()
+        await stream.send(Put("a", b"1"))
+        stream.runtime.heard.clear()
+        stream.runtime.resolve.pop()(Done())
+        await stream.runtime.heard.wait()
+        if turn == 1:
+            stream.addresses[3] = "there:3"
+    await stream.end()
+    told = [list(message.members) for message in stream.written]
+    assert told == [["here:1", "there:2"], [], ["here:1", "there:2", "there:3"]]
 
 
 async def test_a_command_of_the_nodes_own_is_refused_to_a_client() -> None:

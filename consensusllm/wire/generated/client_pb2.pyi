@@ -66,14 +66,16 @@ class Requests(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[Request, _Mapping]]] = ...) -> None: ...
 
 class Responses(_message.Message):
-    __slots__ = ("responses", "leader_address", "done")
+    __slots__ = ("responses", "leader_address", "done", "members")
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[Response]
     leader_address: str
     done: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ..., leader_address: _Optional[str] = ..., done: _Optional[_Iterable[int]] = ...) -> None: ...
+    members: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, responses: _Optional[_Iterable[_Union[Response, _Mapping]]] = ..., leader_address: _Optional[str] = ..., done: _Optional[_Iterable[int]] = ..., members: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("id", "timeout_ms", "command", "ask", "read")
