@@ -122,6 +122,31 @@ async def test_questions_are_answered_by_the_models_that_are_named(tmp_path: Pat
         assert len(rows) == 12
 
 
+async def test_a_model_that_costs_nothing_is_asked_while_the_question_is_being_chosen(
+    tmp_path: Path,
+) -> None:
+    options = {"first_token_s": 600}
+    async with RealCluster(tmp_path, models=[model("slow", options=options)]) as cluster:
+        client = cluster.client(1, pinned=True, timeout_s=PATIENCE_S)
+        await client.create("c1")
+        await all_registered(cluster)
+        await cluster.faults.isolate(1)  # what it takes in now cannot be chosen
+        asking = asyncio.create_task(client.ask("c1", "why?"))
+
+        async def asked() -> bool:
+            status = await cluster.status(1)
+            return status is not None and status.models[0].in_flight == 1
+
+        await eventually(asked, "the model is asked")
+        asking.cancel()
+
+        async def asked_no_more() -> bool:
+            return not await asked()
+
+        await eventually(asked_no_more, "what is not chosen is not asked any longer")
+        assert (await client.view("c1", stale=True)).turns == ()
+
+
 class Ollama:
     """The free part of an Ollama server; anything else that is asked is counted, and refused."""
 

@@ -32,7 +32,7 @@ def election_tried_once(patch: Patch) -> None:
     patch.setattr(Election, "tick", once)
 
 
-@bug(PROGRESS, faults="mute,depose", within=40, full=True)
+@bug(PROGRESS, faults="mute,depose", within=120, full=True)
 def lost_prepare_waited_for(patch: Patch) -> None:
     """Neither sent again nor given up: each of the two makes up for the lack of the other.
 
