@@ -203,9 +203,14 @@ class Requests:
                 to.answer(partial(_invalid, identifier, str(error)))
                 return
             decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
+            command = encode_command(decoded)
             if isinstance(operation, SubmitQuery):
-                self._on_query(operation)  # first: what is sent to the peers holds the loop
-            self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
+                # The model first, by a turn of the loop: what goes to the peers holds it.
+                self._on_query(operation)
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._submit, identifier, command, decoded, timeout_s, to)
+            else:
+                self._submit(identifier, command, decoded, timeout_s, to)
 
         if wishes.plain:
             submit(None)
