@@ -45,7 +45,7 @@ async def test_nodes_far_apart_serve_without_elections_and_fail_over(tmp_path: P
         await client.put("k", b"far")
         leader = await cluster.leader()
         before = await ballot_of(cluster, leader)
-        for number in range(20):
+        for number in range(8):
             await client.put("k", b"%d" % number)
             assert await client.get("k") == b"%d" % number
         assert await cluster.leader() == leader

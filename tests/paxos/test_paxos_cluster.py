@@ -266,7 +266,7 @@ def storm(seed: int) -> CoreCluster:
     return cluster
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32))
 def test_under_any_faults_nothing_chosen_is_lost_and_the_cluster_recovers(seed: int) -> None:
     cluster = storm(seed)
