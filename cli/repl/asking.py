@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 
 from consensusllm.client import Conflict, GenerationOptions, Plan, Turn
-from consensusllm.conversations.documents import to_document
-from consensusllm.conversations.tally import findings
 
 from .councils import hint, template_of
-from .language import CONVERSATION, NUMBER, QUESTION, Command, Flag, Group, Parameter
+from .documents import print_json, turn_document
+from .language import CONVERSATION, JSON, NUMBER, QUESTION, Command, Flag, Group, Parameter
 from .planning import MODEL_FLAGS, QUERY_FLAGS, read_file
 from .session import CommandFailed, Session
 from .watch import closed, watch
@@ -71,9 +68,10 @@ async def retry(
     n: int = 1,
     one: bool = False,
     strategy: str = "",
+    json: bool = False,
 ) -> None:
     opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one, strategy))
-    await _follow(session, conversation, opened.turn, opened.candidates)
+    await _follow(session, conversation, opened.turn, opened.candidates, as_json=json)
 
 
 async def choose(
@@ -123,10 +121,7 @@ async def _follow(
         )
         raise
     if as_json:
-        document = {"conversation": conversation, **asdict(turn)}
-        if turn.council is not None:
-            document |= {"council": to_document(turn.council), "findings": findings(turn)}
-        session.output.line(json.dumps(document, indent=2))
+        print_json(session.output, {"conversation": conversation, **turn_document(turn)})
     if turn.council is not None:
         hint(session.output, conversation, turn, quiet=as_json)
     else:
@@ -202,7 +197,11 @@ COMMANDS = (
         "ask a turn's question again, keeping its answers",
         retry,
         (Parameter("conversation", CONVERSATION),),
-        (Flag("turn", NUMBER, "the turn; else the latest"), *MODEL_FLAGS),
+        (
+            Flag("turn", NUMBER, "the turn; else the latest"),
+            *MODEL_FLAGS,
+            JSON,
+        ),
         detail=("The new candidates are numbered on. A turn that has a choice is not asked again."),
         example="retry c1",
     ),

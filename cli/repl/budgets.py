@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 from consensusllm.client import money
 
-from .language import WORD, Command, Group, Parameter
+from .documents import print_json
+from .language import JSON, WORD, Command, Group, Parameter
 from .lexer import Misuse
 from .session import Session
 
@@ -14,10 +16,20 @@ _AMOUNT = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,6}))?")
 NONE = "none"
 
 
-async def budget(session: Session, scope: str = "", limit: str = "") -> None:
+async def budget(session: Session, scope: str = "", limit: str = "", json: bool = False) -> None:
     if limit:
         await session.client.set_budget(scope, None if limit == NONE else _millionths(limit))
     budgets = await session.client.budgets()
+    if json:
+        print_json(
+            session.output,
+            [
+                {"scope": name, **{part: money(left) for part, left in asdict(each).items()}}
+                for name, each in sorted(budgets.items())
+                if scope in ("", name)
+            ],
+        )
+        return
     if scope and scope not in budgets:
         session.output.line(f"{scope} has no budget")
         return
@@ -60,6 +72,7 @@ COMMANDS = (
             Parameter("scope", WORD, optional=True, metavar="SCOPE"),
             Parameter("limit", WORD, optional=True, metavar="LIMIT"),
         ),
+        (JSON,),
         detail=(
             "A scope is cluster, conversation:ID or user:NAME; the last counts queries with --user "
             "NAME. A query reserves what it can cost at most, and is refused where a budget does "

@@ -5,15 +5,21 @@ from __future__ import annotations
 from consensusllm.client import Status
 
 from ..progress import working
-from .language import Command, Group
+from .documents import print_json, status_document
+from .language import JSON, Command, Group
 from .render import agreement, ballot
 from .session import CommandFailed, Session
 
 _DOWN = "does not answer"
 
 
-async def status(session: Session) -> None:
+async def status(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
+    if json:
+        told = [status_document(node, one) for node, one in sorted(statuses.items())]
+        print_json(session.output, told)
+        _require_answer(statuses)
+        return
     rows = []
     for node, one in sorted(statuses.items()):
         if one is None:
@@ -149,9 +155,11 @@ COMMANDS = (
         Group.CLUSTER,
         "show the nodes' roles and states, and if they agree",
         status,
+        flags=(JSON,),
         detail=(
             "A ballot is seq_num.pid. chosen is the last slot that the node knows to be decided, "
-            "applied the last one that its state reflects, state the hash of that state."
+            "applied the last one that its state reflects, state the hash of that state. "
+            "With --json it has what nodes and log show too."
         ),
         example="status",
     ),

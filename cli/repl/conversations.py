@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .language import CONVERSATION, NUMBER, WORDS, Command, Flag, Group, Parameter
+from dataclasses import asdict
+
+from .documents import conversation_document, print_json
+from .language import CONVERSATION, JSON, NUMBER, WORDS, Command, Flag, Group, Parameter
 from .render import show_conversation, show_conversations
 from .session import Session
 
@@ -18,13 +21,20 @@ async def view(
     at: int | None = None,
     stale: bool = False,
     full: bool = False,
+    json: bool = False,
 ) -> None:
     found = await session.client.view(conversation, at=at, stale=stale)
-    show_conversation(session.output, found, full)
+    if json:
+        print_json(session.output, conversation_document(found))
+    else:
+        show_conversation(session.output, found, full)
 
 
-async def viewall(session: Session, stale: bool = False) -> None:
+async def viewall(session: Session, stale: bool = False, json: bool = False) -> None:
     conversations = await session.client.conversations(stale=stale)
+    if json:
+        print_json(session.output, [asdict(each) for each in conversations])
+        return
     if not conversations:
         session.output.line("no conversations yet: begin with create c1, then query c1 QUESTION")
         return
@@ -75,7 +85,7 @@ COMMANDS = (
         "show a conversation's turns with their candidates",
         view,
         (_ONE,),
-        (Flag("at", NUMBER), _STALE, Flag("full")),
+        (Flag("at", NUMBER), _STALE, Flag("full"), JSON),
         detail=_STALE_DETAIL + " A terminal shows the first lines of long answers; --full, all. "
         "--at shows it as it was at a revision, from 1 to the one that view names; what was being "
         "written then is not shown.",
@@ -86,7 +96,7 @@ COMMANDS = (
         Group.CONVERSATIONS,
         "list all conversations",
         viewall,
-        flags=(_STALE,),
+        flags=(_STALE, JSON),
         detail=_STALE_DETAIL,
         example="viewall",
     ),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import asdict
 
 from consensusllm.client import Turn
 from consensusllm.conversations import outcome
 
+from .documents import print_json
 from .findings import council_state
-from .language import Command, Group
+from .language import JSON, Command, Group
 from .lexer import Misuse
 from .output import Output
 from .session import CommandFailed, Session
@@ -36,21 +38,24 @@ async def template_of(session: Session, named: str, question: str) -> tuple[str,
     return first, rest.strip()
 
 
-async def templates(session: Session) -> None:
+async def templates(session: Session, json: bool = False) -> None:
     found = await session.client.templates()
-    session.output.table(
-        ["template", "stages", "roles", "revision", "description"],
-        [
+    if json:
+        print_json(session.output, [asdict(each) for each in found.templates])
+    else:
+        session.output.table(
+            ["template", "stages", "roles", "revision", "description"],
             [
-                each.name,
-                " ".join(each.stages),
-                " ".join(each.roles) or "-",
-                each.revision,
-                f"{each.description} (own)" if each.own else each.description,
-            ]
-            for each in found.templates
-        ],
-    )
+                [
+                    each.name,
+                    " ".join(each.stages),
+                    " ".join(each.roles) or "-",
+                    each.revision,
+                    f"{each.description} (own)" if each.own else each.description,
+                ]
+                for each in found.templates
+            ],
+        )
     if found.problems:
         for problem in found.problems:
             session.output.error(problem)
@@ -78,6 +83,7 @@ COMMANDS = (
         Group.SETTINGS,
         "kinds of councils",
         templates,
+        flags=(JSON,),
         detail=(
             "They ship with the program or come from the directory council.templates of the node's "
             "configuration, which is read anew. query ID --council=TEMPLATE QUESTION uses one."

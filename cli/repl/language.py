@@ -85,6 +85,9 @@ class Flag:
         return f"[{self.word} {self.kind.metavar}]"
 
 
+JSON = Flag("json", None, "print JSON, with all that is known")
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command: ``handler(session, **arguments)`` runs it."""
@@ -101,9 +104,10 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """Many flags are left to the command's own help. Those of a text come before it."""
+        """Many flags are left to the command's own help, and so is --json, which all have that
+        show something. Those of a text come before it."""
         parameters = [parameter.usage for parameter in self.parameters]
-        flags = [flag.usage for flag in self.flags]
+        flags = [flag.usage for flag in self.flags if flag is not JSON]
         if self.leaves_flags_out:
             flags = ["[--FLAG…]"]
         place = len(parameters) - self.takes_text
@@ -112,7 +116,7 @@ class Command:
     @property
     def leaves_flags_out(self) -> bool:
         """Whether its usage does not name its flags."""
-        return len(self.flags) > _FLAGS_SHOWN
+        return len([flag for flag in self.flags if flag is not JSON]) > _FLAGS_SHOWN
 
     @property
     def needs_nodes(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from consensusllm.client import ClusterModel, cluster_models, money
 from consensusllm.client.models import SILENT
 
-from .language import Command, Flag, Group
+from .language import JSON, Command, Group
 from .session import CommandFailed, Session
 
 _COLUMNS = (
@@ -140,14 +140,13 @@ COMMANDS = (
         Group.CLUSTER,
         "show the nodes' models, how they do and what they cost",
         models,
-        flags=(Flag("json"),),
+        flags=(JSON,),
         detail=(
             "A query names a model by its name; name@node is that node's. health is that of its "
             "calls; loaded and probe are what a free look at its server found, - where there is "
             "none. answers, errors and "
             "spend are of all time, and recorded in the log; the times and speeds are of the last "
-            "answers since the node's process began, p50 and p99 to the end of an answer. With "
-            "--json it is one array."
+            "answers since the node's process began, p50 and p99 to the end of an answer."
         ),
         example="models",
     ),

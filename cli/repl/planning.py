@@ -9,6 +9,7 @@ from consensusllm.client import File
 from .language import (
     FILE,
     INTEGER,
+    JSON,
     NAMES,
     NUMBER,
     SECONDS,
@@ -43,7 +44,7 @@ QUERY_FLAGS = (
     Flag("domain", WORD, "the field: education, healthcare, policy, law, engineering or your own"),
     Flag("file", FILE, "a text file that goes with the question; may be repeated", repeated=True),
     Flag("user", WORD, "who asks, as far as budgets go"),
-    Flag("json", None, "print the closed turn as one JSON object"),
+    JSON,
 )
 
 

@@ -35,7 +35,7 @@ def offers(typed: str) -> list[str]:
         ("view p", ["paxos"]),
         ("view p --s", ["--stale"]),
         ("view --stale ", ["c1", "c2", "paxos"]),
-        ("view c1 --stale --", ["--at", "--full"]),
+        ("view c1 --stale --", ["--at", "--full", "--json"]),
         ("fork c1 ", ["c1", "c2", "paxos"]),
         ("fork --at 3 p", ["paxos"]),
         ("fork --at ", []),
