@@ -24,7 +24,7 @@ from .records import Turn
 from .refusal import Refusal, check_id, check_size, named
 from .sessions import DONE
 from .state import State
-from .turn_rules import (
+from .turn_checks import (
     check_numbers,
     check_options,
     find_conversation,

@@ -19,7 +19,7 @@ from .refusal import Refusal, check_size
 from .registry_rules import FALLBACKS_MAX
 from .sessions import DONE
 from .state import State
-from .turn_rules import (
+from .turn_checks import (
     check_deadline,
     check_node,
     check_query,

@@ -19,7 +19,7 @@ from .records import Hedge
 from .refusal import Refusal, check_size, named
 from .sessions import DONE
 from .state import State
-from .turn_rules import held
+from .turn_checks import held
 
 
 class HedgeRules:

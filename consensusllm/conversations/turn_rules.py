@@ -8,9 +8,9 @@ who records under another one is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from .answers import is_answer
 from .budget_rules import called, carried, reserved, settle, settle_closed
@@ -19,8 +19,6 @@ from .commands import (
     Chosen,
     CloseTurn,
     Code,
-    GenerationOptions,
-    HedgeCandidate,
     PlannedCandidate,
     ReassignCandidate,
     RecordCandidate,
@@ -33,13 +31,25 @@ from .commands import (
 )
 from .council_steps import Moment, advanced, with_ranking
 from .limits import Limits
-from .records import Candidate, Head, Retried, TakenOver, Turn
-from .refusal import Refusal, check_size, named
+from .records import Candidate, Retried, TakenOver, Turn
+from .refusal import Refusal, check_size
 from .registry_rules import FALLBACKS_MAX, Call, count_call
 from .sessions import DONE
 from .state import State
-
-_NUMBER_MAX = 65_535
+from .turn_checks import (
+    check_deadline,
+    check_node,
+    check_numbers,
+    check_query,
+    check_unchosen,
+    find_candidate,
+    find_conversation,
+    find_turn,
+    held,
+    name_of,
+    next_turn,
+    open_candidate,
+)
 
 
 class TurnRules:
@@ -97,7 +107,7 @@ class TurnRules:
         """A turn that is asked again waits for every candidate: ``close_after`` counted the first
         ones, and may have been reached already."""
         turn = find_turn(self._state, retry.conversation, retry.turn)
-        _check_unchosen(retry.conversation, turn)
+        check_unchosen(retry.conversation, turn)
         if turn.council is not None:
             raise Refusal(
                 Code.INVALID,
@@ -126,7 +136,7 @@ class TurnRules:
         if checkpoint.offset != len(candidate.text):
             raise Refusal(
                 Code.STALE,
-                f"{_name(turn, candidate)} is recorded up to {len(candidate.text)}, "
+                f"{name_of(turn, candidate)} is recorded up to {len(candidate.text)}, "
                 f"not {checkpoint.offset}: go on from there",
             )
         if not checkpoint.text:
@@ -183,17 +193,17 @@ class TurnRules:
         return DONE
 
     def _reassign(self, reassign: ReassignCandidate) -> Reply:
-        turn, candidate = _open_candidate(self._state, reassign)
+        turn, candidate = open_candidate(self._state, reassign)
         if reassign.attempt != candidate.attempt + 1:
             raise Refusal(
                 Code.STALE,
-                f"{_name(turn, candidate)} is at attempt {candidate.attempt}: "
+                f"{name_of(turn, candidate)} is at attempt {candidate.attempt}: "
                 f"only attempt {candidate.attempt + 1} may follow",
             )
         if not 0 <= reassign.keep <= len(candidate.text):
             raise Refusal(
                 Code.STALE,
-                f"{_name(turn, candidate)} is recorded up to {len(candidate.text)}: "
+                f"{name_of(turn, candidate)} is recorded up to {len(candidate.text)}: "
                 f"{reassign.keep} characters cannot be kept",
             )
         hedge = candidate.hedge_waits
@@ -201,7 +211,7 @@ class TurnRules:
         goes_on = hedge is not None and place == (hedge.node, hedge.model)
         if reassign.hedged and not goes_on:
             raise Refusal(
-                Code.STALE, f"{_name(turn, candidate)} has text, or no such hedge: drop the call"
+                Code.STALE, f"{name_of(turn, candidate)} has text, or no such hedge: drop the call"
             )
         check_node(candidate.number, reassign.node)
         check_size("the model", reassign.model, self._limits.name_bytes)
@@ -268,19 +278,19 @@ class TurnRules:
 
     def _choose(self, choose: Choose) -> Reply:
         turn = find_turn(self._state, choose.conversation, choose.turn)
-        _check_unchosen(choose.conversation, turn)
-        candidate = _find_candidate(choose.conversation, turn, choose.candidate)
+        check_unchosen(choose.conversation, turn)
+        candidate = find_candidate(choose.conversation, turn, choose.candidate)
         if not is_answer(turn, candidate):
             raise Refusal(
                 Code.INVALID,
-                f"{_name(turn, candidate)} is a review: choose an answer or the synthesis",
+                f"{name_of(turn, candidate)} is a review: choose an answer or the synthesis",
             )
         if not candidate.answered:
             remedy = "choose another one, or retry" if candidate.ended else "wait for it"
             state = "failed" if candidate.ended else "is still being answered"
             raise Refusal(
                 Code.NOT_ANSWERED,
-                f"{_name(turn, candidate)} {state}: {remedy}",
+                f"{name_of(turn, candidate)} {state}: {remedy}",
             )
         revision = self._state.next_revision(choose.conversation)
         self._state.write_turn(
@@ -357,147 +367,5 @@ class TurnRules:
         return self._state.time_ms + deadline_ms
 
 
-Attempted: TypeAlias = RecordCheckpoint | RecordCandidate | ReassignCandidate | HedgeCandidate
-
-
-def held(state: State, command: Attempted) -> tuple[Turn, Candidate]:
-    """The open candidate that ``command``'s attempt holds."""
-    turn, candidate = _open_candidate(state, command)
-    if candidate.attempt != command.attempt:
-        raise Refusal(
-            Code.STALE,
-            f"{_name(turn, candidate)} belongs to attempt {candidate.attempt} of node "
-            f"{candidate.node}: drop attempt {command.attempt}",
-        )
-    return turn, candidate
-
-
-def _open_candidate(state: State, command: Attempted) -> tuple[Turn, Candidate]:
-    number = command.turn
-    if number < 1:  # 0 does not stand for the latest here
-        raise Refusal(
-            Code.NOT_FOUND, f"no turn {number} of {named(command.conversation)}: name one"
-        )
-    turn = find_turn(state, command.conversation, number)
-    candidate = _find_candidate(command.conversation, turn, command.candidate)
-    if candidate.ended:
-        raise Refusal(
-            Code.STALE,
-            f"{_name(turn, candidate)} has ended: what it says stands",
-        )
-    return turn, candidate
-
-
-def check_options(options: GenerationOptions, limits: Limits) -> None:
-    if options.temperature is not None and not 0 <= options.temperature <= 2:
-        raise Refusal(Code.INVALID, f"a temperature of {options.temperature}: use 0.0 to 2.0")
-    if options.max_tokens is not None and options.max_tokens < 1:
-        raise Refusal(Code.INVALID, "max_tokens is 0: use 1 or more")
-    if options.hedge_ms is not None and not 1 <= options.hedge_ms <= limits.deadline_ms:
-        raise Refusal(
-            Code.INVALID, f"a hedge after {options.hedge_ms} ms: use 1 to {limits.deadline_ms}"
-        )
-    if options.system is not None:
-        check_size("the system prompt", options.system, limits.question_bytes)
-    if options.role is not None:
-        check_size("the role", options.role, limits.question_bytes)
-
-
-def find_conversation(state: State, conversation: str) -> Head:
-    head = state.heads.get(conversation)
-    if head is None:
-        raise Refusal(
-            Code.NOT_FOUND,
-            f"no conversation {named(conversation)}: create it first, or see viewall",
-        )
-    return head
-
-
-def find_turn(state: State, conversation: str, number: int) -> Turn:
-    """Turn ``number`` of a conversation; 0 is the latest."""
-    latest = find_conversation(state, conversation).turns
-    if not latest:
-        raise Refusal(Code.NOT_FOUND, f"{conversation} has no turns: query it first")
-    turn = state.turns.get((conversation, number or latest))
-    if turn is None:
-        raise Refusal(Code.NOT_FOUND, f"no turn {number} of {conversation}: its latest is {latest}")
-    return turn
-
-
-def next_turn(conversation: str, head: Head, limits: Limits) -> int:
-    """The number that the next turn has."""
-    if head.turns >= limits.turns_per_conversation:
-        raise Refusal(
-            Code.TOO_LARGE,
-            f"{conversation} has {head.turns} turns, the limit: go on in a new conversation",
-        )
-    return head.turns + 1
-
-
-def check_query(question: str, options: GenerationOptions, limits: Limits) -> None:
-    """What is asked, and how."""
-    if not question:
-        raise Refusal(Code.INVALID, "the question is empty: say what to ask")
-    check_size("the question", question, limits.question_bytes)
-    check_options(options, limits)
-
-
-def check_deadline(deadline_ms: int, limits: Limits) -> None:
-    if not 1 <= deadline_ms <= limits.deadline_ms:
-        raise Refusal(
-            Code.INVALID, f"a deadline of {deadline_ms} ms: use 1 to {limits.deadline_ms}"
-        )
-
-
-def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> tuple[int, ...]:
-    """The candidates' numbers in order: some, distinct, positive, and not too many with those that
-    are ``present`` already."""
-    ordered = tuple(sorted(numbers))
-    if not ordered:
-        raise Refusal(Code.INVALID, "no candidate is planned: name at least one")
-    if ordered[0] < 1 or ordered[-1] > _NUMBER_MAX or len(set(ordered)) < len(ordered):
-        raise Refusal(
-            Code.INVALID,
-            f"candidates are not numbered well: use distinct numbers from 1 to {_NUMBER_MAX}",
-        )
-    if present + len(ordered) > limits.candidates_per_turn:
-        raise Refusal(
-            Code.TOO_LARGE,
-            f"the turn would have {present + len(ordered)} candidates, "
-            f"over the limit of {limits.candidates_per_turn}: ask fewer",
-        )
-    return ordered
-
-
 def _is_known(usage: Usage) -> bool:
     return usage.prompt_tokens is not None
-
-
-def _find_candidate(conversation: str, turn: Turn, number: int) -> Candidate:
-    candidate = turn.candidate(number)
-    if candidate is None:
-        there = ", ".join(str(each.number) for each in turn.candidates)
-        raise Refusal(
-            Code.NOT_FOUND,
-            f"no candidate {number} in turn {turn.turn} of {conversation}: it has {there}",
-        )
-    return candidate
-
-
-def check_node(number: int, node: int) -> None:
-    if node < 1:
-        raise Refusal(Code.INVALID, f"candidate {number} is planned for node {node}: use 1 or more")
-
-
-def _check_unchosen(conversation: str, turn: Turn) -> None:
-    if turn.choice:
-        raise Refusal(
-            Code.CONFLICT,
-            f"turn {turn.turn} of {conversation} was already chosen: candidate {turn.choice} won",
-            turn=turn.turn,
-            winner=turn.choice,
-        )
-
-
-def _name(turn: Turn, candidate: Candidate) -> str:
-    return f"candidate {candidate.number} of turn {turn.turn}"

@@ -49,6 +49,7 @@ from .duties import Duties, cluster_seen, end
 from .early import EarlyCalls
 from .generation import Generation
 from .hedging import HedgeTimer, hedge_after_s
+from .own_models import OwnModels
 from .planning import successor
 from .port import ReplicaPort, SubmitFailed
 
@@ -97,12 +98,11 @@ class Answerer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._port = port
-        self._providers = providers
+        self._own = OwnModels(providers, models)
         self._unserved = unserved
         self._concurrency = concurrency
         self._poll_s = poll_s
         self._rng = rng or random.Random()
-        self._models = models
         self._asked_early = frozenset(early)
         self._early = EarlyCalls()
         self._duties = Duties(port, reassign_after_s, clock, models)
@@ -155,10 +155,10 @@ class Answerer:
         if turn is None:
             return
         for each in turn.candidates:
-            provider = self._providers.get(each.model) or self._providers.get("")
+            provider = self._own.provider(each.model)
             if each.node != self._port.node or provider is None:
                 continue
-            served = self._served(provider)
+            served = self._own.served(provider)
             room = self._concurrency - self._busy() - len(self._early)
             if room < 1 or served.name not in self._asked_early:
                 continue
@@ -201,7 +201,7 @@ class Answerer:
         """What this node records counts under the models that the registry has of it."""
         while not self._duties.registered():
             try:
-                reply = await self._port.submit(ServeModels(self._port.node, self._models))
+                reply = await self._port.submit(ServeModels(self._port.node, self._own.models))
             except SubmitFailed:
                 await self._pause()
             else:
@@ -312,7 +312,7 @@ class Answerer:
         if provider is None:
             why = f"node {self._port.node} serves no model: {self._unserved}"
             return failed(uncalled, why)
-        of = (key.conversation, *self._held(key), self._served(provider))
+        of = (key.conversation, *self._held(key), self._own.served(provider))
         try:
             return provider, asked(self._port.machine, *of, prefix)
         except TooLong as error:
@@ -328,7 +328,7 @@ class Answerer:
         provider, what = called
         log.info("answering", **key._asdict(), provider=provider.name)
         turn, candidate = self._held(key)
-        own_ms = self._served(provider).hedge_ms
+        own_ms = self._own.served(provider).hedge_ms
         timer = HedgeTimer(self._port, key, hedge_after_s(turn, candidate, own_ms))
         checkpoints = Checkpoints(self._port, key, len(prefix))
 
@@ -339,7 +339,7 @@ class Answerer:
 
         try:
             record = await call(
-                *(self._port, key, provider, self._served_as(provider), what),
+                *(self._port, key, provider, self._own.name_of(provider), what),
                 early=self._early.take(key, provider, what.request),
                 checkpoints=checkpoints,
                 begins=begins,
@@ -373,7 +373,7 @@ class Answerer:
                 )
                 log.info("answering too", **key._asdict(), provider=provider.name)
                 record = await call(
-                    *(self._port, key, provider, self._served_as(provider), what),
+                    *(self._port, key, provider, self._own.name_of(provider), what),
                     checkpoints=Checkpoints(self._port, key, 0),
                     begins=lambda: self._take(claim, holds),
                     gather_s=self._gather_s,
@@ -418,14 +418,7 @@ class Answerer:
     def _provider(self, key: Generation) -> Provider | None:
         _, candidate = self._held(key)
         hedge = candidate.hedge if self._is_hedge(key) else None
-        name = candidate.model if hedge is None else hedge.model
-        return self._providers.get(name) or self._providers.get("")
-
-    def _served(self, provider: Provider) -> ServedModel:
-        """What the registry is told of ``provider``; nothing is known of one that is not there."""
-        name = self._served_as(provider)
-        unknown = ServedModel(name, provider.name)
-        return next((each for each in self._models if each.name == name), unknown)
+        return self._own.provider(candidate.model if hedge is None else hedge.model)
 
     async def _finish(self, key: Generation, record: RecordCandidate) -> None:
         """Record how a call ended, or hand the candidate on to a model that stands in for it."""
@@ -459,11 +452,6 @@ class Answerer:
         """How long each generation lets text gather before it passes it on."""
         running = len(self._running)
         return min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S) if running > FREE_STREAMS else 0.0
-
-    def _served_as(self, provider: Provider) -> str:
-        """The name that ``provider`` has in the registry."""
-        named = (name for name, each in self._providers.items() if name and each is provider)
-        return next(named, "")
 
     async def _record(self, key: Generation, record: RecordCandidate) -> None:
         """Propose ``record`` until the state machine has answered; a candidate that closes or moves

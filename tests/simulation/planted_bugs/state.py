@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from consensusllm.conversations import sessions, turn_rules
+from consensusllm.conversations import sessions, turn_checks, turn_rules
 from consensusllm.conversations.machine import Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.duties import Duties
@@ -40,12 +40,12 @@ def apply_reads_a_clock(patch: Patch) -> None:
 
 @bug(WINNER, LINEARIZABLE, faults="none")
 def choose_overwrites(patch: Patch) -> None:
-    patch.setattr(turn_rules, "_check_unchosen", lambda conversation, turn: None)
+    patch.setattr(turn_rules, "check_unchosen", lambda conversation, turn: None)
 
 
 @bug(PRODUCED, faults="pause,slow models,isolate", within=20, full=True)
 def attempt_fence_ignored(patch: Patch) -> None:
-    patch.setattr(turn_rules, "held", turn_rules._open_candidate)
+    patch.setattr(turn_rules, "held", turn_checks.open_candidate)
 
 
 @bug(BEGUN, faults="crash")
