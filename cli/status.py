@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .node_document import node_document
 from .options import cluster_options
 from .progress import BEHIND_LEAST, TAKING, shown, working
 
@@ -57,7 +58,7 @@ def status(
     nodes = asyncio.run(ask_all(cluster))
     leader = leader_of(nodes)
     if as_json:
-        report = {"leader": leader, "nodes": [row(*item) for item in nodes.items()]}
+        report = {"leader": leader, "nodes": [_row(*item) for item in nodes.items()]}
         click.echo(json.dumps(report, indent=2))
     else:
         from rich.console import Console
@@ -141,30 +142,11 @@ async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
         )
 
 
-def row(address: str, answer: Status | None) -> dict[str, Any]:
+def _row(address: str, answer: Status | None) -> dict[str, Any]:
     """One node as JSON values."""
-    if answer is None:
-        return {"address": address, "reachable": False}
-    return {
-        "address": address,
-        "reachable": True,
-        "node": answer.node,
-        "role": answer.role,
-        "leader": answer.leader or None,
-        "ballot": [answer.ballot_seq_num, answer.ballot_pid],
-        "chosen": answer.chosen_through,
-        "applied": answer.applied_slot,
-        "hash": answer.state_hash,
-        "models": [
-            ":".join(filter(None, (model.provider, model.model))) for model in answer.models
-        ],
-        "loop_lag_ms": round(answer.loop_lag_ms, 1),
-        "loop_lag_max_ms": round(answer.loop_lag_max_ms, 1),
-        "progress": {
-            name: getattr(answer.progress, name)
-            for name in answer.progress.DESCRIPTOR.fields_by_name
-        },
-    }
+    from consensusllm.client.status import status_from_proto
+
+    return node_document(address, status_from_proto(answer) if answer is not None else None)
 
 
 def table(nodes: Mapping[str, Status | None]) -> Table:
@@ -176,7 +158,7 @@ def table(nodes: Mapping[str, Status | None]) -> Table:
         if answer is None:
             result.add_row(address, "unreachable", *["-"] * (len(COLUMNS) - 2))
             continue
-        cells = row(address, answer)
+        cells = _row(address, answer)
         result.add_row(
             str(cells["node"]),
             cells["role"],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from consensusllm.client import Status
 
+from ..node_document import node_document
 from ..progress import working
-from .documents import print_json, status_document
+from .documents import print_json
 from .language import JSON, Command, Group
 from .render import agreement, ballot
 from .session import CommandFailed, Session
@@ -16,7 +17,11 @@ _DOWN = "does not answer"
 async def status(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
     if json:
-        told = [status_document(node, one) for node, one in sorted(statuses.items())]
+        addresses = _addresses(statuses)
+        told = [
+            {**node_document(addresses.get(node, ""), one), "node": node}
+            for node, one in sorted(statuses.items())
+        ]
         print_json(session.output, told)
         _require_answer(statuses)
         return
@@ -51,12 +56,7 @@ async def status(session: Session, json: bool = False) -> None:
 
 async def nodes(session: Session) -> None:
     statuses = await session.statuses()
-    addresses = {
-        member.node: member.address
-        for one in statuses.values()
-        if one is not None
-        for member in one.members
-    }
+    addresses = _addresses(statuses)
     rows = []
     for node in sorted({*statuses, *addresses}):
         one = statuses.get(node)
@@ -115,6 +115,16 @@ async def log(session: Session) -> None:
     _require_answer(statuses)
 
 
+def _addresses(statuses: dict[int, Status | None]) -> dict[int, str]:
+    """Where the nodes are, as those that answer say."""
+    return {
+        member.node: member.address
+        for one in statuses.values()
+        if one is not None
+        for member in one.members
+    }
+
+
 def _joining(statuses: dict[int, Status | None]) -> list[str]:
     """What the leader says of the nodes that learn before they vote."""
     return [
@@ -158,8 +168,7 @@ COMMANDS = (
         flags=(JSON,),
         detail=(
             "A ballot is seq_num.pid. chosen is the last slot that the node knows to be decided, "
-            "applied the last one that its state reflects, state the hash of that state. "
-            "With --json it has what nodes and log show too."
+            "applied the last one that its state reflects, state the hash of that state."
         ),
         example="status",
     ),

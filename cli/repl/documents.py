@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from consensusllm.client import Conversation, Status, Turn
+from consensusllm.client import Conversation, Turn
 from consensusllm.conversations.documents import to_document
 from consensusllm.conversations.tally import findings
 
@@ -33,28 +33,4 @@ def conversation_document(found: Conversation) -> dict[str, Any]:
         "created_ms": found.created_ms,
         "updated_ms": found.updated_ms,
         "turns": [turn_document(turn) for turn in found.turns],
-    }
-
-
-def status_document(node: int, one: Status | None) -> dict[str, Any]:
-    """``role`` is None where the node does not answer."""
-    if one is None:
-        return {"node": node, "role": None}
-    return {
-        "node": node,
-        "role": one.role,
-        "leader": one.leader or None,
-        "ballot": [one.ballot_seq_num, one.ballot_pid],
-        "chosen_through": one.chosen_through,
-        "applied_slot": one.applied_slot,
-        "state_hash": one.state_hash,
-        "log_first_slot": one.log_first_slot,
-        "snapshot_slot": one.snapshot_slot,
-        "pending": one.pending,
-        "elections": one.elections,
-        "loop_lag_ms": one.loop_lag_ms,
-        "uptime_ms": one.uptime_ms,
-        "version": one.version,
-        "members": [asdict(member) for member in one.members],
-        "models": [asdict(model) for model in one.models],
     }

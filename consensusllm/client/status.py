@@ -114,10 +114,10 @@ async def node_status(nodes: Nodes, address: str, deadline: Deadline) -> Status:
     except grpc.aio.AioRpcError as error:
         failure = denial(address, error) or Unavailable(f"{reason(address, error)}: {_REMEDY}")
         raise failure from None
-    return _from_proto(status)
+    return status_from_proto(status)
 
 
-def _from_proto(status: client_pb2.Status) -> Status:
+def status_from_proto(status: client_pb2.Status) -> Status:
     """The fields have the same names on the wire."""
     fields = {name: getattr(status, name) for name in client_pb2.Status.DESCRIPTOR.fields_by_name}
     fields["members"] = tuple(

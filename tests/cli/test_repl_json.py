@@ -43,12 +43,11 @@ async def test_the_status_has_each_node_and_what_it_says(desk: Desk) -> None:
     desk.cluster.by_node = {1: status(1), 2: None}
     one, other = await printed(desk, "status --json")
     assert (one["node"], one["role"]) == (1, status(1).role)
-    assert one["state_hash"] == status(1).state_hash
-    assert {each["node"] for each in one["members"]} == {each.node for each in status(1).members}
-    assert other == {"node": 2, "role": None}
+    assert (one["hash"], one["reachable"]) == (status(1).state_hash, True)
+    assert (other["node"], other["reachable"]) == (2, False)
     desk.cluster.by_node = {1: None}
     assert await desk.run("status --json") is Outcome.FAILED
-    assert json.loads(desk.out) == [{"node": 1, "role": None}]
+    assert [each["reachable"] for each in json.loads(desk.out)] == [False]
 
 
 async def test_budgets_are_in_the_currency(desk: Desk) -> None:
