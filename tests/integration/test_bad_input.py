@@ -301,8 +301,11 @@ async def test_a_question_or_value_of_5_mib_is_refused_early(cluster: RealCluste
 async def test_without_a_majority_writes_say_so_in_time_and_stale_reads_go_on(
     cluster: RealCluster,
 ) -> None:
-    """The last test: it kills two nodes."""
+    """The last test: it kills two nodes, and leaves a leader without its majority."""
     await cluster.all_up()
+    if await cluster.leader() != 1:
+        await cluster.client().transfer_leader(1)
+    assert await cluster.leader() == 1
     before = await content(cluster)
     down = [each for each in cluster.addresses if each != 1]
     for node in down:
@@ -321,6 +324,13 @@ async def test_without_a_majority_writes_say_so_in_time_and_stale_reads_go_on(
         assert "majority" in str(error), (name, error)
     stale = cluster.client(timeout_s=10)
     assert (await stale.view("told", stale=True)).conversation == "told"
+
+    async def nobody_leads() -> bool:
+        """A leader that has lost its majority stands down after a silence, not at once."""
+        status = await cluster.status(1)
+        return status is not None and status.role != "leading"
+
+    await eventually(nobody_leads, "node 1 leads no more")
     shown, status, dead, alive = await asyncio.gather(
         repl(cluster, "view told --stale", "viewall --stale", "status", "nodes"),
         command("status", "--config", cluster.config_path),
