@@ -176,12 +176,12 @@ demo_in_tmux() {
     done
     tmux select-pane -t "$repl"
 
-    if [ -n "${TMUX:-}" ]; then
+    if [ -n "${TMUX:-}" ] && [ -n "$(tmux list-clients -t "${TMUX_PANE:-}" 2>/dev/null)" ]; then
         tmux set-option -t "=$session:" detach-on-destroy off
         tmux switch-client -t "=$session"
         while tmux has-session -t "=$session" 2>/dev/null; do sleep 0.3; done
-    else
-        tmux attach-session -t "=$session" >/dev/null || true
+    else  # also in a tmux that nobody looks at: there is no client to switch
+        env -u TMUX tmux attach-session -t "=$session" >/dev/null || true
     fi
     if tmux has-session -t "=$session" 2>/dev/null; then
         trap - EXIT

@@ -216,3 +216,25 @@ def test_who_is_in_tmux_already_sees_the_demo_and_comes_back_to_where_they_were(
     assert machine.tmux("list-sessions", "-F", "#{session_name}").split() == ["own"]
     machine.tmux("kill-server")
     terminal.close(force=True)
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_a_tmux_that_nobody_is_attached_to_shows_the_demo_in_the_pane_it_was_started_in(
+    machine: Machine,
+) -> None:
+    machine.tmux("new-session", "-d", "-s", "own", "-x", "160", "-y", "45", "bash --norc")
+
+    def shown() -> str:
+        return machine.tmux("capture-pane", "-p", "-t", "=own:")
+
+    def type_in(text: str) -> None:
+        machine.tmux("send-keys", "-t", "=own:", text, "Enter")
+
+    wait_for(lambda: shown().strip() != "", "a shell in tmux")
+    type_in(f"{RUN}; echo back with $?")
+    wait_for(lambda: "consensusllm>" in shown(), "prompt")
+    type_in("create c1")
+    wait_for(lambda: "c1 is created" in shown(), "answer")
+    type_in("exit")
+    wait_for(lambda: "back with 0" in shown(), "the shell that was left")
+    assert machine.tmux("list-sessions", "-F", "#{session_name}").split() == ["own"]
