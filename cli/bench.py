@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import Finite
 from .polling import poll_in_one_thread
 from .progress import shown
 from .revision import commit
@@ -53,10 +54,10 @@ def _chosen(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
 )
 @click.option("--systems", metavar="LIST", help="Systems, such as direct,etcd; default: all.")
 @click.option("--runs", type=click.IntRange(1, 100), help="How often; medians are shown.")
-@click.option("--seconds", type=click.FloatRange(0.05, 600.0), help="Of each closed loop.")
+@click.option("--seconds", type=Finite(0.05, 600.0), help="Of each closed loop.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(0.01, 10_000.0),
+    type=Finite(0.01, 10_000.0),
     help="How long elections are counted under full load; default: 1.",
 )
 @click.option(

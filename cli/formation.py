@@ -113,6 +113,11 @@ class Formation:
         if record.formed:
             members = record.running(ids)
             lost = [node for node in members if not _has_disk(config.node_dir(node))]
+            if not members:
+                raise DataDirError(
+                    f"{self.data_dir}: every node that was started from it is a member no more: "
+                    "reach the others by --connect, or use another --data-dir"
+                )
             if 2 * len(lost) >= len(members):
                 raise DataDirError(
                     f"{self.data_dir} has lost the data of nodes {_listed(lost)}, and the others "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import Finite
 from .revision import commit
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ QUIET_EVERY_S = 30.0
 @click.option("--seeds", metavar="A..B", help="Run each of these seeds.  [default: 1..20]")
 @click.option(
     "--hours",
-    type=click.FloatRange(min=0, min_open=True, max=1000),
+    type=Finite(min=0, min_open=True, max=1000),
     default=0.05,
     show_default=True,
     help="Simulated hours of each seed.",
@@ -40,7 +41,7 @@ QUIET_EVERY_S = 30.0
 @click.option("--faults", default="all", show_default=True, metavar="LIST", help="Kinds of fault.")
 @click.option(
     "--think",
-    type=click.FloatRange(min=0.001, max=3600),
+    type=Finite(min=0.001, max=3600),
     metavar="SECONDS",
     help="How long a client thinks between two calls, on average.  [default: 0.04, 0.15 or 0.4]",
 )
@@ -84,6 +85,8 @@ def simulate(
     numbers = _numbers(seed, seeds)
     if len(numbers) > 1 and (trace or schedule is not None):
         raise click.UsageError("--trace and --schedule are for one seed: name it with --seed")
+    if trace and as_json:
+        raise click.UsageError("--trace and --json: leave one of them out")
     try:
         kinds = parse_kinds(faults)
         members = range(1, nodes + 1)

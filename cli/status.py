@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .node_document import node_document
-from .options import cluster_options
+from .options import Finite, cluster_options
 from .progress import BEHIND_LEAST, TAKING, shown, working
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ WAIT_POLL_S = 0.2
 @click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0),
+    type=Finite(min=0),
     metavar="SECONDS",
     help="First wait until one node leads and all are in step with it.",
 )

@@ -29,14 +29,11 @@ def verify(file: Path, head: str | None, as_json: bool) -> int:
         found = _read(file)
         since = None if head is None else found_at(found.conversation, head)
     except (Altered, NotExtended) as error:
-        click.echo(f"verify: {name}: {one_line(str(error))}", err=True)
-        return _FAILED
+        return _refused(name, one_line(str(error)), as_json, _FAILED)
     except InvalidRequest as error:
-        click.echo(f"verify: {name}: {one_line(str(error))}", err=True)
-        return _MISUSE
+        return _refused(name, one_line(str(error)), as_json, _MISUSE)
     except OSError as error:
-        click.echo(f"verify: {name}: {error.strerror}", err=True)
-        return _MISUSE
+        return _refused(name, str(error.strerror), as_json, _MISUSE)
     conversation = found.conversation
     if as_json:
         fields = {
@@ -58,6 +55,13 @@ def verify(file: Path, head: str | None, as_json: bool) -> int:
         when = f"revision {first}" if first == last else f"revisions {first} to {last}"
         click.echo(f"it had the head that was noted at {when}: what stood then still stands")
     return 0
+
+
+def _refused(name: str, why: str, as_json: bool, status: int) -> int:
+    click.echo(f"verify: {name}: {why}", err=True)
+    if as_json:
+        click.echo(json.dumps({"file": name, "error": why}))
+    return status
 
 
 def _read(file: Path) -> Export:

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import asdict
 
 from consensusllm.client import Turn
-from consensusllm.conversations import outcome
+from consensusllm.conversations import StageKind, outcome
 
 from .documents import print_json
 from .findings import council_state
@@ -63,19 +63,26 @@ async def templates(session: Session, json: bool = False) -> None:
 
 
 def hint(output: Output, conversation: str, turn: Turn, quiet: bool) -> None:
-    """What can be done with a council's turn, unless ``quiet``. Raises CommandFailed where nobody
-    answered."""
+    """What can be done with a council's turn, unless ``quiet``. Raises CommandFailed where it was
+    to come to an answer and did not."""
     assert turn.council is not None, "the turn has a council"
     if not any(candidate.answered for candidate in turn.candidates):
         raise CommandFailed(f"nobody in the council of turn {turn.turn} answered: ask again")
-    if quiet:
-        return
-    output.line()
-    output.line((f"turn {turn.turn}", "bold"), f" · {council_state(turn, turn.council)}")
     found = outcome(turn)
-    number = str(found) if found else "N"
-    output.line((f"choose {conversation} {number} keeps that answer", "dim"))
+    if not quiet:
+        output.line()
+        output.line((f"turn {turn.turn}", "bold"), f" · {council_state(turn, turn.council)}")
+        if found:
+            output.line((f"choose {conversation} {found} keeps that answer", "dim"))
+    if turn.closed and not found and any(each.kind in _ENDS for each in turn.council.stages):
+        raise CommandFailed(
+            f"the council of turn {turn.turn} came to no answer: choose one of its candidates by "
+            "its number, or ask again"
+        )
 
+
+_ENDS = (StageKind.SYNTHESIS, StageKind.MAJORITY)
+"""What brings a council to its one answer."""
 
 COMMANDS = (
     Command(

@@ -41,6 +41,7 @@ async def transfer_leader(session: Session, node: int) -> None:
 
 async def _add(session: Session, node: int, address: str) -> None:
     installed = not address
+    await _check(session, node, address or session.address_by_rule(node) or "", installed)
     if installed:
         address = await _install(session, node)
     try:
@@ -52,6 +53,23 @@ async def _add(session: Session, node: int, address: str) -> None:
             await (await session.faults()).retire_node(node)
         raise
     await session.statuses()
+
+
+async def _check(session: Session, node: int, address: str, installed: bool) -> None:
+    """Refuse what the leader would refuse, or wait for in vain, before a process is started."""
+    for status in filter(None, (await session.statuses()).values()):
+        if address == status.orchestrator_address:
+            raise CommandFailed(f"{address} is the orchestrator's address: give another one")
+        for member in status.members:
+            if member.node != node and member.address == address:
+                raise CommandFailed(f"node {member.node} has the address {address}")
+            if installed and member.node == node and member.voting:
+                raise CommandFailed(f"node {node} is a member already")
+            if installed and member.node != node and not member.voting:
+                raise CommandFailed(
+                    f"node {member.node} is joining, and one change is made at a time: wait for "
+                    f"it, or removeNode {member.node}"
+                )
 
 
 async def _install(session: Session, node: int) -> str:

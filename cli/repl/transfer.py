@@ -36,7 +36,7 @@ async def export(
 ) -> None:
     if markdown:
         text = to_markdown(await session.client.view(conversation, stale=stale))
-        printed = sanitise(text)
+        text = printed = sanitise(text)  # a file that is shown moves a terminal just as well
     else:
         document = await session.client.export_conversation(conversation, stale=stale)
         text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
@@ -78,7 +78,7 @@ def _telling(tell: Tell, target: str) -> Callable[[int, int], None]:
 
 
 def to_markdown(conversation: Conversation) -> str:
-    """The conversation to read or publish; the texts stand in it as they are."""
+    """The conversation to read or publish; the texts stand in it as they came."""
     parts = [f"# {conversation.conversation}\n"]
     for turn in conversation.turns:
         parts.append(f"## Turn {turn.turn}\n\n{_quoted(turn.question)}\n")

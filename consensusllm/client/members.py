@@ -101,6 +101,10 @@ class MemberCalls:
                 trouble = why or reply.message if reply is not None else why
                 hint = reply.leader_address if reply is not None else ""
                 address = hint or self._nodes.following(address)
+                progress = ChangeProgress(f"a leader: {trouble}", None)
+                if on_progress is not None and not hint and progress != told:
+                    told = progress
+                    on_progress(progress)
                 await pause(0.0 if hint else AGAIN_S, deadline)
                 continue
             if reply.outcome == pb.ChangeReply.DONE:

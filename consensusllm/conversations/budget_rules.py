@@ -37,6 +37,11 @@ _SCOPE = re.compile(r"cluster|(conversation|user):[A-Za-z0-9._@-]{1,64}")
 _LIMIT_MAX = 1 << 60
 
 
+def is_user(name: str) -> bool:
+    """Whether a budget could be that of the user ``name``."""
+    return _SCOPE.fullmatch(f"user:{name}") is not None
+
+
 class BudgetRules:
     """Applies one operation at a time; a rule raises Refusal before it has changed anything."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.council import Council, Member, Stage, StageKind
 
+from .planning import Unplannable
 from .templates import SEATS_MAX, Role, StagePlan, Template
 
 _NO_ROLE = Role("")
@@ -25,14 +26,23 @@ def convened(
     """``places`` (not empty) are nodes with a model and its fallbacks each, ``here`` is the node
     that was asked. ``deadline_ms`` is that of each stage whose template says none.
 
-    Roles go round the places; with more roles than places one plays several. Samples are all of one
-    place. The chairman has seats of its own, on different nodes: the first one is here.
+    Places that name their model sit in the order in which they were named, and the others in that
+    of their nodes. Roles go round the places; with more roles than places one plays several.
+    Samples are all of one place: the first that was named, or else this node's. The chairman has
+    seats of its own, on different nodes: the first one is here. Raises Unplannable where more
+    models are named than there are seats.
     """
-    ordered = sorted(places, key=lambda place: (place.node, place.number))
+    named = any(place.model for place in places)
+    ordered = sorted(places, key=lambda place: place.number if named else place.node)
+    if named and len(places) > (len(template.roles) or SEATS_MAX):
+        raise Unplannable(
+            f"{len(places)} models are named for the {len(template.roles) or SEATS_MAX} seats of "
+            f"{template.name}: name fewer"
+        )
     later = [place for place in ordered if place.node < here]
     chairs = [place for place in ordered if place.node >= here] + later
     if template.samples:
-        seats = [_member(chairs[0]) for _ in range(template.samples)]
+        seats = [_member(ordered[0] if named else chairs[0]) for _ in range(template.samples)]
     elif template.roles:
         seats = [
             _member(ordered[turn % len(ordered)], role) for turn, role in enumerate(template.roles)

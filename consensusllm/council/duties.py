@@ -120,10 +120,9 @@ class Duties:
         load = Counter(each.node for _, _, each in open_candidates)
         for conversation, number, each in open_candidates:
             if each.node in gone:
-                node, model = self._taker(each, live, load)
+                node, model, keep = self._taker(each, live, load)
                 load[node] += 1
                 attempt = each.attempt + 1
-                keep = len(each.text)
                 operation = ReassignCandidate(
                     conversation, number, each.number, attempt, node, keep, model
                 )
@@ -131,14 +130,19 @@ class Duties:
 
     def _taker(
         self, candidate: Candidate, live: frozenset[int], load: Counter[int]
-    ) -> tuple[int, str]:
-        """Who is to go on with ``candidate``, and with which model: its own or a fallback where a
-        live node serves one, or else the default model of the node that has least to do."""
+    ) -> tuple[int, str, int]:
+        """Who is to go on with ``candidate``, with which model, and from which character: with its
+        own or a fallback where a live node serves one. Where none does, the node that has least to
+        do begins anew with its default model, whose name then stands there: what was written so far
+        is no other model's to go on with."""
         cluster = Cluster(self._port.machine.registry, sorted(live), load, self._port.now_ms())
         place = successor(candidate, cluster, failed=False)
         if place is not None:
-            return place.node, place.name if place.name != candidate.model else ""
-        return min(cluster.live, key=lambda node: load[node]), ""
+            model = place.name if place.name != candidate.model else ""
+            return place.node, model, len(candidate.text)
+        default = {each.node: each.name for each in reversed(cluster.places())}
+        node = min(default or cluster.live, key=lambda each: load[each])
+        return node, default.get(node, ""), 0 if default else len(candidate.text)
 
     def _propose(self, key: Hashable, operation: Operation) -> None:
         if key in self._proposals or len(self._proposals) >= PROPOSALS_MAX:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from consensusllm.conversations.budget_rules import is_user
 from consensusllm.conversations.commands import (
     ConveneCouncil,
     Operation,
@@ -54,6 +55,11 @@ class Planner:
             )
         if ask.retry:
             return RetryTurn(ask.conversation, ask.turn, planned, deadline_ms)
+        if ask.user and not is_user(ask.user):
+            raise Unplannable(
+                f"{ask.user!r:.80} is no name of a user: use 1 to 64 of letters, digits, '.', '_', "
+                "'@' and '-'"
+            )
         options = options_from_proto(ask.options)
         if options.hedge_ms and not any(each.fallbacks for each in planned):
             raise Unplannable(

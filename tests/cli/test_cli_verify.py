@@ -104,10 +104,11 @@ def test_who_recomputes_the_links_is_found_out_by_the_head(exported: Path, capsy
 def test_what_is_no_export_is_misuse(tmp_path: Path, capsys: Any, content: str, words: str) -> None:
     file = tmp_path / "file.json"
     file.write_text(content, encoding="utf-8")
-    assert run(["verify", str(file)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"verify: {file}: {words}")
-    assert said.count("\n") == 1
+    assert run(["verify", str(file), "--json"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"verify: {file}: {words}")
+    assert said.err.count("\n") == 1
+    assert json.loads(said.out)["error"].startswith(words)
 
 
 def test_other_misuse_is_one_line(exported: Path, capsys: Any) -> None:

@@ -226,7 +226,9 @@ async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-async def test_no_text_of_a_conversation_controls_the_terminal(terminal: bool) -> None:
+async def test_no_text_of_a_conversation_controls_the_terminal(
+    terminal: bool, tmp_path: Path
+) -> None:
     hostile = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil"
     desk = Desk(terminal)
     turn = Turn(1, hostile, (candidate(1, hostile, model=hostile, error=hostile),), closed=True)
@@ -237,6 +239,11 @@ async def test_no_text_of_a_conversation_controls_the_terminal(terminal: bool) -
         assert "evil" in out
         for control in ("\x1b]", "\x1b[2J", "\x9b", "\u202e", "\x07"):
             assert control not in out
+    file = tmp_path / "c1.md"
+    await desk.done(f"export c1 {file} --markdown")
+    written = file.read_text(encoding="utf-8")
+    assert "evil" in written
+    assert not {"\x1b", "\x9b", "\u202e", "\x07"} & set(written)
 
 
 async def test_a_terminal_shows_markup_as_typed_and_shortens_long_answers() -> None:

@@ -183,6 +183,18 @@ async def test_a_council_in_which_nobody_answered_fails(desk: Desk) -> None:
     assert "synthesis: was not held" in desk.out
 
 
+async def test_a_council_that_came_to_no_answer_fails_and_names_what_there_is(desk: Desk) -> None:
+    failed = replace(TURN.candidates[-1], text="", error="offline")
+    synthesis = [each for each in TURN.candidates if each.stage == TURN.candidates[-1].stage]
+    others = tuple(each for each in TURN.candidates if each not in synthesis)
+    desk.cluster.council = replace(TURN, candidates=(*others, failed))
+    assert await desk.failed("query c1 --council Why?") == (
+        "query: the council of turn 1 came to no answer: choose one of its candidates by its "
+        "number, or ask again"
+    )
+    assert "keeps that answer" not in desk.out
+
+
 async def test_samples_are_shown_by_their_agreement(desk: Desk) -> None:
     stages = (COUNCIL.stages[0], Stage(StageKind.MAJORITY))
     samples = (said(1, 1, 1, "7"), said(2, 1, 2, "Answer: 8."), said(3, 1, 3, "8"))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from consensusllm.client.status import MemberStatus
 from consensusllm.orchestrator.client import NoOrchestrator
 from consensusllm_cli.main import commands
 from consensusllm_cli.repl import command as repl_command
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.session import Outcome, Session
 from consensusllm_cli.repl.table import TABLE
-from tests.cli.repl_fakes import FakeCluster, FakeFaults, connected
+from tests.cli.repl_fakes import FakeCluster, FakeFaults, connected, status
 
 
 class Run:
@@ -152,3 +154,30 @@ def test_the_command_line_says_the_same(
     shown = CliRunner().invoke(commands, arguments, standalone_mode=False)
     assert shown.return_value == 0, shown.output
     assert call in cluster.calls
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("addNode 3", "node 3 is a member already"),
+        ("addNode 4 127.0.0.1:5101", "node 1 has the address 127.0.0.1:5101"),
+        ("replaceNode 3 4 127.0.0.1:5102", "node 2 has the address 127.0.0.1:5102"),
+    ],
+)
+async def test_what_cannot_be_added_is_refused_before_anything_is_started(
+    run: Run, line: str, said: str
+) -> None:
+    outcome, shown = await run(line)
+    assert outcome is Outcome.FAILED
+    assert said in shown
+    assert run.asked == []
+
+
+async def test_while_a_node_joins_no_process_of_another_is_started(run: Run) -> None:
+    joining = MemberStatus(5, "10.0.0.5:5105", True, 0, True, voting=False)
+    known = status(1)
+    run.cluster.by_node[1] = replace(known, members=(*known.members, joining))
+    outcome, shown = await run("addNode 4")
+    assert outcome is Outcome.FAILED
+    assert "node 5 is joining" in shown
+    assert run.asked == []

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from council_fakes import Cluster, until
 
 from consensusllm.conversations import (
+    CreateConversation,
+    PlannedCandidate,
     ReassignCandidate,
+    RecordCheckpoint,
+    ServedModel,
+    ServeModels,
+    SubmitQuery,
 )
 from consensusllm.conversations.commands import CloseTurn
 from consensusllm.council.duties import PROPOSALS_MAX, Duties
@@ -76,3 +83,26 @@ async def test_commands_of_the_duties_are_bounded():
     await asyncio.gather(*duties._proposals.values())
     assert len(cluster.operations(CloseTurn)) == PROPOSALS_MAX + 5
     assert port.machine.open_turns() == []
+
+
+@pytest.mark.parametrize(
+    ("served", "model", "kept"),
+    [("only", "", 8), ("other", "other", 0)],
+    ids=["its own", "another"],
+)
+async def test_no_other_model_goes_on_with_what_one_has_written(
+    served: str, model: str, kept: int
+) -> None:
+    cluster = Cluster()
+    cluster.live -= {3}
+    cluster.propose(ServeModels(3, (ServedModel("only", "builtin"),)))
+    cluster.propose(ServeModels(2, (ServedModel(served, "builtin"),)))
+    cluster.propose(CreateConversation("c1"))
+    cluster.propose(SubmitQuery("c1", "what?", (PlannedCandidate(1, 3, "only"),)))
+    cluster.propose(RecordCheckpoint("c1", 1, 1, 1, 0, "I think "))
+    assert cluster.candidate().text == "I think "
+    duties = Duties(cluster.ports[1], 0.0, lambda: 0.0)
+    duties.look()
+    await asyncio.gather(*duties._proposals.values())
+    (reassigned,) = cluster.operations(ReassignCandidate)
+    assert (reassigned.node, reassigned.model, reassigned.keep) == (2, model, kept)

@@ -9,6 +9,7 @@ import pytest
 from consensusllm.conversations import Limits, PlannedCandidate, StageKind
 from consensusllm.conversations.council_rules import check_council
 from consensusllm.council.convening import CHAIRMEN_MAX, convened
+from consensusllm.council.planning import Unplannable
 from consensusllm.council.templates import (
     BYTES_MAX,
     Library,
@@ -107,6 +108,24 @@ def test_the_models_of_the_query_take_the_seats(library: Library) -> None:
         (1, "a", "chairman"),
     ]
     assert [each.fallbacks for each in council.members] == [(), ("c",), (), (), ()]
+
+
+def test_named_models_sit_in_the_order_in_which_they_were_named(library: Library) -> None:
+    places = (PlannedCandidate(1, 2, "b"), PlannedCandidate(2, 1, "a"))
+    debate = convened(library.find("debate"), places, here=1, seed=0, deadline_ms=1)
+    assert [(each.model, each.role) for each in debate.members[:2]] == [
+        ("b", "proponent"),
+        ("a", "opponent"),
+    ]
+    samples = convened(library.find("self-consistency"), places, here=1, seed=0, deadline_ms=1)
+    assert {each.model for each in samples.members} == {"b"}
+
+
+@pytest.mark.parametrize(("template", "seats"), [("debate", 2), ("three-stage", 12)])
+def test_more_models_than_seats_are_refused(library: Library, template: str, seats: int) -> None:
+    places = tuple(PlannedCandidate(number, 1, "a") for number in range(1, seats + 2))
+    with pytest.raises(Unplannable, match=f"{seats + 1} models .* {seats} seats of {template}"):
+        convened(library.find(template), places, here=1, seed=0, deadline_ms=1)
 
 
 def test_a_template_says_who_how_many_and_how_long() -> None:

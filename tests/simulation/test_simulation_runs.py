@@ -160,6 +160,8 @@ def test_without_a_violation_the_figures_are_shown() -> None:
         (["--faults", "fire"], "no fault is called 'fire'"),
         (["--nodes", "0"], "0 is not in the range"),
         (["--hours", "0"], "0"),
+        (["--hours", "nan"], "nan is not a finite number"),
+        (["--seed", "1", "--trace", "--json"], "leave one of them out"),
         (["--think", "0"], "0"),
         (["--heartbeat-ms", "1"], "1 is not in the range"),
         (["--schedule", "/nowhere"], "/nowhere"),
