@@ -16,6 +16,8 @@ from .output import Output
 from .session import CommandFailed, Session
 
 THREE_STAGE = "three-stage"
+_ENDS = (StageKind.SYNTHESIS, StageKind.MAJORITY)
+"""What brings a council to its one answer."""
 
 
 async def template_of(session: Session, named: str, question: str) -> tuple[str, str]:
@@ -80,9 +82,6 @@ def hint(output: Output, conversation: str, turn: Turn, quiet: bool) -> None:
             "its number, or ask again"
         )
 
-
-_ENDS = (StageKind.SYNTHESIS, StageKind.MAJORITY)
-"""What brings a council to its one answer."""
 
 COMMANDS = (
     Command(

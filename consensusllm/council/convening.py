@@ -30,17 +30,16 @@ def convened(
     of their nodes. Roles go round the places; with more roles than places one plays several.
     Samples are all of one place: the first that was named, or else this node's. The chairman has
     seats of its own, on different nodes: the first one is here. Raises Unplannable where more
-    models are named than there are seats.
+    models are named than there are seats, or than the one that samples are of.
     """
     named = any(place.model for place in places)
     ordered = sorted(places, key=lambda place: place.number if named else place.node)
-    if named and len(places) > (len(template.roles) or SEATS_MAX):
+    most = 1 if template.samples else len(template.roles) or SEATS_MAX
+    if named and len(places) > most:
         raise Unplannable(
-            f"{len(places)} models are named for the {len(template.roles) or SEATS_MAX} seats of "
-            f"{template.name}: name fewer"
+            f"{len(places)} models are asked for, and {template.name} takes {most}: ask for fewer"
         )
-    later = [place for place in ordered if place.node < here]
-    chairs = [place for place in ordered if place.node >= here] + later
+    chairs = sorted(ordered, key=lambda place: (place.node < here, place.node))
     if template.samples:
         seats = [_member(ordered[0] if named else chairs[0]) for _ in range(template.samples)]
     elif template.roles:

@@ -117,14 +117,18 @@ def test_named_models_sit_in_the_order_in_which_they_were_named(library: Library
         ("b", "proponent"),
         ("a", "opponent"),
     ]
-    samples = convened(library.find("self-consistency"), places, here=1, seed=0, deadline_ms=1)
+    assert [each.node for each in debate.members[2:]] == [1, 2], "the first chairman is here"
+    one = (PlannedCandidate(1, 2, "b"),)
+    samples = convened(library.find("self-consistency"), one, here=1, seed=0, deadline_ms=1)
     assert {each.model for each in samples.members} == {"b"}
 
 
-@pytest.mark.parametrize(("template", "seats"), [("debate", 2), ("three-stage", 12)])
+@pytest.mark.parametrize(
+    ("template", "seats"), [("debate", 2), ("three-stage", 12), ("self-consistency", 1)]
+)
 def test_more_models_than_seats_are_refused(library: Library, template: str, seats: int) -> None:
     places = tuple(PlannedCandidate(number, 1, "a") for number in range(1, seats + 2))
-    with pytest.raises(Unplannable, match=f"{seats + 1} models .* {seats} seats of {template}"):
+    with pytest.raises(Unplannable, match=f"{seats + 1} models .* {template} takes {seats}:"):
         convened(library.find(template), places, here=1, seed=0, deadline_ms=1)
 
 
