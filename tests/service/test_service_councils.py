@@ -63,6 +63,7 @@ def test_a_template_is_resolved_for_the_live_nodes_with_the_querys_options() -> 
         ({"council": "debate", "retry": True}, "for a new question, not for a retry"),
         ({"council": "debate", "close_after": 1}, "leave out close_after"),
         ({"council": "debate", "models": ["none"]}, "none"),
+        ({"council": "debate", "user": "user:ann"}, "'user:ann' is no name of a user"),
     ],
 )
 def test_what_cannot_be_convened_is_refused_in_a_line(ask: dict[str, Any], words: str) -> None:
