@@ -10,7 +10,7 @@ from consensusllm.conversations import (
     shortfalls,
     tally,
 )
-from consensusllm.conversations.answers import labels
+from consensusllm.conversations.answers import idle_stages, labels, why_idle
 from consensusllm.conversations.tally import described
 
 from .output import Output
@@ -19,6 +19,14 @@ from .output import Output
 def stage_title(council: Council, stage: int) -> str:
     """Such as "stage 2 of 3: review"."""
     return f"stage {stage} of {len(council.stages)}: {council.stage(stage).kind.value}"
+
+
+def foreseen(council: Council) -> list[str]:
+    """What the council cannot do, whoever answers: a line for each stage."""
+    return [
+        f"{council.stage(number).kind.value} will not be held: {why_idle(council.stage(number))}"
+        for number in idle_stages(council)
+    ]
 
 
 def council_state(turn: Turn, council: Council) -> str:

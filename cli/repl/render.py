@@ -1,10 +1,13 @@
 """Owns how conversations and the cluster's status read. Markdown is not interpreted: text is exact.
 
+What a model says is set in, so that none of it can pass for a heading, a ranking or a choice of
+ours.
 What is long is shortened on a terminal only, and says so.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
@@ -20,9 +23,11 @@ from consensusllm.client import (
 
 from .findings import council_state, place_of, show_findings, stage_title
 from .output import Output, Styled
+from .sanitise import one_line
 
 SHORT_LINES_MAX = 20
 """A terminal shows this many lines of a question or an answer unless all of it is asked for."""
+TEXT_INDENT = "  "
 _NOTABLE_FINISH = frozenset({"length", "content_filter", "safety"})
 
 
@@ -33,7 +38,7 @@ def show_conversation(output: Output, conversation: Conversation, full: bool) ->
         f" · {plural(count, 'turn')} · revision {conversation.revision}",
     )
     if conversation.system:
-        output.line(("system: ", "dim"), conversation.system)
+        output.line(("system: ", "dim"), textwrap.indent(conversation.system, TEXT_INDENT).strip())
     if not count:
         output.line(f"ask with: query {conversation.conversation} QUESTION")
     for turn in conversation.turns:
@@ -44,7 +49,7 @@ def show_conversation(output: Output, conversation: Conversation, full: bool) ->
 def show_turn(output: Output, turn: Turn, full: bool) -> None:
     output.line((f"turn {turn.turn}", "bold"), f" · {_turn_state(turn)}")
     question, hidden = _shortened(output, turn.question, full)
-    for line in question.split("\n"):
+    for line in question.splitlines():
         output.line(("> ", "dim"), (line, "bold"))
     _say_hidden(output, hidden)
     if turn.council is not None:
@@ -76,13 +81,13 @@ def show_candidate(
     full: bool,
     council: Council | None = None,
 ) -> None:
-    """A heading line, then the text as it is."""
+    """A heading line, then the text, set in."""
     place = place_of(council, candidate) if council is not None else ""
     output.line(*_candidate_heading(candidate, chosen, place))
     if not candidate.text:
         return
     text, hidden = _shortened(output, candidate.text, full)
-    output.line(text)
+    output.line(textwrap.indent(text, TEXT_INDENT))
     _say_hidden(output, hidden)
 
 
@@ -175,7 +180,7 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
         (f" node {candidate.node}" if candidate.node else " imported", "cyan"),
     ]
     if candidate.model:
-        parts.append(f" · {candidate.model}")
+        parts.append(f" · {one_line(candidate.model)}")
     if place:
         parts.append((f" · {place}", "magenta"))
     if candidate.takeovers:
@@ -184,14 +189,16 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
         parts.append((f" · {taken} at character {candidate.kept}", "yellow"))
     for each in candidate.takeovers:
         if each.reason:
-            parts.append((f" · {each.model} in place of what failed: {each.reason}", "yellow"))
+            parts.append(
+                (f" · {each.model} in place of what failed: {one_line(each.reason)}", "yellow")
+            )
     if candidate.hedge is not None:
         first = "and was first" if candidate.hedge_won else "as nothing came"
         parts.append((f" · {candidate.hedge.model} was asked too, {first}", "yellow"))
     if chosen:
         parts.append((" · chosen", "bold green"))
     if candidate.error:
-        parts.append((f" · failed: {candidate.error}", "red"))
+        parts.append((f" · failed: {one_line(candidate.error)}", "red"))
     elif not candidate.ended:
         parts.append((" · answering", "yellow"))
     elif candidate.finish_reason in _NOTABLE_FINISH:

@@ -21,7 +21,7 @@ from ..progress import Tell
 from .findings import council_state, place_of
 from .language import CONVERSATION, FILE, Command, Flag, Group, Parameter
 from .render import left_out, plural
-from .sanitise import escape_controls, sanitise
+from .sanitise import escape_controls, one_line, sanitise
 from .session import CommandFailed, Session
 
 _IMPORT_BYTES_MAX = 256 << 20
@@ -78,7 +78,8 @@ def _telling(tell: Tell, target: str) -> Callable[[int, int], None]:
 
 
 def to_markdown(conversation: Conversation) -> str:
-    """The conversation to read or publish; the texts stand in it as they came."""
+    """The conversation to read or publish. Questions and answers are quoted, so that none of them
+    can pass for a heading or a note of ours; otherwise they stand as they came."""
     parts = [f"# {conversation.conversation}\n"]
     for turn in conversation.turns:
         parts.append(f"## Turn {turn.turn}\n\n{_quoted(turn.question)}\n")
@@ -89,11 +90,11 @@ def to_markdown(conversation: Conversation) -> str:
         for candidate in turn.candidates:
             heading = f"### Candidate {candidate.number}: "
             heading += f"node {candidate.node}" if candidate.node else "imported"
-            heading += f", {candidate.model}" if candidate.model else ""
+            heading += f", {one_line(candidate.model)}" if candidate.model else ""
             heading += f", {place_of(turn.council, candidate)}" if turn.council else ""
             heading += " (chosen)" if candidate.number == turn.choice else ""
-            body = "\n\n".join([candidate.text, *_notes(candidate)])
-            parts.append(f"{heading}\n\n{body.strip()}\n")
+            said = [_quoted(candidate.text)] if candidate.text else []
+            parts.append("\n\n".join([heading, *said, *_notes(candidate)]) + "\n")
     if not conversation.turns:
         parts.append(f"{plural(0, 'turn')}.\n")
     return "\n".join(parts)
@@ -109,7 +110,7 @@ def _notes(candidate: Candidate) -> list[str]:
         first = "and was first" if candidate.hedge_won else "as nothing came"
         notes.append(f"*{candidate.hedge.model} was asked too, {first}.*")
     if candidate.error:
-        notes.append(f"*Failed: {candidate.error}*")
+        notes.append(f"*Failed: {one_line(candidate.error)}*")
     elif not candidate.ended:
         notes.append("*Not finished.*")
     elif candidate.finish_reason not in ("", "stop"):
@@ -123,8 +124,9 @@ def _notes(candidate: Candidate) -> list[str]:
     return notes
 
 
-def _quoted(question: str) -> str:
-    return "\n".join(f"> {line}".rstrip() for line in question.split("\n"))
+def _quoted(text: str) -> str:
+    lines = text.rstrip().splitlines(keepends=True)
+    return "".join(f"> {line}" if line.strip() else f">{line}" for line in lines)
 
 
 def _read_conversations(file: str) -> list[Conversation]:

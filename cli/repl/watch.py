@@ -32,7 +32,7 @@ from consensusllm.client import (
     estimated_tokens,
 )
 
-from .findings import seat_title, show_findings, stage_title
+from .findings import foreseen, seat_title, show_findings, stage_title
 from .output import Output, styled
 from .render import show_candidate, show_council, spent
 from .sanitise import one_line
@@ -107,6 +107,9 @@ class WholeView:
 
     def show(self, event: WatchEvent) -> None:
         if isinstance(event, StageOpened):
+            if self._council is None:
+                for each in foreseen(event.council):
+                    self._output.line((each, "yellow"))
             self._council = event.council
         elif isinstance(event, CandidateDone):
             self._keep(event.candidate)
@@ -243,6 +246,9 @@ class LiveView:
 
     def _open_stage(self, event: StageOpened) -> None:
         """Show the candidates of this stage only: there is no room for all."""
+        if not self._title:
+            for each in foreseen(event.council):
+                self._console.print(styled((each, "yellow")))
         title = stage_title(event.council, event.stage)
         shown = self._columns if title == self._title else {}
         opened = {

@@ -11,12 +11,11 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import NamedTuple
 
-from .council import ANSWERING, Council, StageKind
+from .council import ANSWERING, Council, Stage, StageKind
 from .records import Candidate, Turn
 
 RANKED_MIN = 2
 """Fewer answers are not ranked: a single one is always first."""
-
 
 SHOWN_CHARACTERS = 24_000
 """Of one answer, at most, to each who reads it."""
@@ -67,6 +66,30 @@ def shown(turn: Turn, stage: int, seat: int) -> tuple[Shown, ...]:
     return tuple(
         each for other in order for each in (by_seat[other] if everything else by_seat[other][-1:])
     )
+
+
+def answers_needed(of: StageKind) -> int:
+    """How many answers of others a seat reads at least in a stage of the kind ``of``."""
+    return {StageKind.OPINIONS: 0, StageKind.REVIEW: RANKED_MIN}.get(of, 1)
+
+
+def idle_stages(council: Council) -> tuple[int, ...]:
+    """The stages in which nobody will have enough to read, even if everybody answers."""
+    authors: set[int] = set()
+    idle = []
+    for number, stage in enumerate(council.stages, start=1):
+        needed = answers_needed(stage.kind)
+        together = stage.kind in (StageKind.REVIEW, StageKind.REBUTTAL)
+        if together and all(len(authors - {seat}) < needed for seat in stage.seats):
+            idle.append(number)
+        if stage.kind in ANSWERING:
+            authors.update(stage.seats)
+    return tuple(idle)
+
+
+def why_idle(stage: Stage) -> str:
+    """Why nobody has anything to do in ``stage``, which is one of the `idle_stages`."""
+    return f"it takes {answers_needed(stage.kind) + 1} members who answer"
 
 
 def own_answer(turn: Turn, stage: int, seat: int) -> Candidate | None:

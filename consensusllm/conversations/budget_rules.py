@@ -146,39 +146,6 @@ def settle(state: State, before: Candidate, cost: int | None) -> int:
     return charged
 
 
-def settle_closed(state: State, before: Turn, after: Turn) -> Turn:
-    """``after`` with what its candidates cost that were open in ``before`` and ended without a word
-    of their calls."""
-    for each in before.candidates:
-        ended = after.candidate(each.number)
-        assert ended is not None, "candidates stay"
-        if not each.ended and ended.ended and each.budgets:
-            cost = each.cost + settle(state, each, None)
-            usage = Usage(estimated=True)
-            after = after.with_candidate(replace(ended, cost=cost, usage=usage))
-    return after
-
-
-def carried(
-    state: State,
-    conversation: str,
-    before: Turn,
-    after: Turn,
-    go_on: Callable[[Turn], Turn],
-    revision: int,
-) -> Turn:
-    """``after``, which follows ``before`` at ``revision``: what has ended is settled, and what a
-    council has opened holds its reservations. Where no budget allows those they end with that as
-    their error, and the turn ``go_on``es without them."""
-    after = settle_closed(state, before, after)
-    opened = [each.number for each in after.candidates if before.candidate(each.number) is None]
-    try:
-        return reserved(state, conversation, after, opened) if opened else after
-    except Refusal as refusal:
-        stopped = after.with_open_ended(f"not asked: {refusal.reply.message}", revision)
-        return carried(state, conversation, stopped, go_on(stopped), go_on, revision)
-
-
 def shown(cost: int) -> str:
     """``cost`` (>= 0, in millionths) in the currency, with two to six digits behind the point."""
     whole, part = divmod(cost, 1_000_000)

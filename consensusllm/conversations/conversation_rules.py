@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .budget_rules import CONVERSATION, settle_closed
+from .budget_rules import CONVERSATION
 from .commands import (
     IMPORT_PREFIX,
     Code,
@@ -24,6 +24,7 @@ from .records import Turn
 from .refusal import Refusal, check_id, check_size, named
 from .sessions import DONE
 from .state import State
+from .stopped_calls import settle_closed
 from .turn_checks import (
     check_numbers,
     check_options,
@@ -96,7 +97,7 @@ class ConversationRules:
         for turn in self._state.all_turns(delete.conversation, head.turns):
             if not turn.closed:
                 after = turn.closed_because("deleted", head.revision + 1)
-                settle_closed(self._state, turn, after)
+                settle_closed(self._state, delete.conversation, turn, after)
         self._state.delete(delete.conversation)
         self._move_budget(delete.conversation, "")
         return DONE

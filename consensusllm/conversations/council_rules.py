@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .budget_rules import carried, reserved
+from .budget_rules import reserved
 from .commands import CloseStage, Code, ConveneCouncil, Reply, TurnOpened
 from .council import Council, StageKind
 from .council_steps import Moment, advanced, opened
@@ -19,6 +19,7 @@ from .refusal import Refusal, check_size
 from .registry_rules import FALLBACKS_MAX
 from .sessions import DONE
 from .state import State
+from .stopped_calls import carried
 from .turn_checks import (
     check_deadline,
     check_node,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from .answers import RANKED_MIN, kind, shown
+from .answers import answers_needed, kind, shown
 from .council import StageKind
 from .rankings import read_ranking
 from .records import Candidate, Retried, Turn
@@ -66,7 +66,7 @@ def _busy_seats(turn: Turn, number: int) -> tuple[int, ...]:
     stage = turn.council.stage(number)
     if stage.kind is StageKind.OPINIONS:
         return stage.seats
-    needed = RANKED_MIN if stage.kind is StageKind.REVIEW else 1
+    needed = answers_needed(stage.kind)
     seats = tuple(seat for seat in stage.seats if len(shown(turn, number, seat)) >= needed)
     return seats[:1] if stage.kind is StageKind.SYNTHESIS else seats
 

@@ -10,8 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .asking import Asked, asked
 from .budget_rules import BudgetRules
-from .commands import Code, OpenSession, Refused, Reply, SessionCommand, SubmitQuery
+from .commands import Code, OpenSession, Refused, Reply, ServedModel, SessionCommand, SubmitQuery
 from .conversation_rules import ConversationRules
 from .council_rules import CouncilRules
 from .fingerprint import MODULUS, Fingerprint, digest
@@ -149,6 +150,14 @@ class Machine:
             return self._turn_rules.opened(query)
         except Refusal:
             return None
+
+    def asked(
+        self, conversation: str, turn: Turn, candidate: Candidate, served: ServedModel
+    ) -> Asked:
+        """What ``served`` is asked for a candidate of ``turn``, which exists or is foreseen. Raises
+        TooLong."""
+        turns = self._state.turns
+        return asked(turn, candidate, served, lambda number: turns[conversation, number])
 
     def prompt(self, conversation: str, turn: Turn, candidate: Candidate) -> Prompt:
         """The prompt of a candidate of ``turn``, which exists or is foreseen: ``(role, text)`` in

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from .answers import SHOWN_CHARACTERS, kind
+from .answers import SHOWN_CHARACTERS, idle_stages, kind, why_idle
 from .council import ANSWERING, Council, StageKind
 from .records import Candidate, Turn
 
@@ -136,7 +136,8 @@ def shortfalls(turn: Turn) -> tuple[Shortfall, ...]:
         if not over or stage.kind is StageKind.MAJORITY:
             continue
         if not asked:
-            found.append(Shortfall(number, 0, 0, "was not held"))
+            idle = number in idle_stages(council)
+            found.append(Shortfall(number, 0, 0, "was not held" + f": {why_idle(stage)}" * idle))
         elif stage.kind is StageKind.SYNTHESIS:
             if not any(each.answered for each in asked):
                 found.append(Shortfall(number, 0, 0, "no chairman summed up"))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from .answers import is_answer
-from .budget_rules import called, carried, reserved, settle, settle_closed
+from .budget_rules import called, reserved, settle
 from .commands import (
     Choose,
     Chosen,
@@ -36,6 +36,7 @@ from .refusal import Refusal, check_size
 from .registry_rules import FALLBACKS_MAX, Call, count_call
 from .sessions import DONE
 from .state import State
+from .stopped_calls import carried, count_stopped, count_stopped_hedge, settle_closed
 from .turn_checks import (
     check_deadline,
     check_node,
@@ -166,7 +167,8 @@ class TurnRules:
             )
         failed = bool(record.error)
         call = Call(candidate.node, record.served_as, record.usage, failed, record.speed)
-        cost = count_call(self._state, call) + self._count_hedge(candidate, record.hedge_usage)
+        cost = count_call(self._state, call)
+        cost += self._count_hedge(record.conversation, turn, candidate, record.hedge_usage)
         if candidate.budgets:
             known = not record.prompt_hash or _is_known(record.usage)
             known = known and (candidate.hedged is None or _is_known(record.hedge_usage))
@@ -217,6 +219,7 @@ class TurnRules:
         check_size("the model", reassign.model, self._limits.name_bytes)
         check_size("the name", reassign.served_as, self._limits.name_bytes)
         check_size("the reason", reassign.reason, self._limits.text_bytes)
+        of = (reassign.conversation, turn, candidate)
         cost = 0
         if reassign.hedged:
             slow = called(self._state, candidate)
@@ -225,9 +228,12 @@ class TurnRules:
         elif reassign.reason:
             call = Call(candidate.node, reassign.served_as, reassign.usage, failed=True)
             cost = count_call(self._state, call)
+        elif not _is_known(reassign.usage):  # of a node that is gone
+            counted = count_stopped(self._state, *of, failed=False)
+            cost = counted.cost - candidate.cost
         known = _is_known(reassign.usage)
         if not goes_on:
-            cost += self._count_hedge(candidate, reassign.hedge_usage)
+            cost += self._count_hedge(*of, reassign.hedge_usage)
             known = known and (candidate.hedged is None or _is_known(reassign.hedge_usage))
         if candidate.budgets:
             cost = settle(self._state, candidate, cost if known else None)
@@ -273,7 +279,8 @@ class TurnRules:
         check_size("the reason", close.reason, self._limits.text_bytes)
         revision = self._state.next_revision(close.conversation)
         after = turn.closed_because(close.reason, revision)
-        self._state.write_turn(close.conversation, settle_closed(self._state, turn, after))
+        after = settle_closed(self._state, close.conversation, turn, after)
+        self._state.write_turn(close.conversation, after)
         return DONE
 
     def _choose(self, choose: Choose) -> Reply:
@@ -299,11 +306,15 @@ class TurnRules:
         )
         return Chosen(turn.turn, candidate.number)
 
-    def _count_hedge(self, candidate: Candidate, usage: Usage) -> int:
+    def _count_hedge(
+        self, conversation: str, turn: Turn, candidate: Candidate, usage: Usage
+    ) -> int:
         """What the candidate's hedge cost that is not asked any more, where there is one."""
         hedge = candidate.hedged
         if hedge is None:
             return 0
+        if not _is_known(usage):
+            return count_stopped_hedge(self._state, conversation, turn, candidate, failed=False)
         return count_call(self._state, Call(hedge.node, hedge.model, usage, beaten=True))
 
     def _end(self, conversation: str, turn: Turn, revision: int) -> None:

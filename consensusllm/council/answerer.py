@@ -27,6 +27,7 @@ from dataclasses import replace
 
 import structlog
 
+from consensusllm.conversations.asking import Asked
 from consensusllm.conversations.commands import (
     Code,
     ReassignCandidate,
@@ -42,7 +43,7 @@ from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.llm.port import Provider
 
-from .asking import Asked, asked, stopped
+from .asking import request_of
 from .calling import MODEL_CHARACTERS, call, failed
 from .checkpoints import Checkpoints
 from .duties import Duties, cluster_seen, end
@@ -163,9 +164,9 @@ class Answerer:
             if room < 1 or served.name not in self._asked_early:
                 continue
             with suppress(TooLong):
-                what = asked(self._port.machine, query.conversation, turn, each, served, "")
+                what = self._port.machine.asked(query.conversation, turn, each, served)
                 key = Generation(query.conversation, turn.turn, each.number, each.attempt)
-                self._early.begin(key, provider, what.request)
+                self._early.begin(key, provider, request_of(what, ""))
 
     def _on_poll(self) -> None:
         self._poll_due = True
@@ -305,7 +306,7 @@ class Answerer:
             self._wake.set()
 
     def _asked(
-        self, key: Generation, provider: Provider | None, prefix: str
+        self, key: Generation, provider: Provider | None
     ) -> tuple[Provider, Asked] | RecordCandidate:
         """Who is asked, and what; or a record of why nobody is."""
         uncalled = RecordCandidate(*key, text="", model="", finish_reason="", usage=Usage(0, 0))
@@ -314,14 +315,14 @@ class Answerer:
             return failed(uncalled, why)
         of = (key.conversation, *self._held(key), self._own.served(provider))
         try:
-            return provider, asked(self._port.machine, *of, prefix)
+            return provider, self._port.machine.asked(*of)
         except TooLong as error:
             exact = provider.model[:MODEL_CHARACTERS]
             return failed(replace(uncalled, model=exact, provider=provider.name), str(error))
 
     async def _answer(self, key: Generation, provider: Provider | None, prefix: str) -> None:
         """Answer a candidate that this node holds; where nothing comes, have it hedged."""
-        called = self._asked(key, provider, prefix)
+        called = self._asked(key, provider)
         if isinstance(called, RecordCandidate):
             await self._finish(key, called)
             return
@@ -339,8 +340,8 @@ class Answerer:
 
         try:
             record = await call(
-                *(self._port, key, provider, self._own.name_of(provider), what),
-                early=self._early.take(key, provider, what.request),
+                *(self._port, key, provider, self._own.name_of(provider), what, prefix),
+                early=self._early.take(key, provider, request_of(what, prefix)),
                 checkpoints=checkpoints,
                 begins=begins,
                 gather_s=self._gather_s,
@@ -348,7 +349,7 @@ class Answerer:
         finally:
             await timer.close()
         if timer.asked:
-            record = replace(record, hedge_usage=stopped(what.request))
+            record = replace(record, hedge_usage=what.usage(prefix, ""))
         await self._finish(key, record)
 
     async def _answer_first(self, key: Generation, provider: Provider | None) -> None:
@@ -358,7 +359,7 @@ class Answerer:
         assert candidate.hedge is not None, "the key is a hedge's"
         holds = self._hedges[key] = asyncio.Event()
         try:
-            called = self._asked(key, provider, prefix="")
+            called = self._asked(key, provider)
             if isinstance(called, RecordCandidate):
                 record = called
             else:
@@ -368,12 +369,12 @@ class Answerer:
                     node=self._port.node,
                     keep=0,
                     model=candidate.hedge.model,
-                    usage=stopped(what.request),
+                    usage=what.usage("", ""),
                     hedged=True,
                 )
                 log.info("answering too", **key._asdict(), provider=provider.name)
                 record = await call(
-                    *(self._port, key, provider, self._own.name_of(provider), what),
+                    *(self._port, key, provider, self._own.name_of(provider), what, ""),
                     checkpoints=Checkpoints(self._port, key, 0),
                     begins=lambda: self._take(claim, holds),
                     gather_s=self._gather_s,

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import structlog
 
+from consensusllm.conversations.asking import Asked
 from consensusllm.conversations.commands import RecordCandidate, Usage
 from consensusllm.llm.port import Chunk, Provider, ProviderError
 
-from .asking import Asked, estimated
+from .asking import estimated, request_of
 from .checkpoints import Checkpoints
 from .early import EarlyCall
 from .generation import Generation
@@ -30,19 +31,21 @@ async def call(
     provider: Provider,
     served_as: str,
     what: Asked,
+    prefix: str,
     *,
     early: EarlyCall | None = None,
     checkpoints: Checkpoints,
     begins: Callable[[], Awaitable[None]],
     gather_s: Callable[[], float],
 ) -> RecordCandidate:
-    """Ask ``provider``, which the registry has as ``served_as``, for the candidate of ``key``, and
-    pass on what it says. ``early`` is that call where it is under way already.
+    """Ask ``provider``, which the registry has as ``served_as``, for ``what``, the
+    candidate of ``key``, to go on behind ``prefix``, and pass on what it says. ``early`` is that
+    call where it is under way already.
 
     ``begins`` is awaited with the first text, before anybody sees it, and ``gather_s`` says how
     long text is left to gather then. Closes ``checkpoints``.
     """
-    request = what.request
+    request = request_of(what, prefix)
     called = RecordCandidate(
         *key,
         text="",
@@ -50,14 +53,14 @@ async def call(
         finish_reason="",
         provider=provider.name,
         served_as=served_as,
-        prompt_hash=what.prompt_hash,
+        prompt_hash=what.hash,
         left_out=what.left_out,
         context_tokens=what.context_tokens,
     )
-    pieces = [request.prefix]
-    offset = len(request.prefix)
+    pieces = [prefix]
+    offset = len(prefix)
     if offset:
-        port.publish(Delta(*key, 0, request.prefix, ""))
+        port.publish(Delta(*key, 0, prefix, ""))
     last = Chunk()
     now = asyncio.get_running_loop().time
     first_at = 0.0
@@ -75,16 +78,18 @@ async def call(
                     if pause_s := gather_s():
                         await asyncio.sleep(pause_s)
     except ProviderError as error:
-        return replace(failed(called, str(error)), usage=estimated(request, pieces[1:]))
+        return replace(
+            failed(called, str(error)), usage=estimated(what, prefix, "".join(pieces[1:]))
+        )
     except Exception as error:
         log.exception("a provider raised what it must not", provider=provider.name)
         record = failed(called, f"{provider.name}: failed unexpectedly ({type(error).__name__})")
-        return replace(record, usage=estimated(request, pieces[1:]))
+        return replace(record, usage=estimated(what, prefix, "".join(pieces[1:])))
     finally:
         checkpoints.close()
     usage = Usage(last.prompt_tokens, last.completion_tokens)
     if last.prompt_tokens is None or last.completion_tokens is None:
-        usage = estimated(request, pieces[1:])
+        usage = estimated(what, prefix, "".join(pieces[1:]))
     writing_s = now() - first_at
     return replace(
         called,

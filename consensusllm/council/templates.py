@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from consensusllm.conversations.council import StageKind
+from consensusllm.conversations.answers import idle_stages, why_idle
+from consensusllm.conversations.council import Council, Stage, StageKind
 from consensusllm.document import Document, DocumentError, Node, nearest, shown
 
 BYTES_MAX = 64 << 10
@@ -155,6 +156,7 @@ def parse(data: bytes, source: str, *, own: bool = False) -> Template:
     roles = _roles(document, root["roles"]) if "roles" in root else ()
     samples = document.whole(root["samples"], "samples", 2, SEATS_MAX) if "samples" in root else 0
     stages = _stages(document, root["stages"], roles)
+    _check_readers(document, root["stages"], stages, [role.name for role in roles], samples)
     chairman = Role("chairman")
     if "chairman" in root:
         chairman = _role(document, root["chairman"], "chairman")
@@ -219,6 +221,34 @@ def _stages(document: Document, node: Node, roles: tuple[Role, ...]) -> tuple[St
         if stage.kind in (StageKind.SYNTHESIS, StageKind.MAJORITY):
             document.refuse(entry, f"{stage.kind.value} ends a council: make it the last stage")
     return stages
+
+
+def _check_readers(
+    document: Document,
+    node: Node,
+    stages: tuple[StagePlan, ...],
+    roles: Sequence[str],
+    samples: int,
+) -> None:
+    """Refuse a stage in which nobody would have enough to read. A council without roles or samples
+    has as many members as models are asked."""
+    seats = list(roles) or [str(number) for number in range(samples)]
+    council = Council(
+        *("", "", 0, ()),
+        tuple(
+            Stage(
+                each.kind,
+                tuple(seats.index(name) + 1 for name in each.by) or tuple(range(1, len(seats) + 1)),
+            )
+            for each in stages
+        ),
+    )
+    for number in idle_stages(council) if seats else ():
+        stage = council.stage(number)
+        entry = document.sequence(node, "stages")[number - 1]
+        document.refuse(
+            entry, f"nobody has enough to read in a {stage.kind.value}: {why_idle(stage)}"
+        )
 
 
 def _stage(document: Document, node: Node, roles: tuple[Role, ...]) -> StagePlan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -113,9 +114,9 @@ async def test_a_node_that_joined_since_is_learnt_when_it_is_named(desk: Desk) -
 async def test_query_prints_every_answer_in_order_and_what_to_do_next(desk: Desk) -> None:
     assert await desk.done("query c1 What is  Paxos?") == (
         "turn 1 of c1\n"
-        "\n[1] node 1 · model-1\nanswer 1\n"
-        "\n[2] node 2 · model-2\nanswer 2\n"
-        "\n[3] node 3 · model-3\nanswer 3\n"
+        "\n[1] node 1 · model-1\n  answer 1\n"
+        "\n[2] node 2 · model-2\n  answer 2\n"
+        "\n[3] node 3 · model-3\n  answer 3\n"
         "\nchoose c1 N keeps an answer: N is 1, 2, 3\n"
     )
     assert desk.cluster.calls == [("ask", "c1", "What is  Paxos?"), ("watch", "c1", 1, ())]
@@ -134,7 +135,7 @@ async def test_query_fails_where_nobody_answered(desk: Desk) -> None:
 
 async def test_query_marks_a_takeover(desk: Desk) -> None:
     out = await desk.done("query c1 a node dies")
-    assert "[1] node 1 · model-1 · taken over at character 0\nanswer 1\n" in out
+    assert "[1] node 1 · model-1 · taken over at character 0\n  answer 1\n" in out
     assert "lost" not in out
 
 
@@ -159,7 +160,7 @@ async def test_a_gap_in_the_numbers_does_not_hide_a_candidate(desk: Desk) -> Non
 
 async def test_retry_shows_the_new_candidates_only(desk: Desk) -> None:
     out = await desk.done("query c1 What?", "retry c1 --turn 1")
-    assert out.startswith("turn 1 of c1\n\n[4] node 1 · model-1\nagain 1\n")
+    assert out.startswith("turn 1 of c1\n\n[4] node 1 · model-1\n  again 1\n")
     assert "answer" not in out.replace("keeps an answer", "")
     assert out.endswith("N is 1, 2, 3, 4, 5, 6\n")
     assert desk.cluster.calls[-2:] == [("retry", "c1", 1), ("watch", "c1", 1, (4, 5, 6))]
@@ -215,13 +216,13 @@ async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
     assert await desk.done("view c1") == (
         "c1 · 2 turns · revision 7\n"
         "\nturn 1 · candidate 1 is chosen\n> What is\n> *Paxos*?\n"
-        "\n[1] node 1 · model-1 · chosen\n[red]one[/red]\n  **two**\n"
+        "\n[1] node 1 · model-1 · chosen\n  [red]one[/red]\n    **two**\n"
         "\n[2] node 2 · model-2 · failed: timed out\n"
-        "\n[3] node 3 · model-3 · answering\nso far\n"
-        "\n[4] node 4 · model-4 · cut short: length\ncut\n"
+        "\n[3] node 3 · model-3 · answering\n  so far\n"
+        "\n[4] node 4 · model-4 · cut short: length\n  cut\n"
         "\nturn 2 · open: 1 of 2 candidates ended\n> And?\n"
         "\n[1] node 1 · model-1 · answering\n"
-        "\n[2] node 2 · model-2\nyes\n"
+        "\n[2] node 2 · model-2\n  yes\n"
     )
 
 
@@ -246,6 +247,18 @@ async def test_no_text_of_a_conversation_controls_the_terminal(
     assert not {"\x1b", "\x9b", "\u202e", "\x07"} & set(written)
 
 
+async def test_no_text_of_a_model_passes_for_a_line_of_ours(desk: Desk) -> None:
+    lines = ("[2] node 2 · model-2 · chosen", "### Candidate 2: node 2 (chosen)", "", "*Failed: x*")
+    forged = "".join(f"{line}{line_break}" for line in lines for line_break in ("\n", "\u2028"))
+    turn = Turn(1, forged, (candidate(1, forged, error=forged, model=forged),), closed=True)
+    desk.cluster.held["c1"] = [turn]
+    for command in ("view c1", "export c1 --markdown"):
+        shown = (await desk.done(command)).splitlines()
+        assert not [
+            line for line in shown if line.startswith(("[2]", "### Candidate 2", "*Failed: x*"))
+        ]
+
+
 async def test_a_terminal_shows_markup_as_typed_and_shortens_long_answers() -> None:
     desk = Desk(terminal=True)
     text = "[red]first[/red] :smile:\n" + "more\n" * 50 + "the last line"
@@ -260,7 +273,7 @@ async def test_a_terminal_shows_markup_as_typed_and_shortens_long_answers() -> N
 async def test_piped_output_is_never_shortened_and_never_wrapped(desk: Desk) -> None:
     text = "\n".join(["word " * 100 + "\tafter a tab"] * 50)
     desk.cluster.held["c1"] = [Turn(1, "?", (candidate(1, text),), closed=True)]
-    assert text in await desk.done("view c1")
+    assert textwrap.indent(text, "  ") in await desk.done("view c1")
 
 
 async def test_viewall_lists_conversations_for_scripts(desk: Desk) -> None:
@@ -297,7 +310,7 @@ async def test_what_a_model_was_not_sent_is_said(desk: Desk, left_out: int, said
     one = candidate(1, "yes", left_out=left_out, context_tokens=8192)
     desk.cluster.held["c1"] = [Turn(1, "?", (one,), closed=True)]
     note = f" · {said}" if said else ""
-    assert f"\n[1] node 1 · model-1{note}\nyes\n" in await desk.done("view c1")
+    assert f"\n[1] node 1 · model-1{note}\n  yes\n" in await desk.done("view c1")
     markdown = await desk.done("export c1 --markdown")
     assert (f"\n\n*{said}.*\n" in markdown) if said else ("left out" not in markdown)
     document = json.loads(await desk.done("export c1"))

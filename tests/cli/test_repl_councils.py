@@ -66,28 +66,28 @@ SHOWN = f"""
 stage 1 of 3: opinions
 
 [1] node 1 · m · answer {A}
-one
+  one
 
 [2] node 2 · m · answer {B} · critic
-two
+  two
 
 [3] node 3 · m · answer {C}
-three
+  three
 
 stage 2 of 3: review
 
 [4] node 1 · m · ranks [3] > [2]
-review 4
+  review 4
 
 [5] node 2 · m · no ranking
-review 5
+  review 5
 
 [6] node 3 · m · no ranking · failed: offline
 
 stage 3 of 3: synthesis
 
 [7] node 1 · m · chairman
-in short
+  in short
 
 ranking (points: one for each answer that a review puts below)
 place\tanswer\tcandidate\tnode\trole\tpoints\tmean rank\treviews
@@ -163,6 +163,21 @@ async def test_as_json_a_council_comes_with_what_it_found(desk: Desk) -> None:
 async def test_a_template_alone_is_no_question(desk: Desk) -> None:
     assert await desk.run("query c1 --council debate") is Outcome.MISUSE
     assert desk.err == "query: the question is missing: debate is a template\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_a_council_that_is_too_small_for_a_stage_says_so_as_it_begins(terminal: bool) -> None:
+    desk = Desk(terminal)
+    assert TURN.council is not None
+    opinions, review, synthesis = TURN.council.stages
+    two = (replace(opinions, seats=(1, 2)), replace(review, seats=(1, 2)))
+    small = replace(TURN.council, stages=(*two, synthesis))
+    present = tuple(each for each in TURN.candidates if each.number in (1, 2, 7))
+    desk.cluster.council = replace(TURN, council=small, candidates=present)
+    told = "review will not be held: it takes 3 members who answer"
+    out = await desk.done("query c1 --council Why?")
+    assert out.count(told) == 1
+    assert out.index(told) < out.index("node 1")
 
 
 async def test_a_slip_in_a_templates_name_is_no_question(desk: Desk) -> None:

@@ -72,7 +72,7 @@ async def test_a_file_of_several_conversations_is_imported_as_far_as_ids_are_fre
     )
     assert desk.out == f"paxos is imported from {file}\nzab is imported from {file}\n"
     shown = await desk.done("view zab")
-    assert shown.endswith("> What is Zab?\n\n[1] imported · chosen\nA protocol.\n")
+    assert shown.endswith("> What is Zab?\n\n[1] imported · chosen\n  A protocol.\n")
 
 
 async def test_view_at_a_revision_asks_for_it_and_says_which_it_is(desk: Desk) -> None:
@@ -145,7 +145,7 @@ async def test_export_does_not_replace_what_is_no_regular_file(desk: Desk, tmp_p
 async def test_export_as_markdown(desk: Desk) -> None:
     out = await desk.done("query c1 What?", "choose c1 2", "export c1 --markdown")
     assert out.startswith("# c1\n\n## Turn 1\n\n> What?\n")
-    assert "### Candidate 2: node 2, model-2 (chosen)\n\nanswer 2\n" in out
+    assert "### Candidate 2: node 2, model-2 (chosen)\n\n> answer 2\n" in out
 
 
 @pytest.mark.parametrize("content", ["[1]", "no json", '{"turns": []}'])

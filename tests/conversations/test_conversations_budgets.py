@@ -136,7 +136,11 @@ def test_a_closed_turn_is_charged_as_reserved_where_nobody_said_what_it_used(spe
     record(spender, 1, 2, used=3, served_as="cheap")
     assert budget(spender) == Budget(1000, spent=103, reserved=0)
     stopped = spender.turn("c1", 1).candidate(1)
-    assert (stopped.cost, stopped.usage, stopped.budgets) == (100, Usage(estimated=True), ())
+    assert (stopped.cost, stopped.usage, stopped.budgets) == (
+        100,
+        Usage(1, 0, estimated=True),
+        (),
+    )
     spender.done(SubmitQuery("c1", "why?", plan))
     spender.done(CloseTurn("c1", 2, "enough"))
     assert budget(spender) == Budget(1000, spent=213, reserved=0)

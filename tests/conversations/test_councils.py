@@ -31,7 +31,7 @@ from consensusllm.conversations import (
     shortfalls,
     tally,
 )
-from consensusllm.conversations.answers import labels, shown
+from consensusllm.conversations.answers import idle_stages, labels, shown
 from consensusllm.conversations.commands import PlannedCandidate
 
 OPINIONS = Stage(StageKind.OPINIONS, (1, 2, 3), deadline_ms=5000)
@@ -218,6 +218,28 @@ def test_a_model_that_stood_in_keeps_the_seat_and_is_named(driver: Any) -> None:
         "other stood in after: no connection",
         "node 3 took the place of node 1",
     ]
+
+
+def test_what_a_council_of_two_cannot_do_is_known_and_said(driver: Any) -> None:
+    assert idle_stages(COUNCIL) == ()
+    two = replace(
+        COUNCIL,
+        stages=(replace(OPINIONS, seats=(1, 2)), replace(REVIEW, seats=(1, 2)), SYNTHESIS),
+    )
+    assert idle_stages(two) == (2,)
+    judged = replace(two, stages=(two.stages[0], replace(REVIEW, seats=(3,)), SYNTHESIS))
+    assert idle_stages(judged) == ()  # of two answers, neither the reader's own
+    convene(driver, two)
+    for candidate in (1, 2, 3):
+        record(driver, candidate)
+    reasons = [each.reason for each in shortfalls(driver.turn("c1", 1))]
+    assert reasons == ["was not held: it takes 3 members who answer"]
+
+
+def test_one_alone_has_nobody_to_rebut() -> None:
+    alone = Stage(StageKind.REBUTTAL, (1,))
+    stages = (replace(OPINIONS, seats=(1,)), alone, SYNTHESIS)
+    assert idle_stages(replace(COUNCIL, stages=stages)) == (2,)
 
 
 def test_cancelling_ends_the_whole_council(driver: Any) -> None:

@@ -10,15 +10,16 @@ from council_fakes import Cluster, until
 
 from consensusllm.conversations import (
     CreateConversation,
+    GenerationOptions,
     PlannedCandidate,
     RecordCandidate,
     ServedModel,
     SubmitQuery,
     Usage,
 )
+from consensusllm.conversations.asking import Asked
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.asking import estimated
-from consensusllm.llm.port import GenerateRequest, Turn
 from consensusllm.llm.scripted import Scripted
 from consensusllm.llm.settings import ProviderSettings
 
@@ -134,6 +135,7 @@ async def test_the_candidate_of_a_dead_node_goes_to_one_that_serves_its_model(be
 
 
 def test_usage_is_estimated_where_the_provider_does_not_say() -> None:
-    request = GenerateRequest((Turn("user", "12345"), Turn("assistant", "é")), system="123")
-    assert estimated(request, ["ab", "cdé"]) == Usage(3, 2, estimated=True)
-    assert estimated(request, []) == Usage(0, 0, estimated=True)
+    asked = Asked((("user", "12345"), ("assistant", "é")), GenerationOptions(system="123"))
+    assert estimated(asked, "", "abcdé") == Usage(3, 2, estimated=True)
+    assert estimated(asked, "1234", "ab") == Usage(4, 1, estimated=True)
+    assert estimated(asked, "1234", "") == Usage(0, 0, estimated=True)

@@ -163,6 +163,7 @@ def test_a_template_says_who_how_many_and_how_long() -> None:
         ("by: [con]", "by: [cob]", 13, "unknown role 'cob': did you mean con?"),
         ("by: [con]", "by: []", 13, "by names no role"),
         ("by: [con]", "by: [con, con]", 13, "con is named twice"),
+        ("kind: rebuttal", "kind: review", 12, "nobody has enough to read in a review: it takes 3"),
         ("  - kind: synthesis", "  - kind: majority", 7, "a chairman has nothing to do"),
         ("  - kind: synthesis", "  - kind: majority\n    quorum: 1", 16, "quorum: majority"),
         ("  - kind: synthesis", "  - kind: majority\n    instructions: x", 15, "asks nobody"),

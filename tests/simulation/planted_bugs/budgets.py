@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from consensusllm.conversations import budget_rules, turn_rules
+from consensusllm.conversations import budget_rules, stopped_calls, turn_rules
 from consensusllm.conversations.machine import Machine
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.state import State
@@ -41,8 +41,8 @@ def reservation_not_returned_at_a_takeover(patch: Patch) -> None:
 
 @bug(BUDGET, PROGRESS, faults="slow models")
 def reservation_not_returned_when_a_turn_closes(patch: Patch) -> None:
-    patch.setattr(turn_rules, "settle_closed", lambda state, before, after: after)
-    patch.setattr(budget_rules, "settle_closed", lambda state, before, after: after)
+    patch.setattr(turn_rules, "settle_closed", lambda state, conversation, before, after: after)
+    patch.setattr(stopped_calls, "settle_closed", lambda state, conversation, before, after: after)
 
 
 @bug(BUDGET, faults="none", within=10, full=True)
