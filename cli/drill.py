@@ -74,7 +74,7 @@ def drill(
         if out is not None:
             _write_history(outcomes[0], out)
     if as_json:
-        click.echo(json.dumps(_report(scenario, outcomes), indent=2))
+        click.echo(json.dumps(report(scenario, outcomes), indent=2))
     elif times > 1:
         click.echo(_summary(outcomes))
     return 1 if any(outcome.judgement.problems for outcome in outcomes) else 0
@@ -183,7 +183,8 @@ def _summary(outcomes: list[Outcome]) -> str:
     )
 
 
-def _report(scenario: Scenario, outcomes: list[Outcome]) -> dict[str, Any]:
+def report(scenario: Scenario, outcomes: list[Outcome]) -> dict[str, Any]:
+    """The verdicts and their figures, for programs."""
     runs = []
     for outcome in outcomes:
         kept = str(outcome.directory) if outcome.directory else None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 
 from consensusllm.client import Conflict, GenerationOptions, Plan, Turn
 
 from .councils import hint, template_of
-from .documents import print_json, turn_document
+from .documents import print_json, tell, turn_document
 from .language import CONVERSATION, JSON, NUMBER, QUESTION, Command, Flag, Group, Parameter
 from .planning import MODEL_FLAGS, QUERY_FLAGS, read_file
 from .session import CommandFailed, Session
@@ -75,7 +76,11 @@ async def retry(
 
 
 async def choose(
-    session: Session, conversation: str, candidate: int, turn: int | None = None
+    session: Session,
+    conversation: str,
+    candidate: int,
+    turn: int | None = None,
+    json: bool = False,
 ) -> None:
     try:
         chosen = await session.client.choose(conversation, candidate, turn)
@@ -86,15 +91,17 @@ async def choose(
             f"turn {conflict.turn} of {conversation} already has a winner: "
             f"candidate {conflict.winner}"
         ) from conflict
-    session.output.line(
-        f"turn {chosen.turn} of {conversation}: candidate {chosen.candidate} is chosen"
-    )
+    line = f"turn {chosen.turn} of {conversation}: candidate {chosen.candidate} is chosen"
+    tell(session.output, json, line, conversation=conversation, **asdict(chosen))
 
 
-async def cancel(session: Session, conversation: str, turn: int | None = None) -> None:
+async def cancel(
+    session: Session, conversation: str, turn: int | None = None, json: bool = False
+) -> None:
     await session.client.cancel(conversation, turn)
     which = f"turn {turn}" if turn else "the latest turn"
-    session.output.line(f"{which} of {conversation} is cancelled: its models are stopped")
+    line = f"{which} of {conversation} is cancelled: its models are stopped"
+    tell(session.output, json, line, conversation=conversation, turn=turn)
 
 
 async def _follow(
@@ -170,7 +177,7 @@ COMMANDS = (
             Parameter("conversation", CONVERSATION),
             Parameter("candidate", NUMBER, metavar="CANDIDATE"),
         ),
-        (Flag("turn", NUMBER),),
+        (Flag("turn", NUMBER), JSON),
         detail=(
             "The first choice of a turn wins, whoever makes it; a later one is told who won. "
             "Without --turn it is the latest turn."
@@ -183,7 +190,7 @@ COMMANDS = (
         "stop the models that still answer a turn",
         cancel,
         (Parameter("conversation", CONVERSATION),),
-        (Flag("turn", NUMBER),),
+        (Flag("turn", NUMBER), JSON),
         detail=(
             "Without --turn it is the latest turn. It is closed: answers that are there stay, and "
             "what the stopped models had written is kept but is no answer. Ctrl-C during query or "

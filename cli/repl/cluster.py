@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from consensusllm.client import Status
 
 from ..node_document import node_document
@@ -54,65 +56,79 @@ async def status(session: Session, json: bool = False) -> None:
     _require_answer(statuses)
 
 
-async def nodes(session: Session) -> None:
+async def nodes(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
     addresses = _addresses(statuses)
-    rows = []
+    found = []
     for node in sorted({*statuses, *addresses}):
-        one = statuses.get(node)
-        linked = [member.node for member in one.members if member.connected] if one else []
-        rows.append(
+        row: dict[str, Any] = {"node": node, "address": addresses.get(node), "role": None}
+        if (one := statuses.get(node)) is not None:
+            row |= {
+                "role": one.role,
+                "linked_to": [
+                    each.node for each in one.members if each.connected and each.node != node
+                ],
+                "network": one.transport,
+                "up_for_ms": one.uptime_ms,
+                "version": one.version,
+            }
+        found.append(row)
+    if json:
+        print_json(session.output, found)
+    else:
+        session.output.table(
+            ["node", "address", "role", "linked to", "network", "up for", "version"],
             [
-                str(node),
-                addresses.get(node, "-"),
-                one.role if one else _DOWN,
-                ",".join(str(other) for other in linked if other != node) or "-",
-                one.transport if one else "-",
-                _duration(one.uptime_ms) if one else "-",
-                one.version if one else "-",
-            ]
+                [
+                    str(row["node"]),
+                    row["address"] or "-",
+                    row["role"] or _DOWN,
+                    ",".join(map(str, row.get("linked_to", ()))) or "-",
+                    row.get("network", "-"),
+                    _duration(row["up_for_ms"]) if row["role"] else "-",
+                    row.get("version", "-"),
+                ]
+                for row in found
+            ],
         )
-    session.output.table(
-        ["node", "address", "role", "linked to", "network", "up for", "version"], rows
-    )
     _require_answer(statuses)
 
 
-async def log(session: Session) -> None:
+async def log(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
-    rows = []
-    for node, one in sorted(statuses.items()):
-        if one is None:
-            rows.append([str(node), *["-"] * 8])
-            continue
-        rows.append(
+    found = {node: _log_figures(one) for node, one in sorted(statuses.items())}
+    if json:
+        print_json(session.output, [{"node": node, **row} for node, row in found.items()])
+    else:
+        headings = ["first", "chosen", "applied", "snapshot", "bytes", "pending", "elections"]
+        session.output.table(
+            ["node", *headings, "lag ms"],
             [
-                str(node),
-                str(one.log_first_slot),
-                str(one.chosen_through),
-                str(one.applied_slot),
-                str(one.snapshot_slot) if one.snapshot_slot else "-",
-                str(one.log_bytes),
-                str(one.pending),
-                str(one.elections),
-                f"{one.loop_lag_max_ms:.0f}",
-            ]
+                [
+                    str(node),
+                    *("-" if value is None else str(value) for value in row.values()),
+                    *["-"] * (len(headings) + 1 - len(row)),
+                ]
+                for node, row in found.items()
+            ],
         )
-    session.output.table(
-        [
-            "node",
-            "first",
-            "chosen",
-            "applied",
-            "snapshot",
-            "bytes",
-            "pending",
-            "elections",
-            "lag ms",
-        ],
-        rows,
-    )
     _require_answer(statuses)
+
+
+def _log_figures(one: Status | None) -> dict[str, int | None]:
+    """Empty for a node that does not answer."""
+    if one is None:
+        return {}
+    return {
+        "first": one.log_first_slot,
+        "chosen": one.chosen_through,
+        "applied": one.applied_slot,
+        "snapshot": one.snapshot_slot or None,
+        "bytes": one.log_bytes,
+        "pending": one.pending,
+        "elections": one.elections,
+        "lag_ms": round(one.loop_lag_max_ms),
+    }
 
 
 def _addresses(statuses: dict[int, Status | None]) -> dict[int, str]:
@@ -177,6 +193,7 @@ COMMANDS = (
         Group.CLUSTER,
         "show the nodes' addresses and links",
         nodes,
+        flags=(JSON,),
         example="nodes",
     ),
     Command(
@@ -184,6 +201,7 @@ COMMANDS = (
         Group.CLUSTER,
         "show what each node's log holds",
         log,
+        flags=(JSON,),
         detail=(
             "first to chosen are the slots that the log still holds; what is older is in the "
             "snapshot. pending counts commands that are admitted and not yet applied; elections, "

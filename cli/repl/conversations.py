@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from .documents import conversation_document, print_json
+from .documents import conversation_document, print_json, tell
 from .language import CONVERSATION, JSON, NUMBER, WORDS, Command, Flag, Group, Parameter
 from .render import show_conversation, show_conversations
 from .session import Session
 
 
-async def create(session: Session, conversation: str, system: str = "") -> None:
+async def create(session: Session, conversation: str, system: str = "", json: bool = False) -> None:
     await session.client.create(conversation, system=system)
-    session.output.line(f"{conversation} is created: ask with query {conversation} QUESTION")
+    line = f"{conversation} is created: ask with query {conversation} QUESTION"
+    tell(session.output, json, line, conversation=conversation, system=system)
 
 
 async def view(
@@ -41,20 +42,24 @@ async def viewall(session: Session, stale: bool = False, json: bool = False) -> 
     show_conversations(session.output, conversations)
 
 
-async def fork(session: Session, conversation: str, target: str, at: int | None = None) -> None:
+async def fork(
+    session: Session, conversation: str, target: str, at: int | None = None, json: bool = False
+) -> None:
     await session.client.fork(conversation, target, at)
     upto = f" up to turn {at}" if at else ""
-    session.output.line(f"{target} is a copy of {conversation}{upto}")
+    line = f"{target} is a copy of {conversation}{upto}"
+    tell(session.output, json, line, conversation=target, source=conversation, at_turn=at)
 
 
-async def rename(session: Session, conversation: str, target: str) -> None:
+async def rename(session: Session, conversation: str, target: str, json: bool = False) -> None:
     await session.client.rename(conversation, target)
-    session.output.line(f"{conversation} is now {target}")
+    line = f"{conversation} is now {target}"
+    tell(session.output, json, line, conversation=target, before=conversation)
 
 
-async def delete(session: Session, conversation: str) -> None:
+async def delete(session: Session, conversation: str, json: bool = False) -> None:
     await session.client.delete(conversation)
-    session.output.line(f"{conversation} is deleted")
+    tell(session.output, json, f"{conversation} is deleted", deleted=conversation)
 
 
 _ONE = Parameter("conversation", CONVERSATION)
@@ -72,7 +77,7 @@ COMMANDS = (
         "begin a conversation",
         create,
         (_ONE,),
-        (Flag("system", WORDS),),
+        (Flag("system", WORDS), JSON),
         detail=(
             "An id is 1 to 64 of letters, digits, '.', '_' and '-'. --system gives it a system "
             "prompt, for queries that bring none of their own."
@@ -106,7 +111,7 @@ COMMANDS = (
         "copy a conversation, whole or up to a turn",
         fork,
         (_ONE, _TARGET),
-        (Flag("at", NUMBER),),
+        (Flag("at", NUMBER), JSON),
         detail="Both go their own ways afterwards. --at names the last turn that is copied.",
         example="fork c1 c2 --at 3",
     ),
@@ -116,6 +121,7 @@ COMMANDS = (
         "give a conversation another id",
         rename,
         (_ONE, _TARGET),
+        (JSON,),
         example="rename c1 paxos",
     ),
     Command(
@@ -124,6 +130,7 @@ COMMANDS = (
         "remove a conversation on every node",
         delete,
         (_ONE,),
+        (JSON,),
         example="delete c1",
     ),
 )

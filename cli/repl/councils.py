@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict
 
-from consensusllm.client import Turn
+from consensusllm.client import TemplateSummary, Turn
 from consensusllm.conversations import StageKind, outcome
 
 from .documents import print_json
@@ -50,8 +50,8 @@ async def templates(session: Session, json: bool = False) -> None:
             [
                 [
                     each.name,
-                    " ".join(each.stages),
-                    " ".join(each.roles) or "-",
+                    " ".join(stage.kind for stage in each.stages),
+                    " ".join(role.name for role in each.roles) or _seats(each),
                     each.revision,
                     f"{each.description} (own)" if each.own else each.description,
                 ]
@@ -62,6 +62,10 @@ async def templates(session: Session, json: bool = False) -> None:
         for problem in found.problems:
             session.output.error(problem)
         raise CommandFailed("not all templates can be used: correct what the lines above name")
+
+
+def _seats(template: TemplateSummary) -> str:
+    return f"{template.samples} samples" if template.samples else "-"
 
 
 def hint(output: Output, conversation: str, turn: Turn, quiet: bool) -> None:

@@ -5,74 +5,87 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from .backend import Faults
-from .language import MILLISECONDS, NODE, NODES, PERCENT, Command, Flag, Group, Parameter
+from .documents import print_json, tell
+from .language import JSON, MILLISECONDS, NODE, NODES, PERCENT, Command, Flag, Group, Parameter
 from .lexer import Misuse
 from .session import Session
 
 
-async def fail_node(session: Session, node: int) -> None:
-    await _inject(session, lambda faults: faults.fail_node(node))
+async def fail_node(session: Session, node: int, json: bool = False) -> None:
+    await _inject(session, json, lambda faults: faults.fail_node(node))
 
 
-async def fix_node(session: Session, node: int) -> None:
-    await _inject(session, lambda faults: faults.fix_node(node))
+async def fix_node(session: Session, node: int, json: bool = False) -> None:
+    await _inject(session, json, lambda faults: faults.fix_node(node))
 
 
-async def fail_link(session: Session, a: int, b: int, one_way: bool = False) -> None:
+async def fail_link(
+    session: Session, a: int, b: int, one_way: bool = False, json: bool = False
+) -> None:
     _require_two(a, b)
-    await _inject(session, lambda faults: faults.fail_link(a, b, one_way=one_way))
+    await _inject(session, json, lambda faults: faults.fail_link(a, b, one_way=one_way))
 
 
-async def fix_link(session: Session, a: int, b: int, one_way: bool = False) -> None:
+async def fix_link(
+    session: Session, a: int, b: int, one_way: bool = False, json: bool = False
+) -> None:
     _require_two(a, b)
-    await _inject(session, lambda faults: faults.fix_link(a, b, one_way=one_way))
+    await _inject(session, json, lambda faults: faults.fix_link(a, b, one_way=one_way))
 
 
-async def partition(session: Session, groups: tuple[tuple[int, ...], ...]) -> None:
+async def partition(
+    session: Session, groups: tuple[tuple[int, ...], ...], json: bool = False
+) -> None:
     members = [node for group in groups for node in group]
     if len(set(members)) < len(members):
         raise Misuse("a node is in two groups: give each node once, such as 1,2 3")
-    await _inject(session, lambda faults: faults.partition(groups))
+    await _inject(session, json, lambda faults: faults.partition(groups))
 
 
-async def heal(session: Session) -> None:
-    await _inject(session, lambda faults: faults.heal())
+async def heal(session: Session, json: bool = False) -> None:
+    await _inject(session, json, lambda faults: faults.heal())
 
 
-async def delay(session: Session, a: int, b: int, ms: float, jitter: float = 0.0) -> None:
+async def delay(
+    session: Session, a: int, b: int, ms: float, jitter: float = 0.0, json: bool = False
+) -> None:
     _require_two(a, b)
-    await _inject(session, lambda faults: faults.delay(a, b, ms, jitter))
+    await _inject(session, json, lambda faults: faults.delay(a, b, ms, jitter))
 
 
-async def drop(session: Session, a: int, b: int, percent: float) -> None:
+async def drop(session: Session, a: int, b: int, percent: float, json: bool = False) -> None:
     _require_two(a, b)
-    await _inject(session, lambda faults: faults.drop(a, b, percent))
+    await _inject(session, json, lambda faults: faults.drop(a, b, percent))
 
 
-async def duplicate(session: Session, a: int, b: int, percent: float) -> None:
+async def duplicate(session: Session, a: int, b: int, percent: float, json: bool = False) -> None:
     _require_two(a, b)
-    await _inject(session, lambda faults: faults.duplicate(a, b, percent))
+    await _inject(session, json, lambda faults: faults.duplicate(a, b, percent))
 
 
-async def reorder(session: Session, a: int, b: int, percent: float) -> None:
+async def reorder(session: Session, a: int, b: int, percent: float, json: bool = False) -> None:
     _require_two(a, b)
-    await _inject(session, lambda faults: faults.reorder(a, b, percent))
+    await _inject(session, json, lambda faults: faults.reorder(a, b, percent))
 
 
-async def isolate(session: Session, node: int) -> None:
-    await _inject(session, lambda faults: faults.isolate(node))
+async def isolate(session: Session, node: int, json: bool = False) -> None:
+    await _inject(session, json, lambda faults: faults.isolate(node))
 
 
-async def list_faults(session: Session) -> None:
+async def list_faults(session: Session, json: bool = False) -> None:
     injected = await (await session.faults()).faults()
+    if json:
+        print_json(session.output, injected.faults)
+        return
     for fault in injected.faults:
         session.output.line(fault)
     if not injected.faults:
         session.output.line("no faults")
 
 
-async def _inject(session: Session, fault: Callable[[Faults], Awaitable[str]]) -> None:
-    session.output.line(await fault(await session.faults()))
+async def _inject(session: Session, json: bool, fault: Callable[[Faults], Awaitable[str]]) -> None:
+    done = await fault(await session.faults())
+    tell(session.output, json, done, done=done)
 
 
 def _require_two(a: int, b: int) -> None:
@@ -92,6 +105,7 @@ COMMANDS = (
         "kill a node's process at once, as kill -9 does",
         fail_node,
         (_NODE,),
+        (JSON,),
         detail="Nothing is flushed and nobody is told. It stays down until fixNode or heal.",
         example="failNode 1",
     ),
@@ -101,6 +115,7 @@ COMMANDS = (
         "start the node again from its own disk",
         fix_node,
         (_NODE,),
+        (JSON,),
         detail="What it missed it learns from the other nodes.",
         example="fixNode 1",
     ),
@@ -110,7 +125,7 @@ COMMANDS = (
         "let nothing pass between two nodes, or from A to B only",
         fail_link,
         _LINK,
-        (Flag("one_way"),),
+        (Flag("one_way"), JSON),
         detail="Messages in flight over the link are lost.",
         example="failLink 1 2 --one-way",
     ),
@@ -120,7 +135,7 @@ COMMANDS = (
         "let messages pass between two nodes again",
         fix_link,
         _LINK,
-        (Flag("one_way"),),
+        (Flag("one_way"), JSON),
         detail="Its delay, drop, duplicate and reorder end too, except with --one-way.",
         example="fixLink 1 2",
     ),
@@ -130,6 +145,7 @@ COMMANDS = (
         "cut all links between groups of nodes",
         partition,
         (Parameter("groups", NODES, repeated=True),),
+        (JSON,),
         detail="Nodes that are not named form a group together.",
         example="partition 1,2 3",
     ),
@@ -139,6 +155,7 @@ COMMANDS = (
         "cut a node off from every other; it lives on",
         isolate,
         (_NODE,),
+        (JSON,),
         example="isolate 3",
     ),
     Command(
@@ -146,6 +163,7 @@ COMMANDS = (
         Group.FAULTS,
         "lift every fault of the network",
         heal,
+        flags=(JSON,),
         detail="Nodes that are down are started again too.",
         example="heal",
     ),
@@ -159,6 +177,7 @@ COMMANDS = (
             Parameter("ms", MILLISECONDS),
             Parameter("jitter", MILLISECONDS, True, metavar="JITTER"),
         ),
+        (JSON,),
         detail="In both directions, in milliseconds, more or less by up to JITTER; 0 ends it.",
         example="delay 1 2 80 20",
     ),
@@ -168,6 +187,7 @@ COMMANDS = (
         "lose a percentage of the messages between two nodes",
         drop,
         _PERCENT,
+        (JSON,),
         detail=_PERCENT_DETAIL,
         example="drop 1 2 30",
     ),
@@ -177,6 +197,7 @@ COMMANDS = (
         "deliver a percentage of the messages twice",
         duplicate,
         _PERCENT,
+        (JSON,),
         detail=_PERCENT_DETAIL,
         example="duplicate 1 2 10",
     ),
@@ -186,6 +207,7 @@ COMMANDS = (
         "let a percentage of the messages be overtaken",
         reorder,
         _PERCENT,
+        (JSON,),
         detail=_PERCENT_DETAIL,
         example="reorder 1 2 25",
     ),
@@ -194,6 +216,7 @@ COMMANDS = (
         Group.FAULTS,
         "list the faults that are injected now",
         list_faults,
+        flags=(JSON,),
         example="faults",
     ),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .language import VALUE, WORD, Command, Group, Parameter
+from .documents import tell
+from .language import JSON, VALUE, WORD, Command, Group, Parameter
 from .session import CommandFailed, Session
 
 _KEY = Parameter("key", WORD, metavar="KEY")
@@ -13,14 +14,17 @@ async def put(session: Session, key: str, value: str) -> None:
     session.output.line(f"{key} is set")
 
 
-async def get(session: Session, key: str) -> None:
+async def get(session: Session, key: str, json: bool = False) -> None:
     value = await session.client.get(key)
     if value is None:
         raise CommandFailed(f"no key {key!r}: set {key} VALUE makes it")
     try:
-        session.output.line(value.decode())
+        text = value.decode()
     except UnicodeDecodeError:
-        session.output.line(f"0x{value.hex()}")
+        shown = f"0x{value.hex()}"
+        tell(session.output, json, shown, key=key, value=None, hexadecimal=shown)
+    else:
+        tell(session.output, json, text, key=key, value=text)
 
 
 COMMANDS = (
@@ -39,6 +43,7 @@ COMMANDS = (
         "show a value",
         get,
         (_KEY,),
+        (JSON,),
         detail="A value that is not text is shown in hexadecimal.",
         example="get greeting",
     ),

@@ -8,45 +8,51 @@ from collections.abc import Awaitable, Callable
 from consensusllm.client import ChangeProgress, ChangeRefused, OnProgress
 from consensusllm.orchestrator.client import FaultRefused, NoOrchestrator
 
-from .language import NODE, NUMBER, WORD, Command, Group, Parameter
+from .documents import tell
+from .language import JSON, NODE, NUMBER, WORD, Command, Group, Parameter
 from .lexer import Misuse
 from .session import CommandFailed, Session
 
 _SHOW_EVERY_S = 1.0
 
 
-async def add_node(session: Session, node: int, address: str = "") -> None:
-    await _add(session, node, address)
-    session.output.line(f"node {node} is a member and votes")
+async def add_node(session: Session, node: int, address: str = "", json: bool = False) -> None:
+    await _add(session, node, address, json)
+    tell(session.output, json, f"node {node} is a member and votes", added=node)
 
 
-async def remove_node(session: Session, node: int) -> None:
-    await _remove(session, node)
+async def remove_node(session: Session, node: int, json: bool = False) -> None:
+    line, ended = await _remove(session, node, json)
+    tell(session.output, json, line, removed=node, process_ended=ended)
 
 
-async def replace_node(session: Session, node: int, successor: int, address: str = "") -> None:
+async def replace_node(
+    session: Session, node: int, successor: int, address: str = "", json: bool = False
+) -> None:
     if node == successor:
         raise Misuse(f"node {node} cannot replace itself: give the new one another number")
-    await _add(session, successor, address)
-    session.output.line(f"node {successor} is a member and votes")
-    await _remove(session, node)
+    await _add(session, successor, address, json)
+    if not json:
+        session.output.line(f"node {successor} is a member and votes")
+    line, ended = await _remove(session, node, json)
+    tell(session.output, json, line, added=successor, removed=node, process_ended=ended)
 
 
-async def transfer_leader(session: Session, node: int) -> None:
+async def transfer_leader(session: Session, node: int, json: bool = False) -> None:
     await _until_done(
-        session, lambda shown: session.client.transfer_leader(node, on_progress=shown)
+        session, json, lambda shown: session.client.transfer_leader(node, on_progress=shown)
     )
-    session.output.line(f"node {node} leads")
+    tell(session.output, json, f"node {node} leads", leader=node)
 
 
-async def _add(session: Session, node: int, address: str) -> None:
+async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
     installed = not address
     await _check(session, node, address or session.address_by_rule(node) or "", installed)
     if installed:
         address = await _install(session, node)
     try:
         await _until_done(
-            session, lambda shown: session.client.add_node(node, address, on_progress=shown)
+            session, quiet, lambda shown: session.client.add_node(node, address, on_progress=shown)
         )
     except ChangeRefused:
         if installed and node not in session.known.nodes:
@@ -91,26 +97,30 @@ async def _install(session: Session, node: int) -> str:
     return address
 
 
-async def _remove(session: Session, node: int) -> None:
-    await _until_done(session, lambda shown: session.client.remove_node(node, on_progress=shown))
+async def _remove(session: Session, node: int, quiet: bool) -> tuple[str, bool]:
+    """What was done, and whether the node's process has ended with it."""
+    await _until_done(
+        session, quiet, lambda shown: session.client.remove_node(node, on_progress=shown)
+    )
     session.known.nodes[:] = [each for each in session.known.nodes if each != node]
     try:
         await (await session.faults()).retire_node(node)
     except (CommandFailed, FaultRefused):
-        session.output.line(f"node {node} is no member any more: end its process")
-    else:
-        session.output.line(f"node {node} is no member any more, and its process is ended")
+        return f"node {node} is no member any more: end its process", False
+    return f"node {node} is no member any more, and its process is ended", True
 
 
-async def _until_done(session: Session, change: Callable[[OnProgress], Awaitable[None]]) -> None:
-    """Show what is waited for, a line a second at most for the same thing."""
+async def _until_done(
+    session: Session, quiet: bool, change: Callable[[OnProgress], Awaitable[None]]
+) -> None:
+    """Show what is waited for, a line a second at most for the same thing, unless ``quiet``."""
     shown_at, shown = 0.0, ""
 
     def show(progress: ChangeProgress) -> None:
         nonlocal shown_at, shown
         what = progress.waits_for.partition(":")[0]
         now = time.monotonic()
-        if what != shown or now >= shown_at + _SHOW_EVERY_S:
+        if not quiet and (what != shown or now >= shown_at + _SHOW_EVERY_S):
             shown_at, shown = now, what
             session.output.line(f"waiting for {progress.waits_for}")
 
@@ -131,6 +141,7 @@ COMMANDS = (
         "make a new node a member: it learns, then votes",
         add_node,
         (_NEW, _ADDRESS),
+        (JSON,),
         detail=f"{_ADDRESS_DETAIL} A number that was removed is never used again.",
         example="addNode 4",
     ),
@@ -140,6 +151,7 @@ COMMANDS = (
         "make a node no member any more, for ever",
         remove_node,
         (Parameter("node", NODE),),
+        (JSON,),
         detail=(
             "A leader hands over first. Refused where the nodes that remain would have no live "
             "majority. A process that the launcher started is ended."
@@ -152,6 +164,7 @@ COMMANDS = (
         "add a new node, then remove an old one",
         replace_node,
         (Parameter("node", NODE), Parameter("successor", NUMBER, metavar="NEW"), _ADDRESS),
+        (JSON,),
         detail=_ADDRESS_DETAIL,
         example="replaceNode 3 4",
     ),
@@ -161,6 +174,7 @@ COMMANDS = (
         "have the leader hand over to another node",
         transfer_leader,
         (Parameter("node", NODE),),
+        (JSON,),
         detail="Nothing is lost, and writes wait for about a round trip.",
         example="transferLeader 2",
     ),

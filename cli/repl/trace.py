@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 from datetime import datetime, timezone
+from json import dumps
 
 from consensusllm.orchestrator.client import TraceEvent
 
-from .language import NUMBER, WORD, Command, Flag, Group, Parameter
+from .language import JSON, NUMBER, WORD, Command, Flag, Group, Parameter
 from .lexer import Misuse
 from .session import Session
 
@@ -42,7 +44,9 @@ KINDS = (
 _FATE_STYLES = {"delivered": "green", "duplicated": "yellow"}
 
 
-async def trace(session: Session, what: tuple[str, ...] = (), count: int = 0) -> None:
+async def trace(
+    session: Session, what: tuple[str, ...] = (), count: int = 0, json: bool = False
+) -> None:
     kinds = [word.lower() for word in what if word.lower() in KINDS]
     conversations = [word for word in what if word.lower() not in KINDS]
     await _check_conversations(session, conversations)
@@ -51,11 +55,14 @@ async def trace(session: Session, what: tuple[str, ...] = (), count: int = 0) ->
     assert isinstance(events, AsyncGenerator), "a trace can be closed"
     async with aclosing(events) as stream:
         async for event in stream:
-            if event.skipped:
+            if event.skipped and not json:
                 session.output.line((f"… {event.skipped} more came too fast to show", "dim"))
             if conversations and not any(_names(event, each) for each in conversations):
                 continue
-            _show(session, event)
+            if json:
+                session.output.line(dumps(asdict(event)))
+            else:
+                _show(session, event)
             shown += 1
             if shown == count:
                 return
@@ -94,10 +101,10 @@ COMMANDS = (
         "show the nodes' messages as they pass, until Ctrl-C",
         trace,
         (Parameter("what", WORD, optional=True, repeated=True, metavar="KIND|ID"),),
-        (Flag("count", NUMBER),),
+        (Flag("count", NUMBER), JSON),
         detail=(
             f"The kinds are {', '.join(KINDS)}. With a conversation, only messages whose summary "
-            "names it. --count ends it after so many messages."
+            "names it. --count ends it after so many messages. --json prints an object a line."
         ),
         example="trace prepare promise --count 10",
     ),

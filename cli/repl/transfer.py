@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
+from json import dumps, loads
 from pathlib import Path
 
 from consensusllm.client import (
@@ -18,8 +18,9 @@ from consensusllm.conversations import shortfalls
 from consensusllm.conversations.tally import described
 
 from ..progress import Tell
+from .documents import print_json
 from .findings import council_state, place_of
-from .language import CONVERSATION, FILE, Command, Flag, Group, Parameter
+from .language import CONVERSATION, FILE, JSON, Command, Flag, Group, Parameter
 from .render import left_out, plural
 from .sanitise import escape_controls, one_line, sanitise
 from .session import CommandFailed, Session
@@ -39,7 +40,7 @@ async def export(
         text = printed = sanitise(text)  # a file that is shown moves a terminal just as well
     else:
         document = await session.client.export_conversation(conversation, stale=stale)
-        text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        text = dumps(document, ensure_ascii=False, indent=2) + "\n"
         printed = escape_controls(text)
     if not file:
         session.output.raw(printed)
@@ -48,13 +49,16 @@ async def export(
     session.output.line(f"{conversation} is written to {file}")
 
 
-async def import_file(session: Session, file: str, conversation: str = "") -> None:
+async def import_file(
+    session: Session, file: str, conversation: str = "", json: bool = False
+) -> None:
     found = _read_conversations(file)
     if conversation and len(found) > 1:
         raise CommandFailed(
             f"{file}: holds {len(found)} conversations: leave the id out, and each gets its own"
         )
-    taken = []
+    taken: list[str] = []
+    imported: list[str] = []
     with session.output.progress() as tell:
         for each in found:
             target = conversation or each.conversation
@@ -65,7 +69,11 @@ async def import_file(session: Session, file: str, conversation: str = "") -> No
                     raise
                 taken.append(target)
             else:
-                session.output.line(f"{target} is imported from {file}")
+                imported.append(target)
+                if not json:
+                    session.output.line(f"{target} is imported from {file}")
+    if json:
+        print_json(session.output, {"file": file, "imported": imported, "taken": taken})
     if taken:
         raise CommandFailed(
             f"{plural(len(taken), 'conversation')} of {len(found)} not imported, as there is one"
@@ -134,7 +142,7 @@ def _read_conversations(file: str) -> list[Conversation]:
     if path.stat().st_size > _IMPORT_BYTES_MAX:
         raise CommandFailed(f"{file}: is larger than {_IMPORT_BYTES_MAX >> 20} MiB")
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise CommandFailed(f"{file}: is not a JSON document: export makes one") from error
     try:
@@ -181,6 +189,7 @@ COMMANDS = (
         "make conversations from an exported file",
         import_file,
         (Parameter("file", FILE), Parameter("conversation", CONVERSATION, optional=True)),
+        (JSON,),
         detail=(
             "Without an id it gets the one in the file. It appears whole or not at all. ChatGPT's "
             "conversations.json and Open WebUI's export are read too, all that a file holds."

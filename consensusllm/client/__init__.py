@@ -4,7 +4,7 @@ resumes the text that it was reading on another node. It owns no state of the cl
 from __future__ import annotations
 
 from consensusllm.client.client import Client
-from consensusllm.client.councils import Templates, TemplateSummary
+from consensusllm.client.councils import TemplateRole, Templates, TemplateStage, TemplateSummary
 from consensusllm.client.errors import (
     AlreadyExists,
     ChangeRefused,
@@ -82,6 +82,8 @@ __all__ = [
     "StageOpened",
     "Status",
     "Takeover",
+    "TemplateRole",
+    "TemplateStage",
     "TemplateSummary",
     "Templates",
     "TooLarge",

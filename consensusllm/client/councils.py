@@ -16,16 +16,38 @@ COUNCIL_TIMEOUT_S = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateRole:
+    name: str
+    instructions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateStage:
+    """``kind`` is opinions, rebuttal, review, synthesis or majority. ``by`` names the roles that
+    are asked (none: all), ``quorum`` answers close it (0: all), or ``deadline_ms`` after it opened
+    (0: the query's)."""
+
+    kind: str
+    by: tuple[str, ...] = ()
+    quorum: int = 0
+    deadline_ms: int = 0
+    instructions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateSummary:
-    """``revision`` names its content; ``roles`` is empty where every live node has a seat; ``own``:
-    it comes from the directory that the node's configuration names."""
+    """``revision`` names its content; ``own``: it comes from the directory that the node's
+    configuration names. Without ``roles`` and ``samples`` (0) every live node has a seat.
+    ``chairman`` is None where nobody sums up."""
 
     name: str
     description: str
     revision: str
-    stages: tuple[str, ...]
-    roles: tuple[str, ...]
-    own: bool
+    stages: tuple[TemplateStage, ...]
+    roles: tuple[TemplateRole, ...] = ()
+    samples: int = 0
+    chairman: TemplateRole | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +91,10 @@ class CouncilCalls:
                             each.name,
                             each.description,
                             each.revision,
-                            tuple(each.stages),
-                            tuple(each.roles),
+                            tuple(map(_stage, each.stages)),
+                            tuple(map(_role, each.roles)),
+                            each.samples,
+                            _role(each.chairman) if each.HasField("chairman") else None,
                             each.own,
                         )
                         for each in found.templates
@@ -79,3 +103,13 @@ class CouncilCalls:
                 )
             address = self._nodes.following(address)
         raise failure
+
+
+def _role(role: client_pb2.TemplateRole) -> TemplateRole:
+    return TemplateRole(role.name, role.instructions)
+
+
+def _stage(stage: client_pb2.TemplateStage) -> TemplateStage:
+    return TemplateStage(
+        stage.kind, tuple(stage.by), stage.quorum, stage.deadline_ms, stage.instructions
+    )

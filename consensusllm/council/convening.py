@@ -49,7 +49,7 @@ def convened(
     else:
         seats = [_member(place) for place in ordered[:SEATS_MAX]]
     members = [*seats]
-    if any(stage.kind is StageKind.SYNTHESIS for stage in template.stages):
+    if template.sums_up:
         first_of_node = {place.node: place for place in reversed(chairs)}
         nodes = list(dict.fromkeys(place.node for place in chairs))[:CHAIRMEN_MAX]
         members += [_member(first_of_node[node], template.chairman) for node in nodes]

@@ -76,6 +76,11 @@ class Template:
     chairman: Role = Role("chairman")
     own: bool = False
 
+    @property
+    def sums_up(self) -> bool:
+        """Whether there is something for a chairman to do."""
+        return any(stage.kind is StageKind.SYNTHESIS for stage in self.stages)
+
 
 @dataclass(frozen=True, slots=True)
 class Library:

@@ -12,7 +12,7 @@ from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Turn
 from consensusllm.council.convening import convened
 from consensusllm.council.planning import Unplannable
-from consensusllm.council.templates import Library, UnknownTemplate, load
+from consensusllm.council.templates import Library, Role, StagePlan, UnknownTemplate, load
 from consensusllm.wire.councils import council_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
 
@@ -35,9 +35,11 @@ class Templates:
                     name=each.name,
                     description=each.description,
                     revision=each.revision,
-                    stages=[stage.kind.value for stage in each.stages],
-                    roles=[role.name for role in each.roles],
                     own=each.own,
+                    stages=map(_stage, each.stages),
+                    roles=map(_role, each.roles),
+                    samples=each.samples,
+                    chairman=_role(each.chairman) if each.sums_up else None,
                 )
                 for _, each in sorted(library.templates.items())
             ],
@@ -56,6 +58,20 @@ class Templates:
             raise Unplannable(str(error)) from None
         seed = secrets.randbits(_SEED_BITS)
         return convened(template, places, here=here, seed=seed, deadline_ms=deadline_ms)
+
+
+def _role(role: Role) -> pb.TemplateRole:
+    return pb.TemplateRole(name=role.name, instructions=role.instructions)
+
+
+def _stage(stage: StagePlan) -> pb.TemplateStage:
+    return pb.TemplateStage(
+        kind=stage.kind.value,
+        by=stage.by,
+        quorum=stage.quorum,
+        deadline_ms=stage.deadline_ms or 0,
+        instructions=stage.instructions,
+    )
 
 
 def stage_opened(turn: Turn, stage: int, after: int) -> pb.WatchEvent:

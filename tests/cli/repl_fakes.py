@@ -36,7 +36,9 @@ from consensusllm.client import (
     StageOpened,
     Status,
     Takeover,
+    TemplateRole,
     Templates,
+    TemplateStage,
     TemplateSummary,
     Turn,
     TurnClosed,
@@ -177,8 +179,14 @@ class FakeCluster:
         self.council = Turn(1, "", ())
         self.known_templates = Templates(
             (
-                TemplateSummary("debate", "Two argue.", "r1", ("opinions",), ("pro", "con"), True),
-                TemplateSummary("three-stage", "All answer.", "r2", ("opinions",), (), False),
+                TemplateSummary(
+                    *("debate", "Two argue.", "r1", (TemplateStage("opinions"),)),
+                    roles=(TemplateRole("pro", "Be for it."), TemplateRole("con")),
+                    own=True,
+                ),
+                TemplateSummary(
+                    *("three-stage", "All answer.", "r2", (TemplateStage("opinions"),))
+                ),
             ),
             (),
         )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consensusllm.client import Budget
+from consensusllm.client import Budget, Turn
+from consensusllm.orchestrator.client import TraceEvent
+from consensusllm_cli.repl.language import Command, Group
 from consensusllm_cli.repl.session import Outcome
 from consensusllm_cli.repl.table import TABLE
 from tests.cli.desk import Desk
@@ -68,9 +72,89 @@ async def test_templates_and_copies(desk: Desk) -> None:
     assert len(document["head"]) == 64
 
 
+async def test_a_template_is_told_whole(desk: Desk) -> None:
+    debate, _ = await printed(desk, "templates --json")
+    assert debate["roles"][0] == {"name": "pro", "instructions": "Be for it."}
+    assert (debate["samples"], debate["chairman"]) == (0, None)
+    assert debate["stages"] == [
+        {"kind": "opinions", "by": [], "quorum": 0, "deadline_ms": 0, "instructions": ""}
+    ]
+
+
+async def test_amounts_of_a_turn_are_in_the_currency(desk: Desk) -> None:
+    desk.cluster.held["c1"] = [Turn(1, "?", (replace(TURN.candidates[0], cost=1_250_000),))]
+    (turn,) = (await printed(desk, "view c1 --json"))["turns"]
+    assert (turn["candidates"][0]["cost"], turn["candidates"][0]["reserved"]) == ("1.25", "0.00")
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["view", "viewall", "query", "retry", "templates", "verify", "status", "models", "budget"],
+    ("line", "document"),
+    [
+        ("create c9 --system kind --json", {"conversation": "c9", "system": "kind"}),
+        ("fork c1 c2 --at 1 --json", {"conversation": "c2", "source": "c1", "at_turn": 1}),
+        ("rename c1 c2 --json", {"conversation": "c2", "before": "c1"}),
+        ("delete c1 --json", {"deleted": "c1"}),
+        ("choose c1 2 --json", {"conversation": "c1", "turn": 1, "candidate": 2}),
+        ("cancel c1 --turn 1 --json", {"conversation": "c1", "turn": 1}),
+        ("get word --json", {"key": "word", "value": "été"}),
+        ("get bytes --json", {"key": "bytes", "value": None, "hexadecimal": "0xff00"}),
+        ("failNode 2 --json", {"done": "did fail_node"}),
+        ("failLink 1 2 --one-way --json", {"done": "did fail_link"}),
+        ("partition 1,2 3 --json", {"done": "did partition"}),
+        ("delay 1 2 80 --json", {"done": "did delay"}),
+        ("drop 1 2 30 --json", {"done": "did drop"}),
+        ("heal --json", {"done": "did heal"}),
+        ("faults --json", []),
+        ("transferLeader 2 --json", {"leader": 2}),
+        ("addNode 4 --json", {"added": 4}),
+        ("removeNode 3 --json", {"removed": 3, "process_ended": True}),
+        ("replaceNode 3 4 --json", {"added": 4, "removed": 3, "process_ended": True}),
+    ],
 )
-def test_whatever_shows_something_has_it(name: str) -> None:
-    assert "json" in [flag.name for flag in TABLE.find(name).flags]
+async def test_what_was_done_is_one_object(desk: Desk, line: str, document: object) -> None:
+    desk.cluster.held["c1"] = [Turn(1, "?", TURN.candidates[:2])]
+    desk.cluster.values |= {"word": "été".encode(), "bytes": b"\xff\x00"}
+    assert await printed(desk, line) == document
+
+
+async def test_an_import_names_what_came_and_what_was_there(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "c1.json"
+    await desk.done(f"export c1 {file}")
+    document = await printed(desk, f"import {file} c2 --json")
+    assert document == {"file": str(file), "imported": ["c2"], "taken": []}
+
+
+async def test_nodes_and_their_logs(desk: Desk) -> None:
+    desk.cluster.by_node = {1: status(1), 2: None}
+    one, other, *_ = await printed(desk, "nodes --json")
+    assert (one["node"], one["role"], one["network"]) == (1, status(1).role, status(1).transport)
+    assert (other["node"], other["role"]) == (2, None)
+    one, other = await printed(desk, "log --json")
+    assert (one["node"], one["chosen"]) == (1, status(1).chosen_through)
+    assert other == {"node": 2}
+
+
+async def test_a_trace_is_an_object_a_line(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.events = [
+        TraceEvent(1, 1, 2, "accept", 90, "delivered", "slot 1", 0),
+        TraceEvent(2, 2, 1, "accepted", 40, "cut", "slot 1", 3),
+    ]
+    lines = (await desk.done("trace --json")).splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [(each["kind"], each["fate"], each["skipped"]) for each in events] == [
+        ("accept", "delivered", 0),
+        ("accepted", "cut", 3),
+    ]
+
+
+async def test_the_drills_are_listed(desk: Desk) -> None:
+    assert {"leader-crash"} < {each["drill"] for each in await printed(desk, "drill --json")}
+
+
+@pytest.mark.parametrize("command", TABLE.commands, ids=lambda command: command.name)
+def test_every_command_has_it_that_is_about_the_cluster(command: Command) -> None:
+    """An export is a document already, a value is all that follows the key, and the others are
+    about the prompt."""
+    without = command.group is Group.SHELL or command.name in ("export", "set")
+    assert ("json" in [flag.name for flag in command.flags]) is not without

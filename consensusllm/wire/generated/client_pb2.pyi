@@ -486,20 +486,46 @@ class Templates(_message.Message):
     def __init__(self, templates: _Optional[_Iterable[_Union[Template, _Mapping]]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Template(_message.Message):
-    __slots__ = ("name", "description", "revision", "stages", "roles", "own")
+    __slots__ = ("name", "description", "revision", "own", "stages", "roles", "samples", "chairman")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
-    OWN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    CHAIRMAN_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     revision: str
-    stages: _containers.RepeatedScalarFieldContainer[str]
-    roles: _containers.RepeatedScalarFieldContainer[str]
     own: bool
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., revision: _Optional[str] = ..., stages: _Optional[_Iterable[str]] = ..., roles: _Optional[_Iterable[str]] = ..., own: _Optional[bool] = ...) -> None: ...
+    stages: _containers.RepeatedCompositeFieldContainer[TemplateStage]
+    roles: _containers.RepeatedCompositeFieldContainer[TemplateRole]
+    samples: int
+    chairman: TemplateRole
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., revision: _Optional[str] = ..., own: _Optional[bool] = ..., stages: _Optional[_Iterable[_Union[TemplateStage, _Mapping]]] = ..., roles: _Optional[_Iterable[_Union[TemplateRole, _Mapping]]] = ..., samples: _Optional[int] = ..., chairman: _Optional[_Union[TemplateRole, _Mapping]] = ...) -> None: ...
+
+class TemplateRole(_message.Message):
+    __slots__ = ("name", "instructions")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    instructions: str
+    def __init__(self, name: _Optional[str] = ..., instructions: _Optional[str] = ...) -> None: ...
+
+class TemplateStage(_message.Message):
+    __slots__ = ("kind", "by", "quorum", "deadline_ms", "instructions")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    by: _containers.RepeatedScalarFieldContainer[str]
+    quorum: int
+    deadline_ms: int
+    instructions: str
+    def __init__(self, kind: _Optional[str] = ..., by: _Optional[_Iterable[str]] = ..., quorum: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., instructions: _Optional[str] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("conversation", "turn", "positions")
