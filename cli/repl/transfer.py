@@ -9,23 +9,22 @@ from pathlib import Path
 
 from consensusllm.client import (
     AlreadyExists,
-    Candidate,
     Conversation,
     InvalidRequest,
     read_conversations,
 )
-from consensusllm.conversations import shortfalls
-from consensusllm.conversations.tally import described
 
 from ..progress import Tell
 from .documents import print_json
-from .findings import council_state, place_of
 from .language import CONVERSATION, FILE, JSON, Command, Flag, Group, Parameter
-from .render import left_out, plural
-from .sanitise import escape_controls, one_line, sanitise
+from .markdown import from_markdown, to_markdown
+from .render import plural
+from .sanitise import escape_controls, sanitise
 from .session import CommandFailed, Session
 
 _IMPORT_BYTES_MAX = 256 << 20
+_NO_LINKS = "the file has no links, so nothing says that it is what was exported"
+_SELECTED = "its questions, answers and choices: all the rest is in JSON only"
 
 
 async def export(
@@ -52,7 +51,7 @@ async def export(
 async def import_file(
     session: Session, file: str, conversation: str = "", json: bool = False
 ) -> None:
-    found = _read_conversations(file)
+    found, remark = _read_conversations(file)
     if conversation and len(found) > 1:
         raise CommandFailed(
             f"{file}: holds {len(found)} conversations: leave the id out, and each gets its own"
@@ -71,9 +70,12 @@ async def import_file(
             else:
                 imported.append(target)
                 if not json:
-                    session.output.line(f"{target} is imported from {file}")
+                    session.output.line(
+                        f"{target} is imported from {file}{remark and f': {remark}'}"
+                    )
     if json:
-        print_json(session.output, {"file": file, "imported": imported, "taken": taken})
+        told = {"file": file, "imported": imported, "taken": taken, "remark": remark}
+        print_json(session.output, told)
     if taken:
         raise CommandFailed(
             f"{plural(len(taken), 'conversation')} of {len(found)} not imported, as there is one"
@@ -85,70 +87,23 @@ def _telling(tell: Tell, target: str) -> Callable[[int, int], None]:
     return lambda done, total: tell(done, total, f"importing {target}")
 
 
-def to_markdown(conversation: Conversation) -> str:
-    """The conversation to read or publish. Questions and answers are quoted, so that none of them
-    can pass for a heading or a note of ours; otherwise they stand as they came."""
-    parts = [f"# {conversation.conversation}\n"]
-    for turn in conversation.turns:
-        parts.append(f"## Turn {turn.turn}\n\n{_quoted(turn.question)}\n")
-        if turn.council is not None:
-            parts.append(f"*{council_state(turn, turn.council)}*\n")
-            lacked = [f"- {described(turn.council, each)}" for each in shortfalls(turn)]
-            parts += ["\n".join([*lacked, ""])] if lacked else []
-        for candidate in turn.candidates:
-            heading = f"### Candidate {candidate.number}: "
-            heading += f"node {candidate.node}" if candidate.node else "imported"
-            heading += f", {one_line(candidate.model)}" if candidate.model else ""
-            heading += f", {place_of(turn.council, candidate)}" if turn.council else ""
-            heading += " (chosen)" if candidate.number == turn.choice else ""
-            said = [_quoted(candidate.text)] if candidate.text else []
-            parts.append("\n\n".join([heading, *said, *_notes(candidate)]) + "\n")
-    if not conversation.turns:
-        parts.append(f"{plural(0, 'turn')}.\n")
-    return "\n".join(parts)
-
-
-def _notes(candidate: Candidate) -> list[str]:
-    """What is to be known of a candidate beside its text."""
-    notes = [
-        f"*Attempt {each.attempt}, of node {each.node}, went on at character {each.kept}.*"
-        for each in candidate.takeovers
-    ]
-    if candidate.hedge is not None:
-        first = "and was first" if candidate.hedge_won else "as nothing came"
-        notes.append(f"*{candidate.hedge.model} was asked too, {first}.*")
-    if candidate.error:
-        notes.append(f"*Failed: {one_line(candidate.error)}*")
-    elif not candidate.ended:
-        notes.append("*Not finished.*")
-    elif candidate.finish_reason not in ("", "stop"):
-        notes.append(f"*Ended by: {candidate.finish_reason}.*")
-    if candidate.left_out:
-        notes.append(f"*{left_out(candidate)}.*")
-    counts = (candidate.usage.prompt_tokens, candidate.usage.completion_tokens)
-    if counts != (None, None):
-        prompt, answer = ("?" if count is None else count for count in counts)
-        notes.append(f"*Tokens: {prompt} of the prompt, {answer} of the answer.*")
-    return notes
-
-
-def _quoted(text: str) -> str:
-    lines = text.rstrip().splitlines(keepends=True)
-    return "".join(f"> {line}" if line.strip() else f">{line}" for line in lines)
-
-
-def _read_conversations(file: str) -> list[Conversation]:
+def _read_conversations(file: str) -> tuple[list[Conversation], str]:
+    """The conversations, and what is to be said of them."""
     path = Path(file).expanduser()
     if path.stat().st_size > _IMPORT_BYTES_MAX:
         raise CommandFailed(f"{file}: is larger than {_IMPORT_BYTES_MAX >> 20} MiB")
     try:
-        document = loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise CommandFailed(f"{file}: is not a JSON document: export makes one") from error
-    try:
-        return read_conversations(document)
+        text = path.read_text(encoding="utf-8-sig")
+        if text.lstrip().startswith("# "):
+            return [from_markdown(text)], _SELECTED
+        document = loads(text)
+        found = read_conversations(document)
     except InvalidRequest as error:
         raise CommandFailed(f"{file}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise CommandFailed(f"{file}: is neither JSON nor Markdown of export") from error
+    unverified = "format" in document and "links" not in document
+    return found, _NO_LINKS if unverified else ""
 
 
 def _write_whole(file: str, text: str) -> None:
@@ -176,7 +131,7 @@ COMMANDS = (
         (Parameter("conversation", CONVERSATION), Parameter("file", FILE, optional=True)),
         (Flag("markdown"), Flag("stale")),
         detail=(
-            "JSON has all that is known, and import reads it; Markdown is for people. Without a "
+            "JSON has all that is known; Markdown is for people. import reads both. Without a "
             "file it is shown. A file name with blanks goes between double quotes. An existing "
             "file is replaced. With --stale it is what the node has applied, which works without a "
             "majority."
@@ -192,7 +147,8 @@ COMMANDS = (
         (JSON,),
         detail=(
             "Without an id it gets the one in the file. It appears whole or not at all. ChatGPT's "
-            "conversations.json and Open WebUI's export are read too, all that a file holds."
+            "conversations.json and Open WebUI's export are read too, all that a file holds; of "
+            "Markdown the questions, answers and choices are."
         ),
         example="import c1.json c2",
     ),

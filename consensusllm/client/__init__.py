@@ -35,7 +35,7 @@ from consensusllm.client.watch import (
     TurnClosed,
     WatchEvent,
 )
-from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened
+from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened, Usage
 from consensusllm.conversations.context_window import estimated_tokens
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import (
@@ -92,6 +92,7 @@ __all__ = [
     "TurnOpened",
     "Unauthenticated",
     "Unavailable",
+    "Usage",
     "Verification",
     "WatchEvent",
     "cluster_models",

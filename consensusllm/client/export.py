@@ -40,7 +40,7 @@ from consensusllm.client.errors import InvalidRequest
 from consensusllm.conversations import chain
 from consensusllm.conversations.documents import MalformedDocument, from_document, to_document
 from consensusllm.conversations.history import contradiction, last_revision
-from consensusllm.conversations.records import Conversation
+from consensusllm.conversations.records import TIME_MAX_MS, Conversation
 from consensusllm.conversations.tally import findings
 
 FORMAT = "consensusllm-conversation"
@@ -131,6 +131,9 @@ def _check_links(conversation: Conversation, links: list[str], head: str) -> Non
 
 
 def _check_stamps(conversation: Conversation) -> None:
+    created_ms, updated_ms = conversation.created_ms, conversation.updated_ms
+    if not 0 <= created_ms <= updated_ms <= TIME_MAX_MS:
+        raise Altered(f"it cannot be created at {created_ms} ms and updated at {updated_ms} ms")
     before = 0
     for index, turn in enumerate(conversation.turns):
         wrong = contradiction(turn)

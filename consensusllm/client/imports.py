@@ -58,7 +58,8 @@ async def import_conversation(
     """
     temporary = f"{IMPORT_PREFIX}{os.urandom(8).hex()}"
     turns = _import_turns(conversation, temporary)
-    rename = Rename(temporary, name)
+    times = (conversation.created_ms, conversation.updated_ms)
+    rename = Rename(temporary, name, *(times if all(times) else ()))
     steps: list[Operation] = [CreateConversation(temporary, conversation.system), *turns, rename]
     for number, step in enumerate(steps, 1):
         try:

@@ -332,10 +332,16 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """EXISTS where ``target`` is taken, NOT_ANSWERED while a turn is open. Answers Done."""
+    """EXISTS where ``target`` is taken, NOT_ANSWERED while a turn is open. Answers Done.
+
+    An import that gets its id like this keeps the times (ms since the epoch) at which it was
+    created and updated elsewhere, where they are known (0: they are not); INVALID for others.
+    """
 
     conversation: str
     target: str
+    created_ms: int = 0
+    updated_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

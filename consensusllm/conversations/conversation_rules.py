@@ -20,7 +20,7 @@ from .commands import (
 from .council_rules import check_council
 from .history import contradiction, last_revision
 from .limits import Limits
-from .records import Turn
+from .records import TIME_MAX_MS, Turn
 from .refusal import Refusal, check_id, check_size, named
 from .sessions import DONE
 from .state import State
@@ -88,7 +88,12 @@ class ConversationRules:
                 f"{rename.conversation} is still being answered: "
                 "rename it when its turns have closed",
             )
-        self._state.rename(rename.conversation, rename.target)
+        times = (rename.created_ms, rename.updated_ms)
+        if any(times) and not rename.conversation.startswith(IMPORT_PREFIX):
+            raise Refusal(Code.INVALID, "only an import has times of its own: rename without them")
+        if not 0 <= times[0] <= times[1] <= TIME_MAX_MS:
+            raise Refusal(Code.INVALID, f"created at {times[0]} ms and updated at {times[1]} ms")
+        self._state.rename(rename.conversation, rename.target, *times)
         self._move_budget(rename.conversation, rename.target)
         return DONE
 

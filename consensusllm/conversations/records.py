@@ -17,6 +17,9 @@ from typing import TypeAlias
 from .commands import GenerationOptions, ServedModel, Usage
 from .council import Council
 
+TIME_MAX_MS = 1 << 53
+"""After the epoch; later ones are no times."""
+
 TurnId: TypeAlias = tuple[str, int]
 """(conversation id, turn number >= 1)."""
 

@@ -104,12 +104,20 @@ class State:
         self.head_hash.marked.add(conversation)
         self.touched[conversation, turn.turn] = None
 
-    def rename(self, conversation: str, target: str) -> None:
-        """Move a conversation to an id that is free."""
+    def rename(
+        self, conversation: str, target: str, created_ms: int = 0, updated_ms: int = 0
+    ) -> None:
+        """Move a conversation to an id that is free; its times are those that are given."""
         head = self.heads[conversation]
         for turn in self._take_turns(conversation):
             self._set_turn(target, turn)
-        self._add_head(target, replace(head, revision=head.revision + 1, updated_ms=self.time_ms))
+        moved = replace(
+            head,
+            revision=head.revision + 1,
+            created_ms=created_ms or head.created_ms,
+            updated_ms=updated_ms or self.time_ms,
+        )
+        self._add_head(target, moved)
 
     def delete(self, conversation: str) -> None:
         self._take_turns(conversation)

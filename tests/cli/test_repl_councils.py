@@ -237,7 +237,7 @@ async def test_templates_lists_them_and_what_is_wrong_with_a_file(desk: Desk) ->
 async def test_an_exported_council_says_what_it_was_and_lacked(desk: Desk) -> None:
     markdown = await desk.done("query c1 --council Why?", "export c1 --markdown")
     assert f"*{STATE} · DEGRADED*" in markdown
-    assert f"### Candidate 2: node 2, m, answer {B} · critic" in markdown
+    assert f"### Candidate 2: node 2, `m`, answer {B} · critic" in markdown
     assert "- review, seat 3 of node 3, candidate 6: offline\n" in markdown
 
 

@@ -142,10 +142,25 @@ async def test_export_does_not_replace_what_is_no_regular_file(desk: Desk, tmp_p
     assert link.is_symlink()
 
 
+async def test_an_export_without_its_links_is_imported_with_a_word(
+    desk: Desk, tmp_path: Path
+) -> None:
+    file = tmp_path / "c1.json"
+    await desk.done("query c1 What?", f"export c1 {file}")
+    assert await desk.done(f"import {file} c2") == f"c2 is imported from {file}\n"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    del document["links"], document["head"]
+    file.write_text(json.dumps(document), encoding="utf-8")
+    assert await desk.done(f"import {file} c3") == (
+        f"c3 is imported from {file}: the file has no links, so nothing says that it is what was"
+        " exported\n"
+    )
+
+
 async def test_export_as_markdown(desk: Desk) -> None:
     out = await desk.done("query c1 What?", "choose c1 2", "export c1 --markdown")
     assert out.startswith("# c1\n\n## Turn 1\n\n> What?\n")
-    assert "### Candidate 2: node 2, model-2 (chosen)\n\n> answer 2\n" in out
+    assert "### Candidate 2: node 2, `model-2` (chosen)\n\n> answer 2\n" in out
 
 
 @pytest.mark.parametrize("content", ["[1]", "no json", '{"turns": []}'])

@@ -121,7 +121,7 @@ async def test_an_import_names_what_came_and_what_was_there(desk: Desk, tmp_path
     file = tmp_path / "c1.json"
     await desk.done(f"export c1 {file}")
     document = await printed(desk, f"import {file} c2 --json")
-    assert document == {"file": str(file), "imported": ["c2"], "taken": []}
+    assert document == {"file": str(file), "imported": ["c2"], "taken": [], "remark": ""}
 
 
 async def test_nodes_and_their_logs(desk: Desk) -> None:

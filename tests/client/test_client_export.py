@@ -145,6 +145,7 @@ def test_a_malformed_document_is_refused_with_the_place(document, words):
         (spoilt(["links", 1], ..., GOOD), "turn 2 does not fit: it has no link"),
         (spoilt(["links", 0], "0" * 64, GOOD), "turn 1 does not fit"),
         (spoilt(["head"], "0" * 64, GOOD), "the head does not fit"),
+        (spoilt(["conversation", "created_ms"], 1 << 60, GOOD), "it cannot be created at"),
     ],
 )
 def test_an_altered_document_is_refused_and_the_first_turn_that_does_not_fit_is_named(
@@ -185,6 +186,10 @@ async def test_what_is_exported_can_be_imported_into_another_cluster(start_clust
         assert [each.conversation for each in await second.conversations()] == ["c2"]
         imported = await second.view("c2")
         assert imported.turns[:2] == original.turns[:2]
+        assert (imported.created_ms, imported.updated_ms) == (
+            original.created_ms,
+            original.updated_ms,
+        )
         open_then = imported.turns[2]
         assert open_then.closed
         assert "not answered yet when it was exported" in open_then.candidates[0].error

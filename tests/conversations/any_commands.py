@@ -157,7 +157,7 @@ conversation_operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(Delete, ids),
     st.builds(ImportTurn, st.sampled_from([TEMPORARY] * 4 + ["c1"]), imported),
     st.builds(CreateConversation, st.just(TEMPORARY)),
-    st.builds(Rename, st.just(TEMPORARY), ids),
+    st.builds(Rename, st.just(TEMPORARY), ids, st.sampled_from((0, 1)), st.sampled_from((0, 2))),
 )
 operations: st.SearchStrategy[Operation] = st.one_of(
     conversation_operations,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from imported import TEMPORARY
 
 from consensusllm.conversations import (
     Choose,
@@ -177,6 +178,16 @@ def test_a_choice_made_after_the_question_is_not_in_its_prompt(driver: Any) -> N
     driver.done(RetryTurn("c1", 2, (PlannedCandidate(1, 1),)))
     assert driver.prompt("c1", 2, 1) == (("user", "two"),)
     assert driver.prompt("c1", 3, 1)[:2] == (("user", "one"), ("assistant", "answer"))
+
+
+def test_an_import_keeps_the_times_that_it_has_elsewhere(driver: Any) -> None:
+    driver.done(CreateConversation(TEMPORARY))
+    for times in ((2, 1), (-1, 1), (1, 1 << 54)):
+        assert driver.refused(Rename(TEMPORARY, "c1", *times)).code is Code.INVALID
+    driver.done(Rename(TEMPORARY, "c1", 7, 9))
+    found = driver.machine.conversation("c1")
+    assert (found.created_ms, found.updated_ms) == (7, 9)
+    assert driver.refused(Rename("c1", "c2", 7, 9)).code is Code.INVALID
 
 
 def test_a_fork_and_a_rename_keep_every_prompt(driver: Any) -> None:

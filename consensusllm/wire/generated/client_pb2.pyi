@@ -1038,12 +1038,16 @@ class Fork(_message.Message):
     def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., at_turn: _Optional[int] = ...) -> None: ...
 
 class Rename(_message.Message):
-    __slots__ = ("conversation", "target")
+    __slots__ = ("conversation", "target", "created_ms", "updated_ms")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_MS_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     target: str
-    def __init__(self, conversation: _Optional[str] = ..., target: _Optional[str] = ...) -> None: ...
+    created_ms: int
+    updated_ms: int
+    def __init__(self, conversation: _Optional[str] = ..., target: _Optional[str] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ...) -> None: ...
 
 class Delete(_message.Message):
     __slots__ = ("conversation",)
