@@ -231,6 +231,7 @@ class _Node:
                 default_deadline_ms=config.answering.deadline_ms,
                 domains=config.domains,
                 templates=self._templates,
+                models=self._models,
             ),
             on_query=self._local.is_asking,
             max_question_bytes=config.limits.question_bytes,

@@ -183,8 +183,7 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
         parts.append(f" · {one_line(candidate.model)}")
     if place:
         parts.append((f" · {place}", "magenta"))
-    if candidate.takeovers:
-        times = len(candidate.takeovers)
+    if times := _moves(candidate):
         taken = "taken over" if times == 1 else f"taken over {times} times, last"
         parts.append((f" · {taken} at character {candidate.kept}", "yellow"))
     for each in candidate.takeovers:
@@ -208,6 +207,18 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
     if candidate.ended and (bill := spent(candidate)):
         parts.append((f" · {bill}", "dim"))
     return parts
+
+
+def _moves(candidate: Candidate) -> int:
+    """How often another node took the candidate over since the one that had it was gone. A node
+    that begins anew what it has taken over, or another model that is asked in the place of what
+    failed or was slow, is no such move."""
+    holders = [candidate.planned_node, *(each.node for each in candidate.takeovers)]
+    hedge = candidate.hedge.attempt if candidate.hedge is not None and candidate.hedge_won else 0
+    return sum(
+        before != each.node and not each.reason and each.attempt != hedge
+        for before, each in zip(holders, candidate.takeovers, strict=False)
+    )
 
 
 def spent(candidate: Candidate) -> str:

@@ -29,6 +29,10 @@ QUIET_S = 5.0
 """After this long without an event the node is asked whether it is alive and has a leader."""
 
 
+LOST_S = 15.0
+"""After this long in which no node could be reached a reader is told so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """``text`` continues ``candidate`` at ``offset``, in characters of this attempt's text."""
@@ -196,13 +200,16 @@ async def watch(
 
     A turn that closed without ``candidates`` is from before these were added, on a node that is
     behind. ``confirm`` is called where a node does not know the turn; it raises NotFound where
-    there is none, and otherwise the node is only behind. Raises Unavailable at the deadline.
+    there is none, and otherwise the node is only behind. Raises Unavailable at the deadline, or
+    when no node could be reached for LOST_S.
     """
     reader = Reader()
     address = nodes.current
     trouble = "it is still being answered"
     waits = pauses(random_)
-    while deadline.remaining_s() > 0:
+    lost_at: float | None = None
+    while deadline.remaining_s() > 0 and not (lost_at and deadline.now() > lost_at + LOST_S):
+        lost = False
         request = client_pb2.WatchRequest(
             conversation=conversation, turn=turn, positions=reader.positions()
         )
@@ -214,7 +221,7 @@ async def watch(
                     for news in reader.receive(event):
                         if isinstance(news, TurnClosed) and not _has(news.turn, candidates):
                             raise _Behind("it has not seen the retry yet")
-                        waits = pauses(random_)
+                        waits, lost_at = pauses(random_), None
                         yield news
                         if isinstance(news, TurnClosed):
                             return
@@ -224,21 +231,29 @@ async def watch(
         except (Gap, _Behind) as error:
             trouble = f"{address}: {error}"
         except Unreachable as error:
-            trouble = str(error)
+            trouble, lost = str(error), True
         except grpc.aio.AioRpcError as error:
             trouble = reason(address, error)
+            lost = error.code() in _LOST
             if denied := denial(address, error):
                 raise denied from None
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise InvalidRequest(error.details() or trouble) from None
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 await confirm()
+        lost_at = (lost_at or deadline.now()) if lost else None
         address = nodes.following(address)
         await pause(next(waits), deadline)
+    within = f"did not close within {deadline.timeout_s:g} s"
+    if deadline.remaining_s() > 0:
+        within = f"cannot be read: for {LOST_S:g} s there was nobody to ask"
     raise Unavailable(
-        f"turn {turn} of {conversation} did not close within {deadline.timeout_s:g} s ({trouble}):"
-        " its answers are kept, so look at it later"
+        f"turn {turn} of {conversation} {within} ({trouble}): its answers are kept, so look at it"
+        " later"
     )
+
+
+_LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class _Behind(Exception):

@@ -72,6 +72,11 @@ class BudgetRules:
                 )
             self._state.set_budget(change.scope, None)
             return DONE
+        conversation = change.scope.removeprefix(CONVERSATION)
+        if conversation != change.scope and conversation not in self._state.heads:
+            raise Refusal(
+                Code.NOT_FOUND, f"no conversation {named(conversation)}: create it, then bound it"
+            )
         if not 0 <= change.limit <= _LIMIT_MAX:
             raise Refusal(Code.INVALID, "a budget is 0 or more: give another")
         if held is None and len(budgets) >= self._limits.budgets:

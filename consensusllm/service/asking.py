@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from consensusllm.conversations.budget_rules import is_user
 from consensusllm.conversations.commands import (
@@ -21,13 +22,17 @@ from consensusllm.wire.records import options_from_proto
 
 from .councils import Templates
 
+if TYPE_CHECKING:
+    from consensusllm.serving import OwnModel
+
 
 def wishes_of(ask: pb.Ask) -> Wishes:
     return Wishes(tuple(ask.models), ask.samples or 1, ask.one, ask.strategy or "smart")
 
 
 class Planner:
-    """Plans by what ``runtime``'s node knows; ``domains`` are the configured ones."""
+    """Plans by what ``runtime``'s node knows; ``domains`` are the configured ones, ``models`` its
+    own, filled in later."""
 
     def __init__(
         self,
@@ -36,16 +41,20 @@ class Planner:
         default_deadline_ms: int,
         domains: Mapping[str, str],
         templates: Templates,
+        models: Sequence[OwnModel] = (),
     ) -> None:
         self._runtime = runtime
         self._templates = templates
         self._default_deadline_ms = default_deadline_ms
         self._domains = domains
+        self._models = models
 
     def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
         """The command that ``ask`` stands for. Raises Unplannable."""
         most = self._runtime.replica.config.limits.candidates_per_turn
-        planned = plan(wishes, self._cluster(wishes), most)
+        cluster = self._cluster(wishes)
+        self._check_served(wishes, cluster)
+        planned = plan(wishes, cluster, most)
         deadline_ms = ask.deadline_ms or self._default_deadline_ms
         if ask.retry and ask.council:
             raise Unplannable("a council is convened for a new question, not for a retry")
@@ -86,6 +95,18 @@ class Planner:
             replace(options, role=role(ask.domain, ask.persona, self._domains)),
             ask.user,
         )
+
+    def _check_served(self, wishes: Wishes, cluster: Cluster) -> None:
+        """Raises Unplannable for a model that this node is configured with and cannot serve, where
+        nobody else does: it is not in the registry, and why is known here."""
+        why = {each.served.name: each.note for each in self._models if each.provider is None}
+        for asked in wishes.models:
+            name = asked.partition("@")[0]
+            if name in why and name not in cluster.names():
+                raise Unplannable(
+                    f"nobody serves {name}: node {self._runtime.replica.node} is configured with "
+                    f"it, and cannot: {why[name]}"
+                )
 
     def _cluster(self, wishes: Wishes) -> Cluster:
         replica = self._runtime.replica

@@ -415,6 +415,7 @@ class FakeCluster:
                     text,
                     error=error,
                     attempt=attempt,
+                    planned_node=node if attempt == 1 else 2,
                     takeovers=tuple(TakenOver(n, node, 0) for n in range(2, attempt + 1)),
                 )
             )

@@ -15,6 +15,7 @@ from consensusllm.client import (
     Plan,
     Turn,
 )
+from consensusllm.conversations.records import Hedge, TakenOver
 from consensusllm.orchestrator.client import TraceEvent
 from consensusllm_cli.repl.render import agreement
 from consensusllm_cli.repl.session import Leave, Outcome
@@ -137,6 +138,41 @@ async def test_query_marks_a_takeover(desk: Desk) -> None:
     out = await desk.done("query c1 a node dies")
     assert "[1] node 1 · model-1 · taken over at character 0\n  answer 1\n" in out
     assert "lost" not in out
+
+
+@pytest.mark.parametrize(
+    ("takeovers", "hedge", "said"),
+    [
+        ((TakenOver(2, 3, 0),), None, " · taken over at character 0"),
+        ((TakenOver(2, 3, 9), TakenOver(3, 3, 0)), None, " · taken over at character 0"),
+        (
+            (TakenOver(2, 3, 9), TakenOver(3, 2, 4)),
+            None,
+            " · taken over 2 times, last at character 4",
+        ),
+        ((TakenOver(2, 1, 0),), None, ""),
+        (
+            (TakenOver(2, 3, 0, model="b", reason="down"),),
+            None,
+            " · b in place of what failed: down",
+        ),
+        ((TakenOver(2, 3, 0, model="b"),), Hedge(2, 3, "b"), " · b was asked too, and was first"),
+    ],
+)
+async def test_a_takeover_is_one_of_a_node_that_is_gone(
+    desk: Desk, takeovers: tuple[TakenOver, ...], hedge: Hedge | None, said: str
+) -> None:
+    one = candidate(
+        *(1, "yes"),
+        node=takeovers[-1].node,
+        planned_node=1,
+        attempt=takeovers[-1].attempt,
+        takeovers=takeovers,
+        hedge=hedge,
+    )
+    desk.cluster.held["c1"] = [Turn(1, "?", (one,), closed=True)]
+    heading = f"[1] node {one.node} · model-1{said}\n"
+    assert heading in await desk.done("view c1")
 
 
 async def test_cancel_closes_a_turn_once(desk: Desk) -> None:

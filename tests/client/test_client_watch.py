@@ -387,6 +387,46 @@ async def test_a_turn_that_does_not_close_in_time_says_that_its_answers_are_kept
             await client.query("c1", "q", timeout_s=0.2)
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_a_reader_is_told_when_nobody_can_be_reached_any_more(
+    start_cluster, monkeypatch, pinned
+):
+    monkeypatch.setattr(watch_, "LOST_S", 0.3)
+    cluster = await start_cluster(1)
+    (node,) = cluster.nodes
+
+    async def dying(request, context):
+        yield delta(1, 1, 0, "a")
+        await asyncio.Event().wait()
+
+    node.serve_watch = dying
+    async with Client(cluster.addresses, pinned=pinned) as client:
+        events = client.watch("c1", 1, timeout_s=60)
+        assert (await anext(events)).text == "a"
+        await node.die()
+        with pytest.raises(Unavailable, match=r"turn 1 of c1 cannot be read: for 0\.3 s there was"):
+            await anext(events)
+
+
+async def test_a_node_that_comes_back_in_time_is_read_on(start_cluster):
+    cluster = await start_cluster(1)
+    (node,) = cluster.nodes
+
+    async def dying(request, context):
+        yield delta(1, 1, 0, "a")
+        await asyncio.Event().wait()
+
+    node.serve_watch = dying
+    async with Client(cluster.addresses, pinned=True) as client:
+        events = client.watch("c1", 1)
+        assert (await anext(events)).text == "a"
+        await node.die()
+        node.serve_watch = serve_with_cuts("ab", 1, [])
+        await node.start()
+        following = [event async for event in events]
+    assert [each.text for each in following if isinstance(each, Delta)] == ["b"]
+
+
 async def test_a_reader_that_stops_lets_go_of_its_stream(start_cluster):
     cluster = await start_cluster()
     node = cluster.nodes[0]

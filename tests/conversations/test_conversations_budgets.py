@@ -146,6 +146,15 @@ def test_a_closed_turn_is_charged_as_reserved_where_nobody_said_what_it_used(spe
     assert budget(spender) == Budget(1000, spent=213, reserved=0)
 
 
+def test_a_conversation_is_bounded_that_is_there(spender: Any) -> None:
+    refused = spender.refused(SetBudget("conversation:c9", 5))
+    assert (refused.code, refused.message) == (
+        Code.NOT_FOUND,
+        "no conversation 'c9': create it, then bound it",
+    )
+    spender.done(SetBudget("user:nobody-yet", 5))
+
+
 def test_a_failed_call_costs_what_it_used(spender: Any) -> None:
     spender.done(SetBudget("cluster", 1000))
     spender.done(SubmitQuery("c1", "why?", ONE))
@@ -312,12 +321,12 @@ def test_whatever_a_hundred_clients_do_no_budget_is_exceeded(driver_class: Any, 
     driver = driver_class()
     driver.done(ServeModels(1, (DEAR, CHEAP, FREE)))
     driver.done(ServeModels(2, (CHEAP,)))
-    limits = {"cluster": 5000, "conversation:c1": 3000, "user:u3": 400}
-    for scope, limit in limits.items():
-        driver.done(SetBudget(scope, limit))
     names = ("c1", "c2")
     for name in names:
         driver.done(CreateConversation(name))
+    limits = {"cluster": 5000, "conversation:c1": 3000, "user:u3": 400}
+    for scope, limit in limits.items():
+        driver.done(SetBudget(scope, limit))
     refused = 0
     for _ in range(600):
         open_candidates = [

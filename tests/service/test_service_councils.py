@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from consensusllm.conversations import ConveneCouncil, GenerationOptions, Limits
+from consensusllm.conversations import ConveneCouncil, GenerationOptions, Limits, ServedModel
 from consensusllm.council.planning import Unplannable
 from consensusllm.service.asking import Planner, wishes_of
 from consensusllm.service.councils import Templates
+from consensusllm.serving import OwnModel
 from consensusllm.wire.generated import client_pb2 as pb
 
 
@@ -24,13 +26,24 @@ class Node:
         self.replica = SimpleNamespace(paxos=paxos, machine=machine, node=3, config=config)
 
 
-def completed(**ask: Any) -> Any:
+def test_a_model_that_this_node_cannot_serve_is_refused_with_the_reason() -> None:
+    own = [
+        OwnModel(ServedModel("flash", "gemini", "gemini-flash"), "GEMINI_API_KEY is not set", None)
+    ]
+    with pytest.raises(Unplannable, match="nobody serves flash: node 3 is configured with it, and"):
+        completed(own, models=["flash@3"])
+    with pytest.raises(Unplannable, match="there is no model 'flush'"):
+        completed(own, models=["flush"])
+
+
+def completed(own: Sequence[OwnModel] = (), **ask: Any) -> Any:
     asked = pb.Ask(conversation="c1", question="Why?", **ask)
     planner = Planner(
         Node(),  # type: ignore[arg-type]
         default_deadline_ms=7000,
         domains={"law": "You know law."},
         templates=Templates(None),
+        models=own,
     )
     return planner.complete(asked, wishes_of(asked))
 
