@@ -46,6 +46,8 @@ def drill(
     """
     from consensusllm.drills import DocumentError, find, shipped
 
+    if drill is None and (times > 1 or seed is not None or keep or history_path):
+        raise click.UsageError("no drill is named, so there is nothing to run: give one")
     if drill is None:
         listing = shipped()
         width = max(map(len, listing))
@@ -61,7 +63,10 @@ def drill(
     with contextlib.ExitStack() as stack:
         out = None
         if history_path is not None:  # before the drill: a path that cannot be written is misuse
-            out = stack.enter_context(open(history_path, "w", encoding="utf-8"))
+            try:
+                out = stack.enter_context(open(history_path, "w", encoding="utf-8"))
+            except OSError as error:
+                raise Misuse(f"--history {history_path}: {error.strerror}") from None
         first = secrets.randbits(32) if seed is None else seed
         outcomes = []
         for number in range(times):

@@ -137,6 +137,10 @@ def run(arguments: Sequence[str]) -> int:
         return status
 
 
+_MISUSES = frozenset({"ConfigError", "InvalidRequest"})
+"""By name: what they are of is not imported for every command."""
+
+
 def explain(error: Exception) -> tuple[str, int]:
     """The one line for ``error``, and the exit status that goes with it."""
     if isinstance(error, click.UsageError):
@@ -146,7 +150,8 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return " ".join(error.format_message().split()), error.exit_code
     if type(error).__module__.startswith(_OURS):
-        return str(error), 2 if type(error).__name__ == "ConfigError" else 1
+        names = {each.__name__ for each in type(error).__mro__}
+        return str(error), 2 if names & _MISUSES else 1
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
     summary = " ".join(f"{type(error).__name__}: {error}".split())

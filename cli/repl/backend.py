@@ -17,11 +17,13 @@ from consensusllm.client import (
     Conversation,
     ConversationSummary,
     GenerationOptions,
+    InvalidRequest,
     OnProgress,
     Plan,
     Status,
     Templates,
     TurnOpened,
+    Unavailable,
     Verification,
     WatchEvent,
 )
@@ -32,7 +34,7 @@ STATUS_TIMEOUT_S = 1.0
 _PORT_MAX = 65535
 
 
-class NoSuchNode(ConsensusError):
+class NoSuchNode(InvalidRequest):
     """The session cannot be pinned to a node that is not there."""
 
 
@@ -182,13 +184,14 @@ class Cluster:
         return f"{host}:{int(port) + node}"
 
     async def pin(self, node: int) -> None:
-        """Speak to ``node`` alone from now on. Raises NoSuchNode."""
+        """Speak to ``node`` alone from now on. Raises NoSuchNode, Unavailable."""
         if node not in self._by_id:
             await self.statuses()
         if node not in self._by_id:
+            if not self.nodes:
+                raise Unavailable("no node answers: start the cluster, or correct the addresses")
             known = ", ".join(map(str, self.nodes))
-            remedy = f"the nodes are {known}" if known else "no node answers"
-            raise NoSuchNode(f"there is no node {node}: {remedy}")
+            raise NoSuchNode(f"there is no node {node}: the nodes are {known}")
         token = _plain(self._given.client_token)
         self.client = await self._resources.enter_async_context(
             Client([self._by_id[node]], token=token, pinned=True)
@@ -222,7 +225,7 @@ class Cluster:
 async def connect(addresses: ClusterAddresses, node: int | None) -> AsyncIterator[Backend]:
     """A backend for the cluster at ``addresses``, pinned to ``node`` where it is given.
 
-    Nothing is asked of the cluster until it is needed. Raises NoSuchNode.
+    Nothing is asked of the cluster until it is needed. Raises NoSuchNode, Unavailable.
     """
     async with AsyncExitStack() as resources:
         token = _plain(addresses.client_token)

@@ -11,8 +11,8 @@ import traceback
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from consensusllm.client import ConsensusError, Status
-from consensusllm.orchestrator.client import FaultRefused
+from consensusllm.client import ConsensusError, InvalidRequest, Status
+from consensusllm.orchestrator.client import FaultRefused, InvalidFault
 
 from .backend import Backend, Conversations, Faults
 from .language import Command
@@ -80,7 +80,7 @@ class Session:
     async def statuses(self) -> dict[int, Status | None]:
         """What each node says of itself; None for one that does not answer. Learns the nodes."""
         statuses = await self._backend.statuses()
-        self.known.nodes[:] = sorted({*self.known.nodes, *statuses})
+        self.known.nodes[:] = sorted(statuses)
         return statuses
 
     async def run(self, line: str | Misuse) -> Outcome:
@@ -99,7 +99,7 @@ class Session:
             name = f"{command.name}: "
             parsed = await self._parsed(command, rest)
             await command.handler(self, **parsed.arguments)
-        except Misuse as misuse:
+        except (Misuse, InvalidRequest, InvalidFault) as misuse:
             self.output.error(f"{self.place}{name}{misuse}")
             return Outcome.MISUSE
         except (CommandFailed, ConsensusError, FaultRefused) as error:

@@ -131,6 +131,8 @@ def _operation(line: int, text: str) -> Operation:
         refuse(f'unknown "op" {json.dumps(op)[:40]}: one of {", ".join(OPERATION_NAMES)}')
     if type(key) is not str:
         refuse('"key" must be a string')
+    if op == "get" and ok is True and "output" not in fields:
+        refuse('"output" is missing: what the get has read, or null')
     if ok is not None and type(ok) is not bool:
         refuse('"ok" must be true, false or null')
     for name, time in (("start", start), ("end", end)):

@@ -42,6 +42,10 @@ class FaultRefused(Exception):
     """A command was refused or did not get through. The message is one line that says why."""
 
 
+class InvalidFault(FaultRefused):
+    """What was ordered makes no sense, whatever the cluster does."""
+
+
 class NoOrchestrator(FaultRefused):
     """Nobody answers at the orchestrator's address; a cluster of direct links may have none."""
 
@@ -250,7 +254,10 @@ class FaultsClient:
             )
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return FaultRefused(f"the orchestrator at {self._address} did not answer in time")
-        return FaultRefused((error.details() or error.code().name).splitlines()[0])
+        said = (error.details() or error.code().name).splitlines()[0]
+        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidFault(said)
+        return FaultRefused(said)
 
 
 def _checked(make: Callable[..., Message], **fields: object) -> Message:
@@ -258,4 +265,4 @@ def _checked(make: Callable[..., Message], **fields: object) -> Message:
     try:
         return make(**fields)
     except ValueError:
-        raise FaultRefused("a node is named by its number, from 1 on") from None
+        raise InvalidFault("a node is named by its number, from 1 on") from None

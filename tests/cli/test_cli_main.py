@@ -10,9 +10,11 @@ import click
 import pytest
 
 import consensusllm
+from consensusllm.client import Unavailable
 from consensusllm.config_file import ConfigError
 from consensusllm.storage import WrongIdentity
 from consensusllm_cli.main import COMMANDS, explain, run
+from consensusllm_cli.repl.backend import NoSuchNode
 
 HEAVY = ("grpc", "pydantic", "prompt_toolkit", "rich", "structlog", "sqlite3", "asyncio")
 
@@ -67,6 +69,11 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
         (("node", "x", "--config", "c"), "consensusllm: Invalid value for 'ID': 'x' is not a"),
         (("node", "1"), "consensusllm: Missing option '--config'"),
         (("node", "1", "--config", "/no/c"), "consensusllm: /no/c: cannot be read: No such file"),
+        (("drill", "--times", "2"), "consensusllm: no drill is named, so there is nothing to run"),
+        (
+            ("drill", "leader-crash", "--history", "/no/h"),
+            "consensusllm: --history /no/h: No such file or directory",
+        ),
         (("status", "--connect", "a"), "consensusllm: --connect: 'a' is not HOST:PORT"),
     ],
 )
@@ -94,6 +101,8 @@ def test_a_node_that_is_not_in_the_configuration_is_misuse(
 def test_each_kind_of_error_has_its_words_and_its_status() -> None:
     assert explain(ConfigError("c.json: nodes: is missing")) == ("c.json: nodes: is missing", 2)
     assert explain(WrongIdentity("d: belongs to another")) == ("d: belongs to another", 1)
+    assert explain(NoSuchNode("there is no node 9")) == ("there is no node 9", 2)
+    assert explain(Unavailable("no node answers")) == ("no node answers", 1)
     assert explain(FileNotFoundError(2, "No such file", "f")) == ("f: No such file", 1)
     text, status = explain(KeyError("oh\nno"))
     assert text.startswith("internal error: KeyError: ")

@@ -11,12 +11,13 @@ import pytest
 from consensusllm.client import (
     File,
     GenerationOptions,
+    InvalidRequest,
     ModelStatus,
     Plan,
     Turn,
 )
 from consensusllm.conversations.records import Hedge, TakenOver
-from consensusllm.orchestrator.client import TraceEvent
+from consensusllm.orchestrator.client import InvalidFault, TraceEvent
 from consensusllm_cli.repl.render import agreement
 from consensusllm_cli.repl.session import Leave, Outcome
 from consensusllm_cli.repl.table import TABLE
@@ -183,6 +184,24 @@ async def test_cancel_closes_a_turn_once(desk: Desk) -> None:
     assert await desk.failed("cancel c1 --turn 1") == (
         "cancel: turn 1 of c1 is closed: nothing to do"
     )
+
+
+async def test_what_can_never_be_done_is_misuse_whoever_says_so(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(*_: object, **__: object) -> int:
+        raise InvalidRequest("there is no strategy 'smrt': did you mean smart?")
+
+    monkeypatch.setattr(desk.cluster, "ask", refuses)
+    assert await desk.run("query c1 --strategy smrt Why?") is Outcome.MISUSE
+    assert desk.err == "query: there is no strategy 'smrt': did you mean smart?\n"
+    assert desk.cluster.fake_faults is not None
+    monkeypatch.setattr(desk.cluster.fake_faults, "_told", refused_fault)
+    assert await desk.run("partition 1,2,3") is Outcome.MISUSE
+
+
+async def refused_fault(*_: object) -> str:
+    raise InvalidFault("one group is no partition: name two or more")
 
 
 async def test_a_gap_in_the_numbers_does_not_hide_a_candidate(desk: Desk) -> None:

@@ -61,6 +61,10 @@ def test_value_and_output_may_be_missing_and_other_fields_are_skipped() -> None:
         (b'{"process": ' + b"1" * 10_000 + b"}", "not JSON (a number is too long)"),
         (b'"\xff"', "not UTF-8 text (byte 2)"),
         (without("end"), '"end" is missing'),
+        (
+            b'{"process":1,"op":"get","key":"k","start":0,"end":1,"ok":true}',
+            '"output" is missing: what the get has read, or null',
+        ),
         (line(process="one"), '"process" must be a whole number'),
         (line(process=True), '"process" must be a whole number'),
         (line(op="delete"), 'unknown "op" "delete": one of get, put, cas, append, choose'),
