@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.council import Council, Member, Stage, StageKind
@@ -20,16 +20,19 @@ def convened(
     places: Sequence[PlannedCandidate],
     *,
     here: int,
+    serving: Collection[int] = (),
     seed: int,
     deadline_ms: int,
 ) -> Council:
     """``places`` (not empty) are nodes with a model and its fallbacks each, ``here`` is the node
-    that was asked. ``deadline_ms`` is that of each stage whose template says none.
+    that was asked, ``serving`` are those that are known to serve a model. ``deadline_ms`` is that
+    of each stage whose template says none.
 
     Places that name their model sit in the order in which they were named, and the others in that
     of their nodes. Roles go round the places; with more roles than places one plays several.
     Samples are all of one place: the first that was named, or else this node's. The chairman has
-    seats of its own, on different nodes: the first one is here. Raises Unplannable where more
+    seats of its own, on different nodes: the first one is here. Roles, samples and chairs go to
+    nodes that serve a model, where there are any. Raises Unplannable where more
     models are named than there are seats, or than the one that samples are of.
     """
     named = any(place.model for place in places)
@@ -39,13 +42,12 @@ def convened(
         raise Unplannable(
             f"{len(places)} models are asked for, and {template.name} takes {most}: ask for fewer"
         )
-    chairs = sorted(ordered, key=lambda place: (place.node < here, place.node))
+    able = [place for place in ordered if place.model or place.node in serving] or ordered
+    chairs = sorted(able, key=lambda place: (place.node < here, place.node))
     if template.samples:
         seats = [_member(ordered[0] if named else chairs[0]) for _ in range(template.samples)]
     elif template.roles:
-        seats = [
-            _member(ordered[turn % len(ordered)], role) for turn, role in enumerate(template.roles)
-        ]
+        seats = [_member(able[turn % len(able)], role) for turn, role in enumerate(template.roles)]
     else:
         seats = [_member(place) for place in ordered[:SEATS_MAX]]
     members = [*seats]

@@ -76,7 +76,9 @@ class Planner:
             )
         if ask.council:
             here = self._runtime.replica.node
-            council = self._templates.convened(ask.council, planned, here, deadline_ms)
+            council = self._templates.convened(
+                ask.council, planned, here, cluster.registry.keys(), deadline_ms
+            )
             told = replace(options, role=role(ask.domain, ask.persona, self._domains))
             return ConveneCouncil(ask.conversation, ask.question, council, told, ask.user)
         if wishes.samples > 1 and options.seed is not None:

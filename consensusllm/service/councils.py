@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from consensusllm.conversations.commands import PlannedCandidate
@@ -47,7 +47,12 @@ class Templates:
         )
 
     def convened(
-        self, name: str, places: Sequence[PlannedCandidate], here: int, deadline_ms: int
+        self,
+        name: str,
+        places: Sequence[PlannedCandidate],
+        here: int,
+        serving: Collection[int],
+        deadline_ms: int,
     ) -> Council:
         """The council of the template ``name``; see `convening`. Raises Unplannable."""
         if self._library is None:  # the node serves since a moment ago
@@ -57,7 +62,9 @@ class Templates:
         except UnknownTemplate as error:
             raise Unplannable(str(error)) from None
         seed = secrets.randbits(_SEED_BITS)
-        return convened(template, places, here=here, seed=seed, deadline_ms=deadline_ms)
+        return convened(
+            template, places, here=here, serving=serving, seed=seed, deadline_ms=deadline_ms
+        )
 
 
 def _role(role: Role) -> pb.TemplateRole:

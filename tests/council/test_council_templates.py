@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,18 @@ def test_roles_go_round_the_nodes_and_every_node_has_a_seat_without_them(library
     assert [each.node for each in plain.members] == [1, 2, 3, 2, 3, 1]
     samples = convened(library.find("self-consistency"), at(3, 1, 2), here=2, seed=0, deadline_ms=1)
     assert [each.node for each in samples.members] == [2] * 5
+
+
+def test_roles_samples_and_chairs_go_to_nodes_that_serve_a_model(library: Library) -> None:
+    known: dict[str, Any] = {"here": 2, "serving": {1, 3}, "seed": 0, "deadline_ms": 1}
+    debate = convened(library.find("debate"), at(1, 2, 3), **known)
+    assert [each.node for each in debate.members] == [1, 3, 3, 1]
+    samples = convened(library.find("self-consistency"), at(1, 2, 3), **known)
+    assert {each.node for each in samples.members} == {3}
+    plain = convened(library.find("three-stage"), at(1, 2, 3), **known)
+    assert [each.node for each in plain.members] == [1, 2, 3, 3, 1]
+    nobody = convened(library.find("debate"), at(1, 2), here=2, seed=0, deadline_ms=1)
+    assert [each.node for each in nobody.members] == [1, 2, 2, 1]
 
 
 def test_the_models_of_the_query_take_the_seats(library: Library) -> None:
