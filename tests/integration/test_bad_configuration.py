@@ -47,7 +47,7 @@ async def test_misuse_of_the_command_line_is_one_line_and_status_2(
 
 async def test_a_node_that_is_not_there_cannot_be_spoken_to(cluster: RealCluster) -> None:
     ended = await command("repl", "--config", cluster.config_path, "--node", "9", "-c", "viewall")
-    ended.refused(1, "there is no node 9: the nodes are 1, 2, 3")
+    ended.refused(2, "there is no node 9: the nodes are 1, 2, 3")
 
 
 async def test_a_bad_configuration_is_named_and_nothing_is_made(
