@@ -43,6 +43,22 @@ class Output:
             self._stdout.write(styled(*parts).plain + "\n")
             self._stdout.flush()
 
+    def block(self, text: str, margin: Styled, style: str = "") -> None:
+        """Print ``text`` behind ``margin``, which begins every line. A terminal breaks long ones
+        between words, and what follows is behind the margin too; elsewhere they stay as they are.
+        """
+        edge = styled(margin)
+        for line in text.splitlines():
+            said = styled((line, style))
+            if self.terminal:
+                width = max(1, self.console.width - edge.cell_len)
+                for part in said.wrap(self.console, width) or [said]:
+                    part.rstrip()
+                    self.console.print(edge + part, soft_wrap=True)
+            else:
+                self._stdout.write(((edge + said).plain if line else edge.plain.rstrip()) + "\n")
+        self._stdout.flush()
+
     def progress(self) -> AbstractContextManager[Tell]:
         """How far something is: on the standard error, which no script reads."""
         return shown(self._stderr, terminal=self.terminal, each=False)

@@ -7,7 +7,6 @@ What is long is shortened on a terminal only, and says so.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
@@ -38,7 +37,8 @@ def show_conversation(output: Output, conversation: Conversation, full: bool) ->
         f" · {plural(count, 'turn')} · revision {conversation.revision}",
     )
     if conversation.system:
-        output.line(("system: ", "dim"), textwrap.indent(conversation.system, TEXT_INDENT).strip())
+        output.line(("system", "dim"))
+        output.block(conversation.system, TEXT_INDENT)
     if not count:
         output.line(f"ask with: query {conversation.conversation} QUESTION")
     for turn in conversation.turns:
@@ -49,8 +49,7 @@ def show_conversation(output: Output, conversation: Conversation, full: bool) ->
 def show_turn(output: Output, turn: Turn, full: bool) -> None:
     output.line((f"turn {turn.turn}", "bold"), f" · {_turn_state(turn)}")
     question, hidden = _shortened(output, turn.question, full)
-    for line in question.splitlines():
-        output.line(("> ", "dim"), (line, "bold"))
+    output.block(question, ("> ", "dim"), "bold")
     _say_hidden(output, hidden)
     if turn.council is not None:
         show_council(output, turn, turn.council, full)
@@ -87,7 +86,7 @@ def show_candidate(
     if not candidate.text:
         return
     text, hidden = _shortened(output, candidate.text, full)
-    output.line(textwrap.indent(text, TEXT_INDENT))
+    output.block(text, TEXT_INDENT)
     _say_hidden(output, hidden)
 
 

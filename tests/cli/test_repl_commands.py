@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -323,6 +324,18 @@ async def test_a_terminal_shows_markup_as_typed_and_shortens_long_answers() -> N
     assert "32 more lines: view with --full shows all" in short
     assert "the last line" not in short
     assert "the last line" in await desk.done("view c1 --full")
+
+
+async def test_a_terminal_breaks_long_lines_behind_the_margin() -> None:
+    desk = Desk(terminal=True)
+    text = "word " * 100 + "\n\n    code"
+    desk.cluster.held["c1"] = [Turn(1, text, (candidate(1, text),), closed=True)]
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", await desk.done("view c1"))
+    asked, _, said = shown.partition("[1] node 1")
+    assert asked.count("> word word") == said.count("\n  word word") > 1
+    assert "\nword" not in shown
+    assert "\n>     code\n" in asked
+    assert said.endswith("\n      code\n")
 
 
 async def test_piped_output_is_never_shortened_and_never_wrapped(desk: Desk) -> None:
