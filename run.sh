@@ -100,16 +100,20 @@ demo_here() {
 
 # In tmux: the REPL on the left; the launcher and the nodes' logs on the right -----------------------
 
+# pane_lives PID: as tmux says. The process may be gone and not reaped yet, so it is not asked.
+pane_lives() {
+    tmux list-panes -s -t "=$session" -F '#{pane_dead} #{pane_pid}' 2>/dev/null | grep -qx "0 $1"
+}
+
 # end_session: stop the session's cluster first, so that its ports are free, then the session.
 end_session() {
     local launcher
     launcher=$(tmux show-environment -t "=$session" CONSENSUSLLM_LAUNCHER 2>/dev/null) || true
     launcher=${launcher#*=}
-    if [ -n "$launcher" ] && tmux list-panes -s -t "=$session" -F '#{pane_dead} #{pane_pid}' |
-        grep -qx "0 $launcher"; then
+    if [ -n "$launcher" ] && pane_lives "$launcher"; then
         kill -TERM "$launcher" 2>/dev/null || true
         for _ in $(seq 100); do
-            kill -0 "$launcher" 2>/dev/null || break
+            pane_lives "$launcher" || break
             sleep 0.1
         done
     fi

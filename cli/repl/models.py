@@ -29,8 +29,12 @@ _COLUMNS = (
     "note",
 )
 
-_NARROW = tuple(each for each in _COLUMNS if each not in ("provider", "probe", "note"))
-"""What a terminal shows; the words that explain it stand below, once for all that they are of."""
+_NARROW = (
+    *("node", "name", "model", "loaded", "health", "busy", "tok/s", "p50/p99 ms"),
+    *("answers", "errors", "spend"),
+)
+"""What a terminal shows, which is to fit half a screen; the words that explain it stand below, once
+for all that they are of."""
 
 
 async def models(session: Session, json: bool = False) -> None:
@@ -62,7 +66,9 @@ def _narrow_row(model: ClusterModel) -> list[str]:
     health = (_troubles(model) or [model.health])[0].partition(": ")[0]
     if model.health == SILENT:
         health = "silent"
-    return [str(model.node), served.name, called, model.loaded, health, *_figures(model)]
+    busy, speed, p50, p99, *counted = _figures(model)
+    names = [str(model.node), served.name, called]
+    return [*names, model.loaded, health, busy, speed, f"{p50}/{p99}", *counted]
 
 
 def _figures(model: ClusterModel) -> list[str]:

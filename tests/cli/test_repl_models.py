@@ -83,6 +83,19 @@ async def test_a_terminal_shows_what_fits_and_explains_below() -> None:
     ]
 
 
+async def test_on_half_a_screen_no_short_word_is_broken() -> None:
+    out = io.StringIO()
+    output = Output(out, io.StringIO(), True)
+    output.console = Console(file=out, width=90, force_terminal=True, color_system=None)
+    own = cluster()
+    served = ServedModel("builtin", "builtin", "builtin")
+    busy = RegisteredModel(served, 1_234_567, 12, cost=1_234_567)
+    now = replace(NOW, provider="builtin", model="builtin", name="builtin", note="")
+    own.by_node = {1: status(1, models=(now,), registry=((1, busy),))}
+    await Session(own, output, TABLE).run("models")
+    assert "1     builtin  builtin  -       well    2     41.3   900/1800" in out.getvalue()
+
+
 async def test_models_as_json_has_everything() -> None:
     rows = json.loads(await said(cluster(), "models --json"))
     assert [row["node"] for row in rows] == [1, 2, 3]
