@@ -362,12 +362,13 @@ class Invariants:
     def _check_kept(self, turn_id: TurnId, candidate: Candidate) -> None:
         """What a new attempt goes on behind is what the one before it produced."""
         before = self._produced.get((*turn_id, candidate.number, candidate.attempt - 1))
-        if candidate.ended or not candidate.text or before is None:
+        kept = candidate.text[: candidate.kept]  # it may have written more since
+        if candidate.ended or not kept or before is None:
             return
-        if not before.text.startswith(candidate.text):
+        if not before.text.startswith(kept):
             raise Violation(
                 "a candidate is what its attempt produced",
-                f"attempt {candidate.attempt} keeps {candidate.text!r} of {before}",
+                f"attempt {candidate.attempt} keeps {kept!r} of {before}",
             )
 
     def hashed(self, node: int, machine: Machine) -> None:

@@ -12,7 +12,21 @@ from typing import Any
 
 import pytest
 
-from consensusllm.conversations import Limits, Machine
+from consensusllm.conversations import (
+    CreateConversation,
+    Limits,
+    Machine,
+    OpenSession,
+    Operation,
+    PlannedCandidate,
+    ReassignCandidate,
+    RecordCheckpoint,
+    Refused,
+    Reply,
+    SessionCommand,
+    SubmitQuery,
+    Turn,
+)
 from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Accepted, Entry, Prepare, Promise
 from consensusllm.simulation.cluster import Cluster
@@ -30,6 +44,7 @@ from consensusllm.simulation.run import discard
 from consensusllm.simulation.trace import Trace
 from consensusllm.simulation.virtual_loop import Stuck, VirtualLoop
 from consensusllm.storage import MemoryPlatter
+from consensusllm.wire.commands import encode_command
 
 
 def loop_for(test: pytest.FixtureRequest) -> VirtualLoop:
@@ -193,6 +208,54 @@ def watched() -> tuple[Invariants, MemoryPlatter]:
 
 def entry(slot: int, ballot: Ballot, text: bytes) -> Entry:
     return Entry(slot, ballot, Batch.pack(0, [text]))
+
+
+class Applied:
+    """A state machine whose every slot is chosen, and seen to be applied."""
+
+    def __init__(self) -> None:
+        self.invariants, self.platter = watched()
+        self.machine = Machine(Limits())
+        self._sequence = -1
+
+    def do(self, *operations: Operation) -> Reply:
+        """The last one's reply."""
+        for operation in operations:
+            self._sequence += 1
+            slot = self.machine.applied_slot + 1
+            command = SessionCommand(bytes(16), self._sequence, 0, operation)
+            chosen = entry(slot, BALLOT, encode_command(command))
+            for node in (1, 2):
+                self.invariants.written(node, self.platter, [Persist(entries=(chosen,))])
+            (reply,) = self.machine.apply(slot, 0, [command])
+            self.invariants.applied(1, slot, chosen.batch, self.machine)
+        return reply
+
+
+def test_what_a_takeover_keeps_was_produced_and_one_that_is_refused_keeps_nothing() -> None:
+    said = ("c1", 1, 1)
+    attempts = [(*said, number) for number in (1, 2)]
+    for kept in ("one ", "two "):
+        seen = Applied()
+        query = SubmitQuery("c1", "?", (PlannedCandidate(1, 1),))
+        seen.do(OpenSession(), CreateConversation("c1"), query)
+        seen.invariants.produced(1, attempts[0], 0, "one two")
+        seen.machine._state.write_turn("c1", with_text(seen.machine.turn("c1", 1), kept))
+        takeover = ReassignCandidate(*attempts[1], node=2, keep=4)
+        if kept == "two ":
+            with pytest.raises(Violation, match="attempt 2 keeps 'two ' of"):
+                seen.do(takeover)
+            continue
+        seen.do(takeover)
+        seen.invariants.produced(2, attempts[1], 0, "one three")
+        seen.do(RecordCheckpoint(*attempts[1], 4, "three"))
+        late = ReassignCandidate(*attempts[1], node=3, keep=4)
+        assert isinstance(seen.do(late), Refused)
+
+
+def with_text(turn: Turn | None, text: str) -> Turn:
+    assert turn is not None
+    return turn.with_candidate(replace(turn.candidates[0], text=text))
 
 
 def test_a_promise_that_is_not_on_disk_may_not_be_sent() -> None:
