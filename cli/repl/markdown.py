@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from consensusllm.client import Candidate, Conversation, InvalidRequest, Turn, Usage
+from consensusllm.client.foreign import NO_ANSWER
+from consensusllm.client.imports import STILL_OPEN
 from consensusllm.conversations import StageKind, shortfalls
 from consensusllm.conversations.tally import described
 
@@ -27,7 +29,6 @@ from .render import left_out, plural
 from .sanitise import one_line
 
 UNFINISHED = "Not finished."
-NO_ANSWER = "no answer in the file that was imported"
 _REVIEW = "review: "
 _TITLE = re.compile(r"# (\S+)")
 _TURN = re.compile(r"## Turn ([0-9]{1,9})")
@@ -167,7 +168,7 @@ def _candidate(lines: _Lines, heading: re.Match[str], revision: int) -> Candidat
     )
     for note in lines.notes():
         if note == UNFINISHED:
-            read = replace(read, error="not answered yet when it was exported", finish_reason="")
+            read = replace(read, error=STILL_OPEN, finish_reason="")
         elif note.startswith(_FAILED):
             read = replace(read, error=note.removeprefix(_FAILED), finish_reason="")
         elif note.startswith(_ENDED_BY):

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensusllm.client import Candidate, Conversation, InvalidRequest, Turn, Usage
+from consensusllm.client.foreign import NO_ANSWER
 from consensusllm.conversations.history import contradiction
-from consensusllm_cli.repl.markdown import NO_ANSWER, from_markdown, to_markdown
+from consensusllm_cli.repl.markdown import from_markdown, to_markdown
 from consensusllm_cli.repl.sanitise import sanitise
 from tests.cli.desk import Desk
 from tests.cli.repl_fakes import candidate

@@ -387,6 +387,11 @@ async def test_a_turn_that_does_not_close_in_time_says_that_its_answers_are_kept
             await client.query("c1", "q", timeout_s=0.2)
 
 
+async def begins_and_waits(request, context):
+    yield delta(1, 1, 0, "a")
+    await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize("pinned", [True, False])
 async def test_a_reader_is_told_when_nobody_can_be_reached_any_more(
     start_cluster, monkeypatch, pinned
@@ -395,11 +400,7 @@ async def test_a_reader_is_told_when_nobody_can_be_reached_any_more(
     cluster = await start_cluster(1)
     (node,) = cluster.nodes
 
-    async def dying(request, context):
-        yield delta(1, 1, 0, "a")
-        await asyncio.Event().wait()
-
-    node.serve_watch = dying
+    node.serve_watch = begins_and_waits
     async with Client(cluster.addresses, pinned=pinned) as client:
         events = client.watch("c1", 1, timeout_s=60)
         assert (await anext(events)).text == "a"
@@ -412,11 +413,7 @@ async def test_a_node_that_comes_back_in_time_is_read_on(start_cluster):
     cluster = await start_cluster(1)
     (node,) = cluster.nodes
 
-    async def dying(request, context):
-        yield delta(1, 1, 0, "a")
-        await asyncio.Event().wait()
-
-    node.serve_watch = dying
+    node.serve_watch = begins_and_waits
     async with Client(cluster.addresses, pinned=True) as client:
         events = client.watch("c1", 1)
         assert (await anext(events)).text == "a"

@@ -1,0 +1,89 @@
+"""What the commands show that look at the cluster: status, nodes, log and trace."""
+
+from __future__ import annotations
+
+import pytest
+
+from consensusllm.client import (
+    ModelStatus,
+)
+from consensusllm.orchestrator.client import TraceEvent
+from consensusllm_cli.repl.render import agreement
+from consensusllm_cli.repl.session import Outcome
+from tests.cli.desk import Desk
+from tests.cli.repl_fakes import NODES, status
+
+
+async def test_status_shows_every_node_and_that_they_agree(desk: Desk) -> None:
+    lines = (await desk.done("status")).splitlines()
+    assert lines[0] == "node\trole\tballot\tchosen\tapplied\tstate\tlog\tmodels"
+    assert lines[2] == "2\tleading\t5.2\t57\t57\t1f2e3d4c5b6a\t1-57\textract"
+    assert lines[4] == "all 3 nodes agree at slot 57: hash 1f2e3d4c5b6a"
+
+
+async def test_status_of_a_dead_node_says_so(desk: Desk) -> None:
+    desk.cluster.by_node[1] = status(1, models=(ModelStatus(1, "builtin", "", "offline"),))
+    desk.cluster.by_node[3] = None
+    out = await desk.done("status")
+    assert "1\tfollowing\t5.2\t57\t57\t1f2e3d4c5b6a\t1-57\tbuiltin\n" in out
+    assert "3\tdoes not answer\t-\t-\t-\t-\t-\t-\n" in out
+    assert out.endswith("at slot 57: nodes 1, 2; node 3 does not answer\n")
+
+
+@pytest.mark.parametrize("line", ["status", "nodes", "models", "log"])
+async def test_a_cluster_that_does_not_answer_is_a_failure(desk: Desk, line: str) -> None:
+    desk.cluster.by_node = dict.fromkeys(NODES)
+    assert await desk.failed(line) == (
+        f"{line}: no node answers: start the cluster with consensusllm up"
+    )
+
+
+def test_agreement_is_claimed_only_where_it_was_seen() -> None:
+    same = {node: status(node) for node in NODES}
+    assert agreement({**same, 3: status(3, applied_slot=50, state_hash="other")}) == (
+        "at slot 57: nodes 1, 2; node 3 lags by 7 slots"
+    )
+    differing = agreement({**same, 3: status(3, state_hash="other")})
+    assert differing.startswith("nodes DIFFER at slot 57: ")
+    assert "agree" not in differing
+    assert agreement({1: None}) == "no node answers"
+    assert agreement({1: status(1)}) == "node 1 is at slot 57: hash 1f2e3d4c5b6a"
+
+
+async def test_nodes_and_log_show_what_the_nodes_say(desk: Desk) -> None:
+    nodes = await desk.done("nodes")
+    assert "2\t127.0.0.1:5102\tleading\t1,3\torchestrated\t1:02:03\t0.1.0\n" in nodes
+    assert "1\t1\t57\t57\t-\t4096\t0\t1\t7\n" in await desk.done("log")
+
+
+def event(kind: str, summary: str = "", **fields: int) -> TraceEvent:
+    times = {"time_ms": 1_700_000_000_123, "src": 1, "dst": 2, "size_bytes": 80, "skipped": 0}
+    return TraceEvent(kind=kind, fate="delivered", summary=summary, **{**times, **fields})
+
+
+async def test_trace_shows_messages_of_the_kinds_up_to_the_count(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.events = [
+        event("prepare", "5.1"),
+        event("heartbeat"),
+        event("Prepare".lower(), skipped=4),
+        event("prepare"),
+    ]
+    out = await desk.done("trace PREPARE --count 2")
+    assert out == (
+        "22:13:20.123  1 → 2  prepare           delivered   80 B  5.1\n"
+        "… 4 more came too fast to show\n"
+        "22:13:20.123  1 → 2  prepare           delivered   80 B  \n"
+    )
+    assert desk.cluster.fake_faults.calls == [("trace", ["prepare"])]
+
+
+async def test_trace_of_a_conversation_shows_the_messages_that_name_it(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.events = [event("stream", "c1 turn 2"), event("stream", "c11 turn 2")]
+    assert (await desk.done("trace c1")).count("\n") == 1
+
+
+async def test_trace_of_what_is_neither_kind_nor_conversation_is_misuse(desk: Desk) -> None:
+    assert await desk.run("trace acept") is Outcome.MISUSE
+    assert desk.err.startswith("trace: 'acept' is no conversation and no kind: kinds are pre_vote,")
