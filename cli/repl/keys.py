@@ -9,9 +9,9 @@ from .session import CommandFailed, Session
 _KEY = Parameter("key", WORD, metavar="KEY")
 
 
-async def put(session: Session, key: str, value: str) -> None:
+async def put(session: Session, key: str, value: str, json: bool = False) -> None:
     await session.client.put(key, value.encode())
-    session.output.line(f"{key} is set")
+    tell(session.output, json, f"{key} is set", key=key, value=value)
 
 
 async def get(session: Session, key: str, json: bool = False) -> None:
@@ -34,7 +34,9 @@ COMMANDS = (
         "store a value under a key",
         put,
         (_KEY, Parameter("value", VALUE)),
-        detail="The value is the rest of the line, as the question of query is.",
+        (JSON,),
+        detail="The value is the rest of the line, as the question of query is: one that begins "
+        "with two dashes goes behind a lone --, or between quotes.",
         example="set greeting Hello, world",
     ),
     Command(

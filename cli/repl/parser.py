@@ -157,7 +157,11 @@ def _take_flag(
     flag = next((flag for flag in command.flags if flag.word == flag_text.lower()), None)
     if flag is None:
         near = difflib.get_close_matches(flag_text, [flag.word for flag in command.flags], n=1)
-        hint = f"did you mean {near[0]}? " if near and command.leaves_flags_out else ""
+        hint = ""
+        if near and command.leaves_flags_out:
+            hint = f"did you mean {near[0]}? "
+        elif command.takes_text:
+            hint = "a text that begins so goes behind a lone --: "
         raise Misuse(f"unknown flag {flag_text!r}: {hint}usage: {command.usage}")
     if flag.kind is None:
         if equals:

@@ -96,6 +96,7 @@ async def test_amounts_of_a_turn_are_in_the_currency(desk: Desk) -> None:
         ("delete c1 --json", {"deleted": "c1"}),
         ("choose c1 2 --json", {"conversation": "c1", "turn": 1, "candidate": 2}),
         ("cancel c1 --turn 1 --json", {"conversation": "c1", "turn": 1}),
+        ("set word --json été", {"key": "word", "value": "été"}),
         ("get word --json", {"key": "word", "value": "été"}),
         ("get bytes --json", {"key": "bytes", "value": None, "hexadecimal": "0xff00"}),
         ("failNode 2 --json", {"done": "did fail_node"}),
@@ -154,7 +155,6 @@ async def test_the_drills_are_listed(desk: Desk) -> None:
 
 @pytest.mark.parametrize("command", TABLE.commands, ids=lambda command: command.name)
 def test_every_command_has_it_that_is_about_the_cluster(command: Command) -> None:
-    """An export is a document already, a value is all that follows the key, and the others are
-    about the prompt."""
-    without = command.group is Group.SHELL or command.name in ("export", "set")
+    """An export is a document already, and the others are about the prompt."""
+    without = command.group is Group.SHELL or command.name == "export"
     assert ("json" in [flag.name for flag in command.flags]) is not without

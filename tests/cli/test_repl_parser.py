@@ -87,7 +87,10 @@ def test_any_value_round_trips_quoted(value: str) -> None:
             "conversation": "c1", "question": "why?", "file": ("a.md", "b.md"),
             "deadline": 1.5, "seed": -3
         }),
-        ("set k --v", {"key": "k", "value": "--v"}),
+        ("set k -- --v", {"key": "k", "value": "--v"}),
+        ('set k "--v"', {"key": "k", "value": "--v"}),
+        ("set k v --json", {"key": "k", "value": "v --json"}),
+        ("set k --json v", {"key": "k", "value": "v", "json": True}),
         ("query c1 --council Is it --so?", {
             "conversation": "c1", "question": "Is it --so?", "council": ""
         }),
@@ -155,6 +158,9 @@ def test_quit_is_exit() -> None:
         ("query c1 --council", "the question is missing: usage: query ID [--FLAG…] QUESTION…"),
         ("query c1 --counsel why?", "unknown flag '--counsel': did you mean --council? "
          "usage: query ID [--FLAG…] QUESTION…"),
+        ("set k --v", "unknown flag '--v': a text that begins so goes behind a lone --: "
+         "usage: set KEY VALUE…"),
+        ("set k --json", "the value is missing: usage: set KEY VALUE…"),
         ("query c1 --council= why?", "an argument is empty"),
         ('query c1 ""', "the question is empty"),
         ('query c1 """open', 'the """ block is not closed: end it with """'),
