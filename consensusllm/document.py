@@ -26,6 +26,7 @@ _OPENS = (
     yaml.BlockMappingStartToken,
 )
 _CLOSES = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+_HALF = re.compile(r"[\ud800-\udfff]")
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?(ms|s|min)")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0}
 
@@ -63,6 +64,8 @@ class Document:
                     self._refuse(token.start_mark.line, "is nested too deeply")
                 if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
                     self._refuse(token.start_mark.line, "anchors are not read here: write it out")
+                if isinstance(token, yaml.ScalarToken) and _HALF.search(token.value):
+                    self._refuse(token.start_mark.line, "half a surrogate pair is no character")
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except UnicodeDecodeError as error:
             self._refuse(data[: error.start].count(b"\n"), "is not text in UTF-8")

@@ -157,6 +157,11 @@ class Requests:
         _bounded("a value", len(value or b""), self._max_value_bytes)
         self._submit(identifier, command, decoded, timeout_s, to)
 
+    def _submit_encoded(
+        self, identifier: int, decoded: SessionCommand, timeout_s: float, to: Answers
+    ) -> None:
+        self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
+
     def _submit(
         self,
         identifier: int,
@@ -203,14 +208,13 @@ class Requests:
                 to.answer(partial(_invalid, identifier, str(error)))
                 return
             decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
-            command = encode_command(decoded)
             if isinstance(operation, SubmitQuery):
                 # The model first, by a turn of the loop: what goes to the peers holds it.
                 self._on_query(operation)
                 loop = asyncio.get_running_loop()
-                loop.call_soon(self._submit, identifier, command, decoded, timeout_s, to)
+                loop.call_soon(self._submit_encoded, identifier, decoded, timeout_s, to)
             else:
-                self._submit(identifier, command, decoded, timeout_s, to)
+                self._submit_encoded(identifier, decoded, timeout_s, to)
 
         if wishes.plain:
             submit(None)

@@ -187,6 +187,7 @@ def test_a_template_says_who_how_many_and_how_long() -> None:
         ("roles:", "samples: 1\nrole:", 3, "did you mean roles?"),
         ("by: [con]", "by: &x [con]", 13, "anchors are not read here"),
         ("description: Mine.", "description: [", 3, "not YAML"),
+        ("Be for it.", '"Be \\ud83d it."', 4, "half a surrogate pair is no character"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(old: str, new: str, line: int, words: str) -> None:
