@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import grpc
 import grpc.aio
-from pydantic import SecretStr
 
+from consensusllm.secret import Secret
 from consensusllm.wire.generated import client_pb2, client_pb2_grpc
 
 PROBE_S = 1.0
@@ -22,8 +22,8 @@ class Denied(Exception):
 class Prober:
     """Holds a channel to each address it was ever asked about; an async context manager."""
 
-    def __init__(self, token: SecretStr | None = None) -> None:
-        secret = token.get_secret_value() if token else ""
+    def __init__(self, token: Secret | None = None) -> None:
+        secret = token.reveal() if token else ""
         self._metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
         self._channels: dict[str, grpc.aio.Channel] = {}
 

@@ -90,7 +90,7 @@ async def relay(config: Config) -> None:
         config.orchestrator.address,
         config.cluster_id,
         [node.id for node in config.nodes],
-        token.get_secret_value() if token else None,
+        token.reveal() if token else None,
         summarise=summarise,
         max_message_bytes=config.limits.message_bytes,
     )

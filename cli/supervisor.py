@@ -169,7 +169,7 @@ class Cluster:
 
         address = self._config.orchestrator.address
         secret = self._config.orchestrator.token
-        token = secret.get_secret_value() if secret else None
+        token = secret.reveal() if secret else None
 
         async def obey(order: Order) -> None:
             if order.join:

@@ -11,7 +11,6 @@ the file is parsed, so a file on disk need not hold a key.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,19 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from msgspec import Meta, Struct
 
 from consensusllm import provider_names as names
-from consensusllm.config_file import ConfigError, expand, first_fault, read_document
+from consensusllm.config_file import ConfigError, check, expand, read_document
+from consensusllm.secret import Secret
 
 DEFAULT_BASE_PORT = 5100
 DEFAULT_DATA_DIR = "consensusllm-data"
@@ -50,51 +41,70 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _checked_address(address: str) -> str:
-    split_address(address)
-    return address
+class Address(str):
+    """``HOST:PORT``, as `split_address` takes it."""
 
 
-def _checked_path(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("is no path: it holds a zero byte")
-    return path
+class ProviderName(str):
+    """A provider of ours, one that an installed package has, or ``auto``."""
 
 
-def _checked_provider(name: str) -> str:
-    if name not in ("auto", *names.OURS) and names.plugin(name) is None:
+class Domains(dict[str, str]):
+    """Names that queries may give, and what their models are told first."""
+
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}\Z"
+DOMAIN_CHARACTERS = 16_384
+
+ModelName = Annotated[str, Meta(pattern=_NAME)]
+Names = Annotated[tuple[ModelName, ...], Meta(max_length=32)]
+Price = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
+Tokens = Annotated[int, Meta(ge=1, le=1 << 40)]
+Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
+MillisecondsOrNone = Annotated[int, Meta(ge=0, le=86_400_000)]
+Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+def _made(kind: type, value: Any) -> Any:
+    """``value``, which JSON has, as ``kind``, which it has not. Raises ValueError."""
+    if kind is Domains:
+        return _domains(value)
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    if kind is Address:
+        split_address(value)
+    elif kind is ProviderName and value not in ("auto", *names.OURS) and not names.plugin(value):
         known = ", ".join(("auto", *names.known()))
-        raise ValueError(f"there is no provider {name!r:.80}: name one of {known}")
-    return name
+        raise ValueError(f"there is no provider {value!r:.80}: name one of {known}")
+    elif kind is Path and "\0" in value:
+        raise ValueError("is no path: it holds a zero byte")
+    return kind(value)
 
 
-ProviderName = Annotated[str, AfterValidator(_checked_provider)]
-Address = Annotated[str, AfterValidator(_checked_address)]
-Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
-Bytes = Annotated[int, Field(ge=1024, le=1 << 40)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
+def _domains(value: Any) -> Domains:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object of names and texts")
+    for name, text in value.items():
+        if not re.match(_NAME, name):
+            raise ValueError(f"{name!r:.80} is no name: use letters, digits, and any of ._:/+-")
+        if not (isinstance(text, str) and 1 <= len(text) <= DOMAIN_CHARACTERS):
+            raise ValueError(f"{name} must be text of 1 to {DOMAIN_CHARACTERS} characters")
+    return Domains(value)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings that belong together; see `check`."""
 
 
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}$")]
-Price = Annotated[float, Field(ge=0.0, le=1_000_000.0)]
-Tokens = Annotated[int, Field(ge=1, le=1 << 40)]
-
-
-DomainText = Annotated[str, Field(min_length=1, max_length=16_384)]
-
-
-class PriceConfig(_Section):
+class PriceConfig(_Section, frozen=True):
     """What a million tokens cost, those of the prompt and those of the answer."""
 
     prompt: Price = 0.0
     completion: Price = 0.0
 
 
-class ModelConfig(_Section):
+class ModelConfig(_Section, frozen=True):
     """A model that a node serves. ``auto`` takes what is there: a Gemini key, a reachable Ollama,
     else the built-in responder. ``options`` are the provider's own.
 
@@ -104,18 +114,18 @@ class ModelConfig(_Section):
     asked while the question is still being chosen; left out, where its calls cost nothing.
     """
 
-    provider: ProviderName = "auto"
+    provider: ProviderName = ProviderName("auto")
     model: str = ""
     base_url: str | None = None
-    api_key: SecretStr | None = None
-    options: dict[str, JsonValue] = {}
+    api_key: Secret | None = None
+    options: dict[str, Any] = {}
     name: ModelName | None = None
     price: PriceConfig = PriceConfig()
     context_tokens: Tokens | None = None
     max_tokens: Tokens | None = None
-    tags: tuple[ModelName, ...] = Field(default=(), max_length=32)
-    fallbacks: tuple[ModelName, ...] = Field(default=(), max_length=32)
-    hedge_after_s: Annotated[float, Field(ge=0.001, le=3600.0)] | None = None
+    tags: Names = ()
+    fallbacks: Names = ()
+    hedge_after_s: Annotated[float, Meta(ge=0.001, le=3600.0)] | None = None
     early: bool | None = None
 
     @property
@@ -127,8 +137,7 @@ class ModelConfig(_Section):
     def has_price(self) -> bool:
         return bool(self.price.prompt or self.price.completion)
 
-    @model_validator(mode="after")
-    def _agree(self) -> ModelConfig:
+    def __post_init__(self) -> None:
         if self.known_name and self.known_name in self.fallbacks:
             raise ValueError(f"fallbacks: {self.known_name} cannot stand in for itself")
         if self.hedge_after_s is not None and not self.fallbacks:
@@ -139,31 +148,30 @@ class ModelConfig(_Section):
             raise ValueError(
                 "early needs a price of 0: a call whose question is not chosen is not counted"
             )
-        return self
 
 
-class NodeConfig(_Section):
+class NodeConfig(_Section, frozen=True):
     """One replica: its id, its gRPC server's address, and its models, the default one first."""
 
-    id: int = Field(ge=1, le=2**31 - 1)
+    id: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     address: Address
-    models: tuple[ModelConfig, ...] = Field(default=(ModelConfig(),), min_length=1, max_length=64)
+    models: Annotated[tuple[ModelConfig, ...], Meta(min_length=1, max_length=64)] = (ModelConfig(),)
 
 
-class OrchestratorConfig(_Section):
+class OrchestratorConfig(_Section, frozen=True):
     """The relay and its fault commands; ``token`` guards the latter."""
 
-    address: Address = f"{LOOPBACK}:{DEFAULT_BASE_PORT}"
-    token: SecretStr | None = None
+    address: Address = Address(f"{LOOPBACK}:{DEFAULT_BASE_PORT}")
+    token: Secret | None = None
 
 
-class PaxosSettings(_Section):
+class PaxosSettings(_Section, frozen=True):
     """Times and bounds of consensus."""
 
     heartbeat_ms: Milliseconds = 50
     election_timeout_ms: Milliseconds = 1000
-    leader_lease_ms: int = Field(default=0, ge=0, le=86_400_000)
-    clock_drift_percent: float = Field(default=1.0, ge=0.0, le=50.0)
+    leader_lease_ms: MillisecondsOrNone = 0
+    clock_drift_percent: Annotated[float, Meta(ge=0.0, le=50.0)] = 1.0
     max_batch_bytes: Bytes = 1 << 20
     max_batch_commands: Count = 2048
     pipeline_slots: Count = 8
@@ -175,8 +183,7 @@ class PaxosSettings(_Section):
     log_retain_bytes: Bytes = 8 << 20
     chunk_bytes: Bytes = 512 << 10
 
-    @model_validator(mode="after")
-    def _agree(self) -> PaxosSettings:
+    def __post_init__(self) -> None:
         if self.election_timeout_ms < 3 * self.heartbeat_ms:
             raise ValueError("election_timeout_ms must be at least three times heartbeat_ms")
         if self.leader_lease_ms and not (
@@ -190,68 +197,68 @@ class PaxosSettings(_Section):
             raise ValueError("snapshot_bytes_per_s must be at least ten times chunk_bytes")
         if self.max_pending_bytes < self.max_batch_bytes:
             raise ValueError("max_pending_bytes must be at least max_batch_bytes")
-        return self
 
 
-class AnsweringSettings(_Section):
+class AnsweringSettings(_Section, frozen=True):
     """How a node calls its models. ``retries`` are tries after the first one failed; with a
     ``probe_every_ms`` of 0 no server is looked at."""
 
     deadline_ms: Milliseconds = 120_000
     first_token_timeout_ms: Milliseconds = 60_000
     idle_timeout_ms: Milliseconds = 30_000
-    retries: int = Field(default=2, ge=0, le=20)
+    retries: Annotated[int, Meta(ge=0, le=20)] = 2
     concurrency: Count = 4
     reassign_after_ms: Milliseconds = 750
-    probe_every_ms: int = Field(default=10_000, ge=0, le=86_400_000)
+    probe_every_ms: MillisecondsOrNone = 10_000
 
 
-class CouncilSettings(_Section):
+class CouncilSettings(_Section, frozen=True):
     """``templates`` is a directory with templates of one's own, beside those that ship."""
 
-    templates: Annotated[Path, AfterValidator(_checked_path)] | None = None
+    templates: Path | None = None
 
 
-class Limits(_Section):
+class Limits(_Section, frozen=True):
     """Sizes in bytes of UTF-8 or of raw values; what is larger is refused early, where it comes in.
 
     Their upper ends are the state machine's own bounds, which are the same on every node.
     """
 
-    question_bytes: Bytes = Field(default=1 << 20, le=1 << 20)
-    answer_bytes: Bytes = Field(default=1 << 20, le=4 << 20)
-    value_bytes: Bytes = Field(default=1 << 20, le=1 << 20)
+    question_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 1 << 20
+    answer_bytes: Annotated[int, Meta(ge=1024, le=4 << 20)] = 1 << 20
+    value_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 1 << 20
     message_bytes: Bytes = 16 << 20
 
 
-class LogSettings(_Section):
+class LogSettings(_Section, frozen=True):
     """What a process writes to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
 
 
-class Config(_Section):
-    """A whole cluster; every process of it reads the same file. All but ``nodes`` has a default.
+class Config(_Section, frozen=True, kw_only=True):
+    """A whole cluster; every process of it reads the same file. All but ``nodes`` has a default."""
 
-    ``domains`` maps names that queries may give to what their models are told first.
-    """
-
-    cluster_id: str = Field(default="demo", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    cluster_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")] = "demo"
     network: Literal["orchestrated", "direct"] = "orchestrated"
-    data_dir: Annotated[Path, AfterValidator(_checked_path)] = Path(DEFAULT_DATA_DIR)
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
     nodes: tuple[NodeConfig, ...]
     orchestrator: OrchestratorConfig = OrchestratorConfig()
-    client_token: SecretStr | None = None
+    client_token: Secret | None = None
     paxos: PaxosSettings = PaxosSettings()
     answering: AnsweringSettings = AnsweringSettings()
     council: CouncilSettings = CouncilSettings()
     limits: Limits = Limits()
-    domains: dict[ModelName, DomainText] = {}
+    domains: Domains = Domains()
     log: LogSettings = LogSettings()
 
-    @model_validator(mode="after")
-    def _nothing_twice(self) -> Config:
+    def __post_init__(self) -> None:
+        self._nothing_twice()
+        self._models_are_known()
+        self._fit_in_a_message()
+
+    def _nothing_twice(self) -> None:
         if not 1 <= len(self.nodes) <= NODES_MAX:
             raise ValueError(f"nodes: a cluster has 1 to {NODES_MAX} nodes, not {len(self.nodes)}")
         ids: set[int] = set()
@@ -263,10 +270,8 @@ class Config(_Section):
             if owner := addresses.get(node.address):
                 raise ValueError(f"nodes[{index}].address: {owner} has the address {node.address}")
             addresses[node.address] = f"node {node.id}"
-        return self
 
-    @model_validator(mode="after")
-    def _models_are_known(self) -> Config:
+    def _models_are_known(self) -> None:
         names: list[str] = []
         for index, node in enumerate(self.nodes):
             own = [model.known_name for model in node.models if model.name]
@@ -284,10 +289,8 @@ class Config(_Section):
                         if fallback not in names:
                             where = f"nodes[{index}].models[{place}].fallbacks"
                             raise ValueError(f"{where}: {_unknown(fallback, names)}")
-        return self
 
-    @model_validator(mode="after")
-    def _fit_in_a_message(self) -> Config:
+    def _fit_in_a_message(self) -> None:
         largest = max(
             self.limits.question_bytes,
             self.limits.answer_bytes,
@@ -300,7 +303,6 @@ class Config(_Section):
                 "limits.message_bytes must be at least twice every other limit, "
                 "paxos.max_batch_bytes and paxos.chunk_bytes"
             )
-        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Config:
@@ -311,11 +313,11 @@ class Config(_Section):
     def from_document(cls, document: Mapping[str, Any], *, source: str) -> Config:
         """The configuration in ``document``, as `read_document` returns it; ``source`` names it in
         errors. Raises ConfigError."""
-        expanded = expand(dict(document), "", source)
         try:
-            return cls.model_validate_json(json.dumps(expanded))
-        except ValidationError as error:
-            raise ConfigError(f"{source}: {first_fault(cls, error)}") from None
+            expanded = expand(dict(document), "", source)
+        except RecursionError:
+            raise ConfigError(f"{source}: is nested too deeply") from None
+        return check(cls, expanded, source, _made)
 
     def node(self, node_id: int) -> NodeConfig:
         """The node of that id. Raises ConfigError where there is none."""
@@ -333,7 +335,7 @@ class Config(_Section):
         ConfigError."""
         if any(node.id == node_id for node in self.nodes):
             raise ConfigError(f"node {node_id} is in the configuration: start it without --join")
-        owners = {node.address: f"node {node.id}" for node in self.nodes}
+        owners: dict[str, str] = {node.address: f"node {node.id}" for node in self.nodes}
         owners[self.orchestrator.address] = "the orchestrator"
         try:
             split_address(address)
@@ -341,7 +343,7 @@ class Config(_Section):
             raise ConfigError(f"--join: {error}") from None
         if owner := owners.get(address):
             raise ConfigError(f"--join: {owner} has the address {address}: choose another")
-        return NodeConfig(id=node_id, address=address)
+        return NodeConfig(node_id, Address(address))
 
     def node_dir(self, node_id: int) -> Path:
         """Where node ``node_id`` keeps its data."""
@@ -392,8 +394,8 @@ class ClusterAddresses:
     nodes: tuple[str, ...]
     by_id: Mapping[int, str] = field(default_factory=dict)
     orchestrator: str | None = None
-    client_token: SecretStr | None = None
-    orchestrator_token: SecretStr | None = None
+    client_token: Secret | None = None
+    orchestrator_token: Secret | None = None
 
 
 def resolve_cluster(
@@ -436,9 +438,9 @@ def resolve_cluster(
     )
 
 
-def _secret(variable: str) -> SecretStr | None:
+def _secret(variable: str) -> Secret | None:
     value = os.environ.get(variable)
-    return SecretStr(value) if value else None
+    return Secret(value) if value else None
 
 
 def _unknown(name: str, names: list[str]) -> str:

@@ -6,11 +6,14 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+import msgspec
+from msgspec import Struct
+
+SectionT = TypeVar("SectionT", bound=Struct)
 
 
 class ConfigError(ValueError):
@@ -76,14 +79,25 @@ def expand(value: Any, where: str, source: str) -> Any:
         return found
 
     if isinstance(value, str):
-        return _VARIABLE.sub(fill, value)
+        return _text(_VARIABLE.sub(fill, value), where, source)
     if isinstance(value, list):
         return [expand(item, f"{where}[{index}]", source) for index, item in enumerate(value)]
     if isinstance(value, dict):
         if isinstance(value, _Object) and value.repeated is not None:
             raise ConfigError(f"{source}: {_join(where, value.repeated)}: is there twice")
-        return {key: expand(item, _join(where, key), source) for key, item in value.items()}
+        return {
+            _text(key, where, source): expand(item, _join(where, key), source)
+            for key, item in value.items()
+        }
     return value
+
+
+def _text(text: str, where: str, source: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{source}: {where}: holds half a surrogate pair") from None
+    return text
 
 
 def _join(where: str, key: str) -> str:
@@ -91,34 +105,85 @@ def _join(where: str, key: str) -> str:
     return f"{where}.{shown}" if where else shown
 
 
-def first_fault(model: type[BaseModel], error: ValidationError) -> str:
-    """The first fault as ``key path: what is wrong``, in our words and without the value."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    # A misspelt key is also a missing one: the spelling is the fault.
-    fault = min(faults, key=lambda one: one["type"] != "extra_forbidden")
-    where = ""
-    known: Mapping[str, Any] = model.model_fields
-    path = fault["loc"]
-    for part in path[:-1]:
-        if isinstance(part, str) and part in known:
-            known = _fields_below(known[part].annotation)
-    for part in path:
-        where = f"{where}[{part}]" if isinstance(part, int) else _join(where, part)
-    if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-        hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
-    if fault["type"] == "missing":
-        return f"{where}: is missing"
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+def check(
+    kind: type[SectionT],
+    document: Mapping[str, Any],
+    source: str,
+    custom: Callable[[type, Any], Any],
+) -> SectionT:
+    """The settings of ``kind`` in ``document``; ``custom`` makes a value of a type that JSON has
+    not, or raises ValueError. Raises ConfigError with the first fault, without a secret."""
+    _check_keys(kind, document, "", source)
+    try:
+        return msgspec.convert(document, kind, dec_hook=custom)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_fault(kind, str(error))}") from None
+
+
+def _check_keys(kind: type[Struct], value: Any, where: str, source: str) -> None:
+    """A misspelt key is often a missing one too: the spelling is the fault."""
+    if not isinstance(value, Mapping):
+        return
+    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, item in value.items():
+        path = _join(where, key)
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
+            raise ConfigError(f"{source}: {path}: unknown key; {hint}")
+        section = _section(known[key])
+        if section is not None and isinstance(item, list):
+            for index, each in enumerate(item):
+                _check_keys(section, each, f"{path}[{index}]", source)
+        elif section is not None:
+            _check_keys(section, item, path, source)
+
+
+def _section(annotation: Any) -> type[Struct] | None:
+    """The settings that ``annotation`` is, or is a tuple of; None for any other value."""
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
+        return annotation
+    return next(filter(None, map(_section, get_args(annotation))), None)
+
+
+_PLACE = re.compile(r" - at `\$\.?(\S*)`\Z")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_GOT = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`)?(.*)", re.DOTALL)
+_NAMES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "null",
+    "object": "an object",
+    "str": "text",
+}
+
+
+def _fault(kind: type[Struct], message: str) -> str:
+    """What msgspec says, as ``key path: what is wrong`` in our words."""
+    found = _PLACE.search(message)
+    where = found[1] if found else ""
+    message = message[: found.start()] if found else message
+    if missing := _MISSING.fullmatch(message):
+        return f"{_join(where, missing[1])}: is missing"
+    if message.startswith("Invalid enum value"):
+        message = f"must be {' or '.join(map(repr, _choices(kind, where)))}"
+    elif got := _GOT.fullmatch(message):
+        instead = f", not {_named(got[2])}" if got[2] else ""
+        message = f"must be {_named(got[1])}{got[3]}{instead}"
     return f"{where}: {message}" if where else message
 
 
-def _fields_below(annotation: Any) -> Mapping[str, Any]:
-    """The fields of the section that ``annotation`` is, or is a tuple of; none of anything else."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.model_fields
-    for argument in get_args(annotation):
-        if found := _fields_below(argument):
-            return found
-    return {}
+def _named(kinds: str) -> str:
+    return " or ".join(_NAMES.get(each, each) for each in kinds.split(" | "))
+
+
+def _choices(kind: type[Struct], where: str) -> tuple[Any, ...]:
+    """What may stand at the path ``where`` of settings of ``kind``."""
+    annotation: Any = kind
+    for name in re.findall(r"[a-z_]+", where):
+        section = _section(annotation)
+        assert section is not None, "a path leads through sections"
+        [annotation] = [each.type for each in msgspec.structs.fields(section) if each.name == name]
+    return get_args(annotation)

@@ -8,10 +8,31 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
 
-import structlog
-from structlog.typing import Processor
+if TYPE_CHECKING:
+    from structlog.typing import Processor
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """``module`` cannot be imported meanwhile, unless it was before."""
+    modules: dict[str, Any] = sys.modules
+    if module in modules:
+        yield
+        return
+    modules[module] = None
+    try:
+        yield
+    finally:
+        del modules[module]
+
+
+# Where rich is installed structlog imports it, for tracebacks that are not ours (see `configure`).
+with _without("rich"):
+    import structlog
 
 _LEVELS = {
     "debug": logging.DEBUG,

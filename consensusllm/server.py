@@ -132,7 +132,7 @@ class _Node:
         self._own = own
         self._stop = asyncio.Event()
         self._broken: BaseException | None = None
-        self._addresses = {node.id: node.address for node in config.nodes}
+        self._addresses: dict[int, str] = {node.id: node.address for node in config.nodes}
         self._configured = {own.id: own.address, **self._addresses}
         rng = random.Random(int.from_bytes(os.urandom(8), "big"))
         now = asyncio.get_running_loop().time()
@@ -239,7 +239,7 @@ class _Node:
             max_command_bytes=config.limits.message_bytes // 2,
             max_response_bytes=config.limits.message_bytes - 4096,
         )
-        token = config.client_token.get_secret_value() if config.client_token else None
+        token = config.client_token.reveal() if config.client_token else None
         servicer = ClientServicer(
             self._runtime,
             requests,

@@ -126,7 +126,7 @@ def _settings(config: Config, own: NodeConfig, model: ModelConfig) -> ProviderSe
         provider=model.provider,
         model=model.model,
         base_url=model.base_url or "",
-        api_key=model.api_key.get_secret_value() if model.api_key else "",
+        api_key=model.api_key.reveal() if model.api_key else "",
         node=own.id,
         context_tokens=model.context_tokens or 0,
         timeouts=Timeouts(

@@ -16,8 +16,8 @@ from typing import Any, get_args
 
 import click
 import pytest
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
 
 from consensusllm.config import Config
 from consensusllm.conversations import Code
@@ -138,25 +138,29 @@ def test_every_command_that_a_document_names_exists() -> None:
 # Configuration --------------------------------------------------------------------------------
 
 
-def section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[Struct] | None:
     """The settings that ``annotation`` is, or is a tuple of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
         return annotation
     return next(filter(None, map(section_of, get_args(annotation))), None)
 
 
-def keys_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def keys_of(model: type[Struct], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """``(key path, default as JSON, unit)`` of every setting."""
-    for name, field in model.model_fields.items():
-        section = section_of(field.annotation)
+    for field in fields(model):
+        name = field.name
+        section = section_of(field.type)
         if section is not None:
-            is_list = field.annotation is not section
+            is_list = field.type is not section
             yield from keys_of(section, f"{prefix}{name}{'[]' if is_list else ''}.")
             continue
-        required = field.default is PydanticUndefined
-        default = field.default if not isinstance(field.default, Path) else str(field.default)
+        if field.required:
+            default = "required"
+        else:
+            value = field.default if field.default is not NODEFAULT else field.default_factory()
+            default = f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
         unit = {"ms": "ms", "bytes": "bytes"}.get(name.rpartition("_")[2], "")
-        yield prefix + name, "required" if required else f"`{json.dumps(default)}`", unit
+        yield prefix + name, default, unit
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from pydantic import SecretStr
 
 from consensusllm.logs import configure
+from consensusllm.secret import Secret
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def stream() -> Iterator[io.StringIO]:
 
 def test_json_lines_have_level_time_and_values(stream: io.StringIO) -> None:
     configure("info", "json", stream=stream)
-    structlog.get_logger("a").warning("slow disk", sync_ms=7, key=SecretStr("s3cret"))
+    structlog.get_logger("a").warning("slow disk", sync_ms=7, key=Secret("s3cret"))
     line = json.loads(stream.getvalue())
     assert (line["event"], line["level"], line["sync_ms"]) == ("slow disk", "warning", 7)
     assert "timestamp" in line

@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 
-from pydantic import SecretStr
-
 from consensusllm.client import (
     Budget,
     Chosen,
@@ -29,6 +27,7 @@ from consensusllm.client import (
 )
 from consensusllm.config import ClusterAddresses
 from consensusllm.orchestrator.client import FaultList, FaultsClient, TraceEvent
+from consensusllm.secret import Secret
 
 STATUS_TIMEOUT_S = 1.0
 _PORT_MAX = 65535
@@ -236,5 +235,5 @@ async def connect(addresses: ClusterAddresses, node: int | None) -> AsyncIterato
         yield cluster
 
 
-def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret is not None else None
+def _plain(secret: Secret | None) -> str | None:
+    return secret.reveal() if secret is not None else None

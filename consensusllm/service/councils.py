@@ -12,7 +12,7 @@ from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Turn
 from consensusllm.council.convening import convened
 from consensusllm.council.planning import Unplannable
-from consensusllm.council.templates import Library, Role, StagePlan, UnknownTemplate, load
+from consensusllm.council.templates import Library, Role, StagePlan, UnknownTemplate
 from consensusllm.wire.councils import council_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
 
@@ -28,7 +28,7 @@ class Templates:
 
     async def read(self) -> pb.Templates:
         """Read them anew, off the event loop; files that are no template do not stop the others."""
-        library = self._library = await asyncio.to_thread(load, self._directory)
+        library = self._library = await asyncio.to_thread(_load, self._directory)
         return pb.Templates(
             templates=[
                 pb.Template(
@@ -56,7 +56,7 @@ class Templates:
     ) -> Council:
         """The council of the template ``name``; see `convening`. Raises Unplannable."""
         if self._library is None:  # the node serves since a moment ago
-            self._library = load(self._directory)
+            self._library = _load(self._directory)
         try:
             template = self._library.find(name)
         except UnknownTemplate as error:
@@ -65,6 +65,12 @@ class Templates:
         return convened(
             template, places, here=here, serving=serving, seed=seed, deadline_ms=deadline_ms
         )
+
+
+def _load(directory: Path | None) -> Library:
+    from consensusllm.council.template_files import load  # YAML is not needed to begin to serve
+
+    return load(directory)
 
 
 def _role(role: Role) -> pb.TemplateRole:

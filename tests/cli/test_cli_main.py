@@ -16,7 +16,7 @@ from consensusllm.storage import WrongIdentity
 from consensusllm_cli.main import COMMANDS, explain, run
 from consensusllm_cli.repl.backend import NoSuchNode
 
-HEAVY = ("grpc", "pydantic", "prompt_toolkit", "rich", "structlog", "sqlite3", "asyncio")
+HEAVY = ("grpc", "msgspec", "prompt_toolkit", "rich", "structlog", "sqlite3", "asyncio")
 
 
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,14 +11,8 @@ from consensusllm.conversations import Limits, PlannedCandidate, StageKind
 from consensusllm.conversations.council_rules import check_council
 from consensusllm.council.convening import CHAIRMEN_MAX, convened
 from consensusllm.council.planning import Unplannable
-from consensusllm.council.templates import (
-    BYTES_MAX,
-    Library,
-    Template,
-    UnknownTemplate,
-    load,
-    parse,
-)
+from consensusllm.council.template_files import BYTES_MAX, load, parse
+from consensusllm.council.templates import Library, Template, UnknownTemplate
 from consensusllm.document import DocumentError
 
 SHIPPED = (
