@@ -12,11 +12,13 @@ import random
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import structlog
+from async_timeout import timeout
 
 from consensusllm import pauses
 from consensusllm.config import Config, NodeConfig
@@ -60,6 +62,9 @@ log = structlog.get_logger()
 
 READ_TIMEOUT_S = 10.0
 STOP_GRACE_S = 1.0
+STEP_FIRST_S = 1.0
+"""So long a node that has started catches up before it makes its models: they are imported in a
+thread, and both want the interpreter."""
 
 
 class NodeFailed(Exception):
@@ -276,6 +281,9 @@ class _Node:
 
     async def _answer(self) -> None:
         """Find out which models there are, then answer with them until cancelled."""
+        with suppress(asyncio.TimeoutError):
+            async with timeout(STEP_FIRST_S):
+                await self._runtime.in_step()
         for problem in (await self._templates.read()).problems:
             log.warning("not a council template", reason=problem)
         serving = await asyncio.to_thread(_import_serving)

@@ -36,6 +36,7 @@ _LAG_INTERVAL_S = 0.02
 _LAG_WINDOW = 500
 _PROGRESS_INTERVAL_S = 1.0
 _FAR_BEHIND_SLOTS = 1_000
+_IN_STEP_POLL_S = 0.01
 
 
 class Runtime:
@@ -294,6 +295,14 @@ class Runtime:
             elif told:
                 log.info("caught up", applied=applied)
                 told = False
+
+    async def in_step(self) -> None:
+        """Return once a leader is known and all is applied that is known to be chosen."""
+        while not self._closed:
+            replica = self.replica
+            if replica.leader and replica.machine.applied_slot >= replica.progress.known_slot:
+                return
+            await asyncio.sleep(_IN_STEP_POLL_S)
 
     @property
     def loop_lag_ms(self) -> float:
