@@ -63,8 +63,9 @@ log = structlog.get_logger()
 READ_TIMEOUT_S = 10.0
 STOP_GRACE_S = 1.0
 STEP_FIRST_S = 1.0
-"""So long a node that has started catches up before it makes its models: they are imported in a
-thread, and both want the interpreter."""
+UNLED_S = 0.25
+"""So long at most a node that has started catches up before it makes its models, whose imports want
+the interpreter as well; where nobody leads the time is better used."""
 
 
 class NodeFailed(Exception):
@@ -283,7 +284,7 @@ class _Node:
         """Find out which models there are, then answer with them until cancelled."""
         with suppress(asyncio.TimeoutError):
             async with timeout(STEP_FIRST_S):
-                await self._runtime.in_step()
+                await self._runtime.in_step(UNLED_S)
         for problem in (await self._templates.read()).problems:
             log.warning("not a council template", reason=problem)
         serving = await asyncio.to_thread(_import_serving)

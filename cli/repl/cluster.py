@@ -10,7 +10,7 @@ from ..node_document import node_document
 from ..progress import working
 from .documents import print_json
 from .language import JSON, Command, Group
-from .render import agreement, ballot
+from .render import agreement, ballot, plural
 from .session import CommandFailed, Session
 
 _DOWN = "does not answer"
@@ -145,7 +145,7 @@ def _joining(statuses: dict[int, Status | None]) -> list[str]:
     """What the leader says of the nodes that learn before they vote."""
     return [
         f"node {member.node} joins: "
-        f"{max(0, one.chosen_through - member.chosen_through)} slots behind"
+        f"{plural(max(0, one.chosen_through - member.chosen_through), 'slot')} behind"
         for one in statuses.values()
         if one is not None and one.role == "leading"
         for member in one.members

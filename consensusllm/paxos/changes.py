@@ -122,9 +122,7 @@ class Changes:
                 f"{change.node} --join {change.address} --config FILE` does"
             )
         behind = max(0, self._log.chosen_through - report.chosen_through)
-        return Step(
-            ChangeProgress(f"node {change.node} to catch up: {behind} slots behind", behind)
-        )
+        return _catching_up(change.node, behind)
 
     def _remove(self, node: int, now: float) -> Step:
         if node in self._members.membership.removed:
@@ -163,9 +161,7 @@ class Changes:
         held = self._heartbeats.chosen_through.get(successor, 0)
         behind = self._log.chosen_through - held
         if behind > NEAR_SLOTS:
-            return Step(
-                ChangeProgress(f"node {successor} to catch up: {behind} slots behind", behind)
-            )
+            return _catching_up(successor, behind)
         return Step(ChangeProgress(f"node {successor} to lead"), successor=successor)
 
     def _has_just_begun(self, now: float) -> bool:
@@ -190,6 +186,11 @@ class Changes:
         if self.may_propose and self._members.is_quorum(knowing):
             return Step(ChangeProgress())
         return _wait("a majority of the new members to know of the change")
+
+
+def _catching_up(node: int, behind: int) -> Step:
+    slots = "slot" if behind == 1 else "slots"
+    return Step(ChangeProgress(f"node {node} to catch up: {behind} {slots} behind", behind))
 
 
 def _wait(what: str) -> Step:

@@ -296,11 +296,16 @@ class Runtime:
                 log.info("caught up", applied=applied)
                 told = False
 
-    async def in_step(self) -> None:
-        """Return once a leader is known and all is applied that is known to be chosen."""
+    async def in_step(self, unled_s: float) -> None:
+        """Return once a leader is known and all is applied that is known to be chosen; or where no
+        leader is heard of within ``unled_s``."""
+        unled_until = self.clock() + unled_s
         while not self._closed:
             replica = self.replica
-            if replica.leader and replica.machine.applied_slot >= replica.progress.known_slot:
+            if replica.leader is None:
+                if self.clock() >= unled_until:
+                    return
+            elif replica.machine.applied_slot >= replica.progress.known_slot:
                 return
             await asyncio.sleep(_IN_STEP_POLL_S)
 
