@@ -61,7 +61,7 @@ Names = Annotated[tuple[ModelName, ...], Meta(max_length=32)]
 Price = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
 Tokens = Annotated[int, Meta(ge=1, le=1 << 40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
-MillisecondsOrNone = Annotated[int, Meta(ge=0, le=86_400_000)]
+MillisecondsOrZero = Annotated[int, Meta(ge=0, le=86_400_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
@@ -170,7 +170,7 @@ class PaxosSettings(_Section, frozen=True):
 
     heartbeat_ms: Milliseconds = 50
     election_timeout_ms: Milliseconds = 1000
-    leader_lease_ms: MillisecondsOrNone = 0
+    leader_lease_ms: MillisecondsOrZero = 0
     clock_drift_percent: Annotated[float, Meta(ge=0.0, le=50.0)] = 1.0
     max_batch_bytes: Bytes = 1 << 20
     max_batch_commands: Count = 2048
@@ -209,7 +209,7 @@ class AnsweringSettings(_Section, frozen=True):
     retries: Annotated[int, Meta(ge=0, le=20)] = 2
     concurrency: Count = 4
     reassign_after_ms: Milliseconds = 750
-    probe_every_ms: MillisecondsOrNone = 10_000
+    probe_every_ms: MillisecondsOrZero = 10_000
 
 
 class CouncilSettings(_Section, frozen=True):

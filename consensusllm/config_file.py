@@ -86,7 +86,7 @@ def expand(value: Any, where: str, source: str) -> Any:
         if isinstance(value, _Object) and value.repeated is not None:
             raise ConfigError(f"{source}: {_join(where, value.repeated)}: is there twice")
         return {
-            _text(key, where, source): expand(item, _join(where, key), source)
+            _text(key, _join(where, key), source): expand(item, _join(where, key), source)
             for key, item in value.items()
         }
     return value

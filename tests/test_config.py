@@ -88,6 +88,7 @@ def test_a_parsed_configuration_cannot_be_changed() -> None:
             "cluster_id: must be text matching regex '^[A-Za-z0-9._-]{1,64}\\\\Z'",
         ),
         (two_nodes(cluster_id="\ud800"), "cluster_id: holds half a surrogate pair"),
+        ({"\ud800": 1}, "'\\ud800': holds half a surrogate pair"),
         (two_nodes(data_dir="a\0"), "data_dir: is no path: it holds a zero byte"),
         (two_nodes(data_dir=3), "data_dir: must be text"),
         (two_nodes(domains=[]), "domains: must be an object of names and texts"),
