@@ -125,7 +125,8 @@ class BudgetInvariants:
             if not least <= budget.spent <= most:
                 return f"{scope}: {budget}, and what ended cost {least:g} to {most:g}: {mine}"
         gone = {each.conversation for each in operations if isinstance(each, Delete)}
-        self._seen = {place: last for place, last in self._seen.items() if place[0] not in gone}
+        if gone:
+            self._seen = {place: last for place, last in self._seen.items() if place[0] not in gone}
         for name, turn in machine.open_turns():
             self._seen[name, turn.turn] = turn.candidates[-1].number
         return ""
