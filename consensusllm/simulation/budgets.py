@@ -11,6 +11,7 @@ from typing import NamedTuple
 from consensusllm.conversations import (
     Budget,
     Candidate,
+    CloseStage,
     Code,
     ConveneCouncil,
     Delete,
@@ -118,7 +119,7 @@ class BudgetInvariants:
             mine = [charge for charge in charges if scope in charge.scopes]
             least = known.spent + sum(charge.least for charge in mine)
             most = known.spent + sum(charge.most for charge in mine)
-            if _opens_and_removes(operations):
+            if _opens_and_removes(operations, open_before):
                 most = math.inf
             if budget.spent > most:
                 most += self._come_and_gone(operations, machine, open_before)
@@ -191,9 +192,18 @@ def _charge(
     return _Charge(scopes, 0, cost)
 
 
-def _opens_and_removes(operations: Sequence[Operation]) -> bool:
-    """Whether a turn may have come and gone within them, and what it cost with it."""
-    opened = _opened_in(operations)
+def _opens_and_removes(
+    operations: Sequence[Operation], open_before: Mapping[_Place, Candidate]
+) -> bool:
+    """Whether a turn, or a stage of a council, may have come and gone within them, and what it cost
+    with it."""
+    councils = {name for (name, _, _), each in open_before.items() if each.stage}
+    opened = _opened_in(operations) | {
+        each.conversation
+        for each in operations
+        if isinstance(each, CloseStage | RecordCandidate | ReassignCandidate)
+        and each.conversation in councils
+    }
     return any(isinstance(each, Delete) and each.conversation in opened for each in operations)
 
 

@@ -6,12 +6,16 @@ import pytest
 
 from consensusllm.conversations import (
     Budget,
+    CloseStage,
     CloseTurn,
     Code,
+    ConveneCouncil,
+    Council,
     CreateConversation,
     Delete,
     Limits,
     Machine,
+    Member,
     OpenSession,
     Operation,
     PlannedCandidate,
@@ -24,6 +28,8 @@ from consensusllm.conversations import (
     ServeModels,
     SessionCommand,
     SetBudget,
+    Stage,
+    StageKind,
     SubmitQuery,
     Usage,
 )
@@ -33,6 +39,11 @@ from consensusllm.simulation.registry import RegistryInvariants
 MODEL = ServedModel("m", "p", max_tokens=100, completion_price=1_000_000)
 PLAN = (PlannedCandidate(1, 1),)
 ASK = SubmitQuery("c", "why?", PLAN)
+COUNCIL = Council(
+    "t", "1", 0, (Member(1), Member(1)),
+    (Stage(StageKind.OPINIONS, (1, 2)), Stage(StageKind.SYNTHESIS, (1,))),
+)  # fmt: skip
+CONVENE = ConveneCouncil("c", "why?", COUNCIL)
 SESSION = bytes(16)
 
 
@@ -86,6 +97,9 @@ def answered(used: int | None, turn: int = 1, attempt: int = 1) -> RecordCandida
         [[ASK], [SetBudget("cluster", 5)], [ReassignCandidate("c", 1, 1, 2, 1, 0)]],
         [[SetBudget("cluster", 5), ASK, SetBudget("cluster", 100), ASK, SetBudget("cluster", 0)]],
         [[ASK, ASK], [answered(7), answered(8, turn=2)], [SetBudget("cluster", None)], [ASK]],
+        [[CONVENE], [answered(7)], [CloseStage("c", 1, 2, "late")], [Delete("c")]],
+        [[CONVENE], [answered(7)], [CloseStage("c", 1, 2, "late"), Delete("c")]],
+        [[CONVENE], [CloseStage("c", 1, 2, "late"), Delete("c")]],
     ],
 )
 def test_whatever_the_rules_do_adds_up(batches: list[list[Operation]]) -> None:
