@@ -50,9 +50,16 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
     await _check(session, node, address or session.address_by_rule(node) or "", installed)
     if installed:
         address = await _install(session, node)
+        remedy = ""
+    else:
+        start = f"consensusllm node {node} --join {address} --config FILE"
+        remedy = f": if nobody has started it, `{start}` does"
     try:
         await _until_done(
-            session, quiet, lambda shown: session.client.add_node(node, address, on_progress=shown)
+            session,
+            quiet,
+            lambda shown: session.client.add_node(node, address, on_progress=shown),
+            remedy,
         )
     except ChangeRefused:
         if installed and node not in session.known.nodes:
@@ -111,9 +118,13 @@ async def _remove(session: Session, node: int, quiet: bool) -> tuple[str, bool]:
 
 
 async def _until_done(
-    session: Session, quiet: bool, change: Callable[[OnProgress], Awaitable[None]]
+    session: Session,
+    quiet: bool,
+    change: Callable[[OnProgress], Awaitable[None]],
+    unheard: str = "",
 ) -> None:
-    """Show what is waited for, a line a second at most for the same thing, unless ``quiet``."""
+    """Show what is waited for, a line a second at most for the same thing, unless ``quiet``;
+    ``unheard`` is said of a node that is not heard."""
     shown_at, shown = 0.0, ""
 
     def show(progress: ChangeProgress) -> None:
@@ -122,7 +133,8 @@ async def _until_done(
         now = time.monotonic()
         if not quiet and (what != shown or now >= shown_at + _SHOW_EVERY_S):
             shown_at, shown = now, what
-            session.output.line(f"waiting for {progress.waits_for}")
+            remedy = unheard if what.endswith(" to be heard") else ""
+            session.output.line(f"waiting for {progress.waits_for}{remedy}")
 
     await change(show)
 

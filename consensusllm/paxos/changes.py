@@ -117,10 +117,7 @@ class Changes:
             return self._settle(now)
         report = self._admission.reports.get(change.node)
         if report is None or report.at <= now - 3 * self._config.election_timeout_s:
-            return _wait(
-                f"node {change.node} to be heard: if nobody has started it, `consensusllm node "
-                f"{change.node} --join {change.address} --config FILE` does"
-            )
+            return _wait(f"node {change.node} to be heard")
         behind = max(0, self._log.chosen_through - report.chosen_through)
         return _catching_up(change.node, behind)
 

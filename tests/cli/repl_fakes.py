@@ -383,6 +383,7 @@ class FakeCluster:
         if self.refusal:
             raise ChangeRefused(self.refusal)
         if on_progress is not None:
+            on_progress(ChangeProgress("node 4 to be heard", None))
             for behind in (90, 40):
                 on_progress(ChangeProgress(f"node 4 to catch up: {behind} slots behind", behind))
 

@@ -47,17 +47,20 @@ async def test_a_node_is_started_by_its_number_and_added(run: Run) -> None:
         ("install_node", 4, "127.0.0.1:5104"),
         ("add_node", 4, "127.0.0.1:5104"),
     ]
+    assert "waiting for node 4 to be heard\n" in said
     assert "waiting for node 4 to catch up: 90 slots behind" in said
     assert "node 4 is a member and votes" in said
 
 
 async def test_progress_is_a_line_a_second_at_most(run: Run) -> None:
     _, said = await run("addNode 4")
-    assert said.count("waiting for") == 1
+    assert said.count("waiting for node 4 to catch up") == 1
 
 
 async def test_a_node_that_was_started_elsewhere_is_only_added(run: Run) -> None:
-    await run("addNode 4 10.0.0.4:5104")
+    _, said = await run("addNode 4 10.0.0.4:5104")
+    start = "consensusllm node 4 --join 10.0.0.4:5104 --config FILE"
+    assert f"waiting for node 4 to be heard: if nobody has started it, `{start}` does\n" in said
     assert run.asked == [("add_node", 4, "10.0.0.4:5104")]
 
 
