@@ -8,6 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+NOBODY = (
+    "no node answers: start the cluster with `consensusllm up`, or name nodes that run with "
+    "--connect HOST:PORT"
+)
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .node_document import node_document
-from .options import Finite, cluster_options
+from .options import NOBODY, Finite, cluster_options
 from .progress import BEHIND_LEAST, TAKING, shown, working
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def status(
                 click.echo(f"node {answer.node}: {text}")
     silent = [address for address, answer in nodes.items() if answer is None]
     if len(silent) == len(nodes):
-        click.echo("consensusllm: no node answers: start one with `consensusllm up`", err=True)
+        click.echo(f"consensusllm: {NOBODY}", err=True)
     else:
         if silent and not as_json:
             click.echo(f"consensusllm: no answer from {', '.join(silent)}", err=True)

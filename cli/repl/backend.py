@@ -29,6 +29,8 @@ from consensusllm.config import ClusterAddresses
 from consensusllm.orchestrator.client import FaultList, FaultsClient, TraceEvent
 from consensusllm.secret import Secret
 
+from ..options import NOBODY
+
 STATUS_TIMEOUT_S = 1.0
 _PORT_MAX = 65535
 
@@ -188,7 +190,7 @@ class Cluster:
             await self.statuses()
         if node not in self._by_id:
             if not self.nodes:
-                raise Unavailable("no node answers: start the cluster, or correct the addresses")
+                raise Unavailable(NOBODY)
             known = ", ".join(map(str, self.nodes))
             raise NoSuchNode(f"there is no node {node}: the nodes are {known}")
         token = _plain(self._given.client_token)

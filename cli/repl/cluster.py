@@ -7,6 +7,7 @@ from typing import Any
 from consensusllm.client import Status
 
 from ..node_document import node_document
+from ..options import NOBODY
 from ..progress import working
 from .documents import print_json
 from .language import JSON, Command, Group
@@ -155,7 +156,7 @@ def _joining(statuses: dict[int, Status | None]) -> list[str]:
 
 def _require_answer(statuses: dict[int, Status | None]) -> None:
     if not any(statuses.values()):
-        raise CommandFailed("no node answers: start the cluster with consensusllm up")
+        raise CommandFailed(NOBODY)
 
 
 def _log_range(one: Status) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from consensusllm.client import ClusterModel, cluster_models, money
 from consensusllm.client.models import SILENT
 
+from ..options import NOBODY
 from .language import JSON, Command, Group
 from .session import CommandFailed, Session
 
@@ -40,7 +41,7 @@ for all that they are of."""
 async def models(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
     if not any(statuses.values()):
-        raise CommandFailed("no node answers: start the cluster with consensusllm up")
+        raise CommandFailed(NOBODY)
     found = cluster_models(statuses.values())
     if json:
         _print_json(session, found)

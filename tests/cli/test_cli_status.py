@@ -13,6 +13,7 @@ import pytest
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
 from consensusllm_cli.main import run
+from consensusllm_cli.options import NOBODY
 
 
 class Node(client_pb2_grpc.ClientServicer):
@@ -157,7 +158,7 @@ async def test_the_higher_ballot_leads_where_two_say_so(ask: Ask, nodes: list[No
 async def test_nobody_there_is_status_1(ask: Ask) -> None:
     status, _, errors = await ask(connect="127.0.0.1:1")
     assert status == 1
-    assert errors == "consensusllm: no node answers: start one with `consensusllm up`\n"
+    assert errors == f"consensusllm: {NOBODY}\n"
 
 
 async def test_the_token_is_sent_and_a_wrong_one_is_one_line(

@@ -8,6 +8,7 @@ from consensusllm.client import (
     ModelStatus,
 )
 from consensusllm.orchestrator.client import TraceEvent
+from consensusllm_cli.options import NOBODY
 from consensusllm_cli.repl.render import agreement
 from consensusllm_cli.repl.session import Outcome
 from tests.cli.desk import Desk
@@ -33,9 +34,7 @@ async def test_status_of_a_dead_node_says_so(desk: Desk) -> None:
 @pytest.mark.parametrize("line", ["status", "nodes", "models", "log"])
 async def test_a_cluster_that_does_not_answer_is_a_failure(desk: Desk, line: str) -> None:
     desk.cluster.by_node = dict.fromkeys(NODES)
-    assert await desk.failed(line) == (
-        f"{line}: no node answers: start the cluster with consensusllm up"
-    )
+    assert await desk.failed(line) == f"{line}: {NOBODY}"
 
 
 def test_agreement_is_claimed_only_where_it_was_seen() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from consensusllm.client import ModelStatus, cluster_models, money
 from consensusllm.client.models import SILENT
 from consensusllm.conversations import RegisteredModel, ServedModel
+from consensusllm_cli.options import NOBODY
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.session import Outcome, Session
 from consensusllm_cli.repl.table import TABLE
@@ -122,7 +123,7 @@ async def test_without_a_node_there_are_no_models() -> None:
     err = io.StringIO()
     session = Session(fake, Output(io.StringIO(), err, False), TABLE)
     assert await session.run("models") is Outcome.FAILED
-    assert err.getvalue() == "models: no node answers: start the cluster with consensusllm up\n"
+    assert err.getvalue() == f"models: {NOBODY}\n"
     assert cluster_models([None]) == []
 
 
