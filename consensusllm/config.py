@@ -28,6 +28,9 @@ DEFAULT_BASE_PORT = 5100
 DEFAULT_DATA_DIR = "consensusllm-data"
 NODES_MAX = 9
 LOOPBACK = "127.0.0.1"
+NAME_BYTES = 255
+PATH_BYTES = 4000
+"""What file systems take of a path, with room for what stands below a data directory."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -77,9 +80,19 @@ def _made(kind: type, value: Any) -> Any:
     elif kind is ProviderName and value not in ("auto", *names.OURS) and not names.plugin(value):
         known = ", ".join(("auto", *names.known()))
         raise ValueError(f"there is no provider {value!r:.80}: name one of {known}")
-    elif kind is Path and "\0" in value:
-        raise ValueError("is no path: it holds a zero byte")
+    elif kind is Path:
+        _check_path(value)
     return kind(value)
+
+
+def _check_path(value: str) -> None:
+    if "\0" in value:
+        raise ValueError("is no path: it holds a zero byte")
+    names = [len(name.encode()) for name in value.split("/")]
+    if max(names) > NAME_BYTES or sum(names) + len(names) > PATH_BYTES:
+        raise ValueError(
+            f"is no path: a name has at most {NAME_BYTES} bytes, and all of it {PATH_BYTES}"
+        )
 
 
 def _domains(value: Any) -> Domains:
@@ -313,11 +326,7 @@ class Config(_Section, frozen=True, kw_only=True):
     def from_document(cls, document: Mapping[str, Any], *, source: str) -> Config:
         """The configuration in ``document``, as `read_document` returns it; ``source`` names it in
         errors. Raises ConfigError."""
-        try:
-            expanded = expand(dict(document), "", source)
-        except RecursionError:
-            raise ConfigError(f"{source}: is nested too deeply") from None
-        return check(cls, expanded, source, _made)
+        return check(cls, expand(dict(document), "", source), source, _made)
 
     def node(self, node_id: int) -> NodeConfig:
         """The node of that id. Raises ConfigError where there is none."""

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, get_args
 import msgspec
 from msgspec import Struct
 
+DEPTH_MAX = 64
+
 SectionT = TypeVar("SectionT", bound=Struct)
 
 
@@ -64,8 +66,10 @@ def read_document(path: str | Path) -> dict[str, Any]:
 _VARIABLE = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
 
 
-def expand(value: Any, where: str, source: str) -> Any:
+def expand(value: Any, where: str, source: str, depth: int = 0) -> Any:
     """``value`` with the environment's values in place of ``${NAME}``, at every depth."""
+    if depth > DEPTH_MAX:
+        raise ConfigError(f"{source}: is nested too deeply")
 
     def fill(match: re.Match[str]) -> str:
         name, default = match.group(1), match.group(2)
@@ -81,12 +85,16 @@ def expand(value: Any, where: str, source: str) -> Any:
     if isinstance(value, str):
         return _text(_VARIABLE.sub(fill, value), where, source)
     if isinstance(value, list):
-        return [expand(item, f"{where}[{index}]", source) for index, item in enumerate(value)]
+        return [
+            expand(item, f"{where}[{index}]", source, depth + 1) for index, item in enumerate(value)
+        ]
     if isinstance(value, dict):
         if isinstance(value, _Object) and value.repeated is not None:
             raise ConfigError(f"{source}: {_join(where, value.repeated)}: is there twice")
         return {
-            _text(key, _join(where, key), source): expand(item, _join(where, key), source)
+            _text(key, _join(where, key), source): expand(
+                item, _join(where, key), source, depth + 1
+            )
             for key, item in value.items()
         }
     return value

@@ -91,6 +91,14 @@ def test_a_parsed_configuration_cannot_be_changed() -> None:
         ({"\ud800": 1}, "'\\ud800': holds half a surrogate pair"),
         (two_nodes(data_dir="a\0"), "data_dir: is no path: it holds a zero byte"),
         (two_nodes(data_dir=3), "data_dir: must be text"),
+        (
+            two_nodes(data_dir="é" * 128),
+            "data_dir: is no path: a name has at most 255 bytes, and all of it 4000",
+        ),
+        (
+            two_nodes(data_dir="a/" * 2000),
+            "data_dir: is no path: a name has at most 255 bytes, and all of it 4000",
+        ),
         (two_nodes(domains=[]), "domains: must be an object of names and texts"),
         (two_nodes(domains={"law": 5}), "domains: law must be text of 1 to 16384 characters"),
         (
@@ -197,7 +205,7 @@ def test_an_ip6_address_is_bracketed() -> None:
         ('{"nodes": NaN}', "NaN is not JSON"),
         ("[]", "must hold one JSON object"),
         ("[" * 100_000, "is nested too deeply"),
-        ('{"nodes": ' + "[" * 900 + "]" * 900 + "}", "is nested too deeply"),
+        ('{"nodes": ' + "[" * 64 + "1" + "]" * 64 + "}", "is nested too deeply"),
     ],
 )
 def test_a_file_that_is_not_json_is_told_with_its_place(

@@ -39,6 +39,19 @@ class Terminal:
             self._child.send("\x1b[1;1R")
         self.seen += self._child.before or ""
 
+    def shows(self, text: str) -> None:
+        """Wait until ``text`` is in the bottom line. Where another was drawn before, only what
+        differs is; so all is drawn anew."""
+        answers = [text, _WHERE_IS_THE_CURSOR, "looking for the cluster…"]
+        found = 2
+        while found:
+            if found == 2:
+                self.send("\x0c")
+            found = self._child.expect_exact(answers)
+            self.seen += self._child.before or ""
+            if found == 1:
+                self._child.send("\x1b[1;1R")
+
     def send(self, keys: str) -> None:
         self._child.send(keys)
 
@@ -93,13 +106,13 @@ def start(history: Path) -> Iterator[Start]:
 
 def test_the_bottom_line_shows_leader_ballot_commit_and_links(start: Start) -> None:
     terminal = start()
-    terminal.expect("leader 2 · ballot 5.2 · commit 57 · nodes")
+    terminal.shows("leader 2 · ballot 5.2 · commit 57 · nodes")
     terminal.expect("3●")
 
 
 def test_tab_completes_commands_conversations_and_nodes(start: Start) -> None:
     terminal = start()
-    terminal.expect("leader 2")  # by now the nodes have been asked
+    terminal.shows("leader 2")  # by now the nodes have been asked
     for typed, completed in (("ren", "ame"), (" pax", "os-notes")):
         terminal.send(typed + "\t")
         terminal.expect(completed)
