@@ -15,6 +15,7 @@ from consensusllm.conversations import (
     Code,
     ConveneCouncil,
     Delete,
+    HedgeCandidate,
     Machine,
     Operation,
     RecordCandidate,
@@ -177,13 +178,16 @@ def _charge(
     """What the budgets of ``before`` were charged for it until ``now`` (None: it is gone)."""
     scopes = before.budgets
     if now is None:
-        if any(
-            isinstance(each, RecordCandidate | ReassignCandidate)
-            and (each.conversation, each.turn, each.candidate) == place
+        done = [
+            type(each)
             for each in operations
-        ):
+            if isinstance(each, RecordCandidate | ReassignCandidate | HedgeCandidate)
+            and (each.conversation, each.turn, each.candidate) == place
+        ]
+        if RecordCandidate in done or ReassignCandidate in done:
             return _Charge(scopes, 0, math.inf)
-        return _Charge(scopes, before.reserved, before.reserved)
+        # A hedge reserves for a second call.
+        return _Charge(scopes, before.reserved, math.inf if done else before.reserved)
     cost = now.cost - before.cost
     attempts = now.attempt - before.attempt
     at_once = attempts == 1 and now.takeovers[-1].revision == now.ended_revision

@@ -13,6 +13,7 @@ from consensusllm.conversations import (
     Council,
     CreateConversation,
     Delete,
+    HedgeCandidate,
     Limits,
     Machine,
     Member,
@@ -37,6 +38,7 @@ from consensusllm.simulation.budgets import BudgetInvariants, unnamed
 from consensusllm.simulation.registry import RegistryInvariants
 
 MODEL = ServedModel("m", "p", max_tokens=100, completion_price=1_000_000)
+MODELS = (MODEL, ServedModel("n", "p", max_tokens=200, completion_price=1_000_000))
 PLAN = (PlannedCandidate(1, 1),)
 ASK = SubmitQuery("c", "why?", PLAN)
 COUNCIL = Council(
@@ -44,6 +46,8 @@ COUNCIL = Council(
     (Stage(StageKind.OPINIONS, (1, 2)), Stage(StageKind.SYNTHESIS, (1,))),
 )  # fmt: skip
 CONVENE = ConveneCouncil("c", "why?", COUNCIL)
+ASK_TWO = SubmitQuery("c", "why?", (PlannedCandidate(1, 1, fallbacks=("n",)),))
+HEDGE = HedgeCandidate("c", 1, 1, 1, 1, "n")
 SESSION = bytes(16)
 
 
@@ -55,7 +59,7 @@ class Watched:
         self.books = BudgetInvariants()
         self._sequence = -1
         self.do(OpenSession())
-        self.do(ServeModels(1, (MODEL,)), CreateConversation("c"), SetBudget("cluster", 1000))
+        self.do(ServeModels(1, MODELS), CreateConversation("c"), SetBudget("cluster", 1000))
 
     def do(self, *operations: Operation) -> tuple[list[Reply], str]:
         """The replies to ``operations``, in one batch, and what is wrong after it."""
@@ -100,6 +104,8 @@ def answered(used: int | None, turn: int = 1, attempt: int = 1) -> RecordCandida
         [[CONVENE], [answered(7)], [CloseStage("c", 1, 2, "late")], [Delete("c")]],
         [[CONVENE], [answered(7)], [CloseStage("c", 1, 2, "late"), Delete("c")]],
         [[CONVENE], [CloseStage("c", 1, 2, "late"), Delete("c")]],
+        [[ASK_TWO], [HEDGE], [Delete("c")]],
+        [[ASK_TWO], [HEDGE, Delete("c")]],
     ],
 )
 def test_whatever_the_rules_do_adds_up(batches: list[list[Operation]]) -> None:
@@ -142,9 +148,10 @@ def test_a_refusal_says_whose_budget_it_was() -> None:
 
 
 def test_a_registry_of_strangers_or_of_what_nobody_serves_is_seen() -> None:
-    machine = Watched().machine
-    registry = RegistryInvariants()
+    watched = Watched()
+    machine, registry = watched.machine, RegistryInvariants()
     serve = ServeModels(1, (MODEL,))
+    watched.apply(serve)
     assert "which it never served" in registry.broken(serve, machine, {1, 2})
     registry.serves(1, MODEL)
     assert registry.broken(serve, machine, {1, 2}) == ""
