@@ -100,11 +100,16 @@ async def ends_a_call_that_is_cancelled(make: Make) -> None:
 async def leaves_the_event_loop_free(make: Make) -> None:
     """While it opens and answers, others run: consensus shares the event loop. A thread tells
     whether it was the machine that did not let them."""
-    ended = threading.Event()
+    ended, begun = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
     ticking = asyncio.create_task(_longest_pause_of_the_loop(ended))
-    thread = asyncio.create_task(asyncio.to_thread(_longest_pause_of_a_thread, ended))
+    thread = asyncio.create_task(
+        asyncio.to_thread(
+            _longest_pause_of_a_thread, ended, lambda: loop.call_soon_threadsafe(begun.set)
+        )
+    )
     try:
-        await asyncio.sleep(0.01)  # so that both have begun
+        await begun.wait()
         async with aclosing(make()) as provider:
             await _chunks(provider, QUESTION)
     finally:
@@ -214,8 +219,9 @@ async def _longest_pause_of_the_loop(ended: threading.Event) -> float:
     return longest_s
 
 
-def _longest_pause_of_a_thread(ended: threading.Event) -> float:
+def _longest_pause_of_a_thread(ended: threading.Event, begin: Callable[[], object]) -> float:
     longest_s, last = 0.0, time.monotonic()
+    begin()
     while not ended.wait(TICK_S):
         now = time.monotonic()
         longest_s, last = max(longest_s, now - last), now
