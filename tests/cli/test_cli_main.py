@@ -18,6 +18,8 @@ from consensusllm_cli.repl.backend import NoSuchNode
 
 HEAVY = ("grpc", "msgspec", "prompt_toolkit", "rich", "structlog", "sqlite3", "asyncio")
 
+NOT_TO_SERVE = ("httpx", "importlib.metadata", "prompt_toolkit", "pydantic", "rich", "yaml")
+
 
 def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -34,6 +36,16 @@ def test_help_imports_no_command() -> None:
     assert done.stdout.endswith("imported: []\n")
     for name in COMMANDS:
         assert f"\n  {name} " in done.stdout
+
+
+def test_a_node_imports_what_it_needs_to_serve_and_no_more() -> None:
+    """A follower that comes back is a Python that starts: see DECISIONS."""
+    code = (
+        "import sys; import consensusllm.config, consensusllm.logs, consensusllm.server;"
+        f"print('imported:', [name for name in {NOT_TO_SERVE} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "imported: []\n", done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,0 +1,68 @@
+"""When a node that has started is in step, so that it may turn to other work."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from async_timeout import timeout
+
+from consensusllm.replica.runtime import Runtime
+
+PATIENCE_S = 60.0
+
+
+class Behind:
+    """A replica that lacks slots up to 9, and tells how often it was looked at."""
+
+    def __init__(self, leader: int | None) -> None:
+        self._leader = leader
+        self.machine = SimpleNamespace(applied_slot=4)
+        self.progress = SimpleNamespace(known_slot=9)
+        self._looks = 0
+        self._looked = asyncio.Event()
+
+    @property
+    def leader(self) -> int | None:
+        self._looks += 1
+        self._looked.set()
+        return self._leader
+
+    @leader.setter
+    def leader(self, leader: int) -> None:
+        self._leader = leader
+
+    async def looked_at_twice(self) -> None:
+        wanted = self._looks + 2
+        async with timeout(PATIENCE_S):
+            while self._looks < wanted:
+                self._looked.clear()
+                await self._looked.wait()
+
+
+def runtime_of(replica: Behind) -> Runtime:
+    nothing: Any = None
+    any_replica: Any = replica
+    return Runtime(any_replica, nothing, nothing, lambda error: None)
+
+
+@pytest.mark.parametrize("led_at_first", [True, False])
+async def test_it_is_in_step_once_a_leader_is_known_and_nothing_is_missing(
+    led_at_first: bool,
+) -> None:
+    replica = Behind(1 if led_at_first else None)
+    waiting = asyncio.create_task(runtime_of(replica).in_step(PATIENCE_S))
+    await replica.looked_at_twice()
+    replica.leader = 1
+    await replica.looked_at_twice()
+    assert not waiting.done(), "it lacks slots 5 to 9"
+    replica.machine.applied_slot = 9
+    async with timeout(PATIENCE_S):
+        await waiting
+
+
+async def test_where_nobody_leads_there_is_nothing_to_wait_for() -> None:
+    async with timeout(PATIENCE_S):
+        await runtime_of(Behind(None)).in_step(0.0)
