@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Finite
+from .options import Finite, Whole
 from .polling import poll_in_one_thread
 from .progress import shown
 from .revision import commit
@@ -53,7 +53,7 @@ def _chosen(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
     "--only", metavar="LIST", help="Workloads, such as puts,reads; default: the short ones."
 )
 @click.option("--systems", metavar="LIST", help="Systems, such as direct,etcd; default: all.")
-@click.option("--runs", type=click.IntRange(1, 100), help="How often; medians are shown.")
+@click.option("--runs", type=Whole(1, 100), help="How often; medians are shown.")
 @click.option("--seconds", type=Finite(0.05, 600.0), help="Of each closed loop.")
 @click.option(
     "--minutes",
@@ -62,7 +62,7 @@ def _chosen(option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
 )
 @click.option(
     "--conversations",
-    type=click.IntRange(1, 1_000_000),
+    type=Whole(1, 1_000_000),
     help="How many the workload `scale` makes; default: 10,000.",
 )
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write all figures.")

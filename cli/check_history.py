@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 
@@ -24,6 +23,8 @@ from consensusllm.linearizability import (
     render_text,
 )
 
+from .options import Finite
+
 _EXPLANATION_LIMIT_S = 10.0
 
 
@@ -33,12 +34,6 @@ STATUS_MISUSE = 2
 def _refuse(message: str) -> int:
     click.echo(f"check-history: {message}", err=True)
     return STATUS_MISUSE
-
-
-def _positive(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not (value > 0 and math.isfinite(value)):
-        raise click.BadParameter("must be more than 0 seconds")
-    return value
 
 
 def _picture_path(
@@ -62,10 +57,9 @@ def _picture_path(
 @click.option(
     "--time-limit",
     "time_limit_s",
-    type=float,
+    type=Finite(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    callback=_positive,
     metavar="SECONDS",
     help="Answer `undecided` after that.",
 )

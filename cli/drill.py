@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from .options import Whole
+
 if TYPE_CHECKING:
     from consensusllm.drills import Judgement, Outcome, Scenario
 
@@ -27,8 +29,8 @@ class Misuse(click.ClickException):
 
 @click.command(short_help="Break a cluster by script, and get a verdict.")
 @click.argument("drill", metavar="[FILE|NAME]", required=False)
-@click.option("--times", type=click.IntRange(1, 1000), default=1, help="Run it so often.")
-@click.option("--seed", type=click.IntRange(0), help="What is random is drawn from it.")
+@click.option("--times", type=Whole(1, 1000), default=1, help="Run it so often.")
+@click.option("--seed", type=Whole(0), help="What is random is drawn from it.")
 @click.option("--keep", is_flag=True, help="Keep the data, logs and history, failed or not.")
 @click.option("--history", "history_path", type=click.Path(), metavar="OUT", help="Write it there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

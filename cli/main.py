@@ -20,6 +20,8 @@ import click
 
 from consensusllm import __version__
 
+from .options import Whole
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": (".up:up", "Start a whole cluster on this machine and look after it."),
     "node": (".serve:node", "Run one node."),
@@ -104,7 +106,7 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="consensusllm", message="%(prog)s %(version)s")
 @click.option(
     "--lifeline",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     metavar="FD",
     hidden=True,
     help="End when this inherited pipe is closed at its other end.",

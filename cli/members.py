@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from .oneline import run_line
-from .options import cluster_options
+from .options import Whole, cluster_options
 
-_NODE = click.IntRange(min=1, max=2**31 - 1)
+_NODE = Whole(min=1, max=2**31 - 1)
 _ADDRESS = click.argument("address", metavar="[HOST:PORT]", default="")
 _JSON = click.option(
     "--json", "as_json", flag_value="--json", default="", help="Print one JSON object."

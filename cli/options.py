@@ -16,8 +16,16 @@ NOBODY = (
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class Whole(click.IntRange):
+    """A whole number within a range; what is none is told so, and not that it is "no range"."""
+
+    name = "integer"
+
+
 class Finite(click.FloatRange):
     """A number within a range; click's own lets "nan" pass, and "inf" where there is no maximum."""
+
+    name = "number"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -35,7 +43,7 @@ def cluster_options(function: Function) -> Function:
         click.option("--config", "config_path", metavar="FILE", help="The cluster's settings."),
         click.option(
             "--base-port",
-            type=click.IntRange(1, 65535 - 9),
+            type=Whole(1, 65535 - 9),
             metavar="PORT",
             help="The demo that `up` started there; default 5100.",
         ),

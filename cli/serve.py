@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import Whole
 from .polling import poll_in_one_thread
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _CONFIG = click.option(
 
 
 @click.command()
-@click.argument("node_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("node_id", metavar="ID", type=Whole(min=1))
 @_CONFIG
 @click.option(
     "--bootstrap",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Finite
+from .options import Finite, Whole
 from .revision import commit
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ QUIET_EVERY_S = 30.0
 
 
 @click.command()
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Run one seed.")
+@click.option("--seed", type=Whole(min=0), metavar="N", help="Run one seed.")
 @click.option("--seeds", metavar="A..B", help="Run each of these seeds.  [default: 1..20]")
 @click.option(
     "--hours",
@@ -37,7 +37,7 @@ QUIET_EVERY_S = 30.0
     show_default=True,
     help="Simulated hours of each seed.",
 )
-@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option("--nodes", type=Whole(1, 9), default=3, show_default=True)
 @click.option("--faults", default="all", show_default=True, metavar="LIST", help="Kinds of fault.")
 @click.option(
     "--think",
@@ -47,7 +47,7 @@ QUIET_EVERY_S = 30.0
 )
 @click.option(
     "--heartbeat-ms",
-    type=click.IntRange(20, 10_000),
+    type=Whole(20, 10_000),
     default=50,
     show_default=True,
     help="Between a leader's heartbeats; elections begin after seven.",
@@ -60,7 +60,7 @@ QUIET_EVERY_S = 30.0
 @click.option("--shrink", "shorten", is_flag=True, help="Find a shorter failing schedule.")
 @click.option("--trace", is_flag=True, help="Print every event; with --seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--jobs", type=Whole(min=1), help="Processes.  [default: one a core]")
 def simulate(
     seed: int | None,
     seeds: str | None,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import Whole
+
 if TYPE_CHECKING:
     from consensusllm.config import Config
 
@@ -24,11 +26,11 @@ class UpError(Exception):
 
 @click.command(short_help="Start a whole cluster on this machine and look after it.")
 @click.option("--config", "config_path", type=click.Path(), metavar="FILE", help="Its settings.")
-@click.option("--nodes", type=click.IntRange(1, 9), help="How many nodes; 3 for a new cluster.")
+@click.option("--nodes", type=Whole(1, 9), help="How many nodes; 3 for a new cluster.")
 @click.option("--data-dir", type=click.Path(), help="Default: ./consensusllm-data.")
 @click.option(
     "--base-port",
-    type=click.IntRange(1, 65535 - 9),
+    type=Whole(1, 65535 - 9),
     help="Orchestrator on this port, node I on this one plus I; default 5100.",
 )
 @click.option("--direct", is_flag=True, help="Nodes dial each other; no orchestrator between.")

@@ -190,6 +190,13 @@ class _Node:
         self._addresses.update((node, address) for node, address in known.items() if address)
         self._transport.meet({n: a for n, a in self._addresses.items() if n != own})
         since = self._runtime.replica.paxos.membership_slot
+        if self._addresses.get(own, self._own.address) != self._own.address:
+            log.warning(
+                "the cluster has another address for this node, and looks for it there: start it "
+                "at that one, or remove it and add a node of another number here",
+                listens=self._own.address,
+                cluster=self._addresses[own],
+            )
         if own in membership.removed:
             log.warning(
                 "this node was removed from the cluster for ever: end its process", node=own

@@ -12,7 +12,7 @@ import click
 
 from consensusllm.config import ClusterAddresses, resolve_cluster
 
-from ..options import cluster_options
+from ..options import Whole, cluster_options
 from .backend import connect as connect_to
 from .history import history_path
 from .interrupts import Interrupted, Interrupts
@@ -26,7 +26,7 @@ from .table import TABLE
 
 @click.command("repl", short_help="Talk to a cluster.")
 @cluster_options
-@click.option("--node", type=click.IntRange(min=1), metavar="ID", help="Speak to this node alone.")
+@click.option("--node", type=Whole(min=1), metavar="ID", help="Speak to this node alone.")
 @click.option(
     "-c", "commands", multiple=True, metavar="COMMAND", help="Run this command; may be repeated."
 )

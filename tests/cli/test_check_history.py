@@ -120,9 +120,9 @@ def test_a_malformed_history_is_misuse_in_one_line(
             "check-history: no/o.svg: No such file or directory\n",
         ),
         (["good.jsonl", "--picture", "out.png"], "must end in .html or .svg"),
-        (["good.jsonl", "--time-limit", "0"], "must be more than 0 seconds"),
-        (["good.jsonl", "--time-limit", "nan"], "must be more than 0 seconds"),
-        (["good.jsonl", "--time-limit", "soon"], "'soon' is not a valid float"),
+        (["good.jsonl", "--time-limit", "0"], "0.0 is not in the range x>0"),
+        (["good.jsonl", "--time-limit", "nan"], "nan is not a finite number"),
+        (["good.jsonl", "--time-limit", "soon"], "'soon' is not a valid number"),
     ],
 )
 def test_misuse_is_told_in_one_line(

@@ -87,6 +87,14 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
             "consensusllm: --history /no/h: No such file or directory",
         ),
         (("status", "--connect", "a"), "consensusllm: --connect: 'a' is not HOST:PORT"),
+        (
+            ("node", "one", "--config", "c"),
+            "consensusllm: Invalid value for 'ID': 'one' is not a valid integer;",
+        ),
+        (
+            ("simulate", "--hours", "many"),
+            "consensusllm: Invalid value for '--hours': 'many' is not a valid number;",
+        ),
     ],
 )
 def test_misuse_is_one_line_and_status_2(

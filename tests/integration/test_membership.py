@@ -124,6 +124,21 @@ async def test_a_node_that_nobody_started_is_waited_for(tmp_path: Path) -> None:
         await client.remove_node(4)
 
 
+async def test_a_node_that_was_added_at_an_address_where_it_is_not_says_so(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        here, there = (f"127.0.0.1:{port}" for port in free_ports(2))
+        await cluster.faults.install_node(4, here)
+        await cluster.client().add_node(4, there)
+
+        async def told() -> bool:
+            return "the cluster has another address for this node" in cluster.log()
+
+        await eventually(told, "the warning of node 4")
+        warning = next(line for line in cluster.log().splitlines() if "another address" in line)
+        assert f"listens={here}" in warning
+        assert f"cluster={there}" in warning
+
+
 async def test_a_file_with_other_nodes_does_not_change_who_counts(tmp_path: Path) -> None:
     async with RealCluster(tmp_path) as cluster:
         await cluster.client().put("k", b"v")
