@@ -64,8 +64,17 @@ class Machine:
         """What the owner put into the snapshot that this machine comes from; {} without one."""
         self._state = State(frozen)
         table = OrderedDict((name, session.copy()) for name, session in frozen.sessions)
-        self._session_hash = Fingerprint(table, session_line)
-        self._sessions = Sessions(limits, table, self._session_hash.marked, frozen.touches)
+        session_hash = Fingerprint(table, session_line)
+        self._sessions = Sessions(limits, table, session_hash.marked, frozen.touches)
+        self._fingerprints: tuple[Fingerprint[Any, Any], ...] = (
+            session_hash,
+            self._state.head_hash,
+            self._state.turn_hash,
+            self._state.key_hash,
+            self._state.registry_hash,
+            self._state.lease_hash,
+            self._state.budget_hash,
+        )
         self._turn_rules = TurnRules(self._state, limits)
         # Nothing of a state refers back to it, so that it goes as soon as another takes its place.
         self._handlers: Mapping[type, Callable[[Any], Reply]] = {
@@ -97,7 +106,7 @@ class Machine:
         apply_one = self._apply_one
         replies = [apply_one(command) for command in commands]
         self.applied_slot = slot
-        for fingerprint in self._fingerprints():
+        for fingerprint in self._fingerprints:
             fingerprint.settle(len(commands))
         return replies
 
@@ -224,7 +233,7 @@ class Machine:
         """32 hexadecimal digits: a function of the state alone, so equal on all nodes that have
         applied the same slots, however each one came by its state."""
         total = digest(clock_line(self._clock()))
-        for fingerprint in self._fingerprints():
+        for fingerprint in self._fingerprints:
             total += fingerprint.total()
         return f"{total % MODULUS:032x}"
 
@@ -253,15 +262,3 @@ class Machine:
 
     def _clock(self) -> Clock:
         return Clock(self._state.time_ms, self._state.attempt_floor, self._sessions.touches)
-
-    def _fingerprints(self) -> tuple[Fingerprint[Any, Any], ...]:
-        state = self._state
-        return (
-            self._session_hash,
-            state.head_hash,
-            state.turn_hash,
-            state.key_hash,
-            state.registry_hash,
-            state.lease_hash,
-            state.budget_hash,
-        )

@@ -8,6 +8,7 @@ go on after any cut.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -66,7 +67,7 @@ class Learner:
         self._known_through = log.chosen_through
         self._holder = config.node  # who last said that it holds more
         self._fetch: _Fetch | None = None
-        self._fetch_at: float | None = None
+        self._fetch_at = math.inf
         self._transfer: _Transfer | None = None
         self.installs: list[Install] = []
         self.snapshot_reads: list[SnapshotRead] = []
@@ -131,7 +132,7 @@ class Learner:
             return
         if not self.missing:
             self._fetch = None
-            self._fetch_at = None
+            self._fetch_at = math.inf
         elif advanced or self._fetch is None:
             self._ask(reply.sender, now)
 
@@ -180,7 +181,7 @@ class Learner:
         )
         if transfer.complete:
             self._fetch = None
-            self._fetch_at = None
+            self._fetch_at = math.inf
         else:
             self._ask(chunk.sender, now)
 
@@ -197,17 +198,18 @@ class Learner:
         self._transfer = None
         self._ask(self._another(), now)
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
+        """When `tick` is due; infinity while nothing is fetched."""
         return self._fetch_at
 
     def tick(self, now: float) -> None:
-        if self._fetch is None or self._fetch_at is None or now < self._fetch_at:
+        if self._fetch is None or now < self._fetch_at:
             return
         if not self.missing:
             self._drop_overtaken()
         if not self.missing and self._transfer is None:
             self._fetch = None
-            self._fetch_at = None
+            self._fetch_at = math.inf
             return
         peer = self._fetch.peer
         if self._transfer is not None:

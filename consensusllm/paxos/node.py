@@ -233,17 +233,15 @@ class PaxosNode(Reconfiguration):
 
     def deadline(self) -> float:
         """When the next `tick` is due, on the clock of ``now``."""
-        deadlines: list[float | None] = [self._learner.deadline()]
         if self.role is Role.LEADING:
-            deadlines += [self._heartbeats.deadline(), self._proposer.deadline()]
+            at = min(self._heartbeats.deadline(), self._proposer.deadline())
         elif self.role is Role.PREPARING:
-            deadlines += [self._election.deadline(), self._proposer.deadline()]
+            at = min(self._election.deadline(), self._proposer.deadline())
         elif self.role is Role.FOLLOWING:
-            deadlines.append(self._election.deadline())
+            at = self._election.deadline()
         else:
-            deadlines.append(self._admission.deadline())
-        # A learner's fetch and the role's own timer; a role always has one.
-        return min(deadline for deadline in deadlines if deadline is not None)
+            at = self._admission.deadline()
+        return min(at, self._learner.deadline())
 
     def take_ready(self) -> Ready:
         """What is to be done now. Take it after every call or after several; see `Ready`."""

@@ -7,6 +7,7 @@ ballot is proposed again, and a no-op where nobody reported any; only then do ne
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -333,15 +334,17 @@ class Proposer:
 
     # Time -----------------------------------------------------------------------------------
 
-    def deadline(self) -> float | None:
+    def deadline(self) -> float:
+        """When `tick` or `flush` is due; infinity while nothing waits."""
         if self._prepare_at is not None:
             return self._prepare_at
-        deadlines = [proposal.sent_at + self._timing.resend_s for proposal in self._window.values()]
+        at = math.inf if self._announce_at is None else self._announce_at
         if self._pending and self._has_slot():
-            deadlines.append(self._proposed_at + self._linger_s)
-        if self._announce_at is not None:
-            deadlines.append(self._announce_at)
-        return min(deadlines, default=None)
+            at = min(at, self._proposed_at + self._linger_s)
+        if self._window:
+            oldest = min([proposal.sent_at for proposal in self._window.values()])
+            at = min(at, oldest + self._timing.resend_s)
+        return at
 
     def tick(self, now: float) -> None:
         """Send again what has not been answered."""

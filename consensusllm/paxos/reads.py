@@ -48,6 +48,8 @@ class Reads:
 
     def confirm(self) -> None:
         """Hand out the barriers whose round a quorum has answered."""
+        if not self._barriers:
+            return
         confirmed_round = self._heartbeats.confirmed_round()
         while self._barriers and self._barriers[0].round <= confirmed_round:
             barrier = self._barriers.pop(0)

@@ -106,6 +106,8 @@ class Replica:
         self._now = now
         self._requests = Requests(config.paxos.max_pending_commands, config.paxos.max_pending_bytes)
         self._messages: list[tuple[int, Message]] = []
+        self.unfinished = False
+        """Whether the last `pump` left something to the next one."""
         # Requests on their way to the leader.
         self._leader: int | None = None
         self._forwards: dict[int, list[bytes]] = {}
@@ -214,7 +216,8 @@ class Replica:
                 applied = True
             self._finish_barriers(ready)
             self._queue_snapshots(ready)
-            if not self._paxos.has_ready():
+            self.unfinished = self._paxos.has_ready()
+            if not self.unfinished:
                 break
         leader = self._paxos.leader
         if leader != self._leader:
@@ -225,10 +228,6 @@ class Replica:
             self._serve_reads()
             self._maybe_snapshot()
             self.on_applied()
-
-    @property
-    def unfinished(self) -> bool:
-        return self._paxos.has_ready()
 
     def take_messages(self) -> list[tuple[int, Message]]:
         messages, self._messages = self._messages, []
