@@ -10,10 +10,11 @@ heartbeat on, which is shorter by what two clocks can differ that are off by ``c
 Why no other leader can have been chosen while it is held: the quorum that promised to the other
 shares an acceptor with the quorum of grants. That acceptor did not promise before it answered the
 heartbeat (it would have refused it), and promises after it only when its grant is over, which is
-after the lease is. The leader itself may promise: it ceases to lead in the same step.
+after the lease is. The leader itself may promise: it ceases to lead in the same step. A grant is to
+a ballot, and moves only to a higher one, whose leader was chosen when the lease was over.
 
 What was granted is not on the disk. A start therefore waits as long as any grant that the life
-before it may have given, and binds against everybody. An acceptor grants nothing longer than what
+before it may have given, and binds against everybody, whoever is heard of meanwhile. An acceptor grants nothing longer than what
 it would wait for itself, so nodes that are configured differently hold no lease too many.
 
 Whoever hands leadership over ends its own lease first (`Lease.end`). Its word to the successor
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import math
 
+from .ballot import BOTTOM, Ballot
 from .config import PaxosConfig
 
 
@@ -33,26 +35,39 @@ class Grant:
 
     def __init__(self, config: PaxosConfig, now: float) -> None:
         self._longest_s = config.leader_lease_s
-        self._holder: int | None = None
-        self.until = now + self._longest_s
+        self._started_until = now + self._longest_s  # whom the life before bound is not known
+        self._ballot = BOTTOM
+        self._given_until = now
 
-    def give(self, holder: int, lease_ms: int, now: float) -> bool:
-        """Grant ``holder``, whose heartbeat arrives ``now``, what it asks for; or not."""
+    def give(self, ballot: Ballot, lease_ms: int, now: float) -> bool:
+        """Grant the leader of ``ballot``, whose heartbeat arrives ``now``, what it asks for; or not.
+
+        A heartbeat may be late, and its leader deposed by one whose heartbeats came before it, of a
+        ballot that was not promised here: it does not take that one's grant away.
+        """
         lease_s = lease_ms / 1000
-        if not 0 < lease_s <= self._longest_s:
+        if not 0 < lease_s <= self._longest_s or (
+            ballot < self._ballot and now < self._given_until
+        ):
             return False
-        self._holder = holder
-        self.until = max(self.until, now + lease_s)
+        self._ballot = ballot
+        self._given_until = max(self._given_until, now + lease_s)
         return True
 
     def release(self, holder: int, now: float) -> None:
         """``holder`` says that it has ended its lease, and leads no more."""
-        if holder == self._holder:
-            self.until = min(self.until, now)
+        if holder == self._ballot.pid:
+            self._given_until = min(self._given_until, now)
 
     def binds(self, candidate: int, now: float) -> bool:
         """Whether ``candidate`` must not be promised anything yet."""
-        return now < self.until and candidate != self._holder
+        given = now < self._given_until and candidate != self._ballot.pid
+        return given or now < self._started_until
+
+    @property
+    def until(self) -> float:
+        """When nobody is bound any more, unless more is granted."""
+        return max(self._started_until, self._given_until)
 
 
 class Lease:

@@ -252,7 +252,7 @@ class PaxosNode(Reconfiguration):
         if self.role is Role.LEADING:
             self._proposer.flush(self._now)
             self._reads.confirm()
-            if self._reads.wants_round():
+            if self._proposer.owns_slots and self._reads.wants_round():
                 self._begin_round()
                 self._reads.confirm()
             if self._proposer.announcement_due(self._now):
@@ -325,7 +325,8 @@ class PaxosNode(Reconfiguration):
         number = self._heartbeats.begin_round(
             self._proposer.ballot, self._proposer.next_slot, chosen_through, self._now
         )
-        self._reads.joined(number, max(chosen_through, self._proposer.first_own_slot))
+        if self._proposer.owns_slots:
+            self._reads.joined(number, max(chosen_through, self._proposer.first_own_slot))
 
     def _announce(self) -> None:
         commit = Commit(self.config.node, self._proposer.ballot, self._log.chosen_through)
@@ -378,7 +379,7 @@ class PaxosNode(Reconfiguration):
             self._learn_commit(heartbeat.ballot, heartbeat.chosen_through)
             if self._acceptor.voting:  # a lost disk may have promised more: it confirms nobody
                 node, sender, ballot = self.config.node, heartbeat.sender, heartbeat.ballot
-                leased = self._acceptor.grant.give(ballot.pid, heartbeat.lease_ms, self._now)
+                leased = self._acceptor.grant.give(ballot, heartbeat.lease_ms, self._now)
                 through = self._durably_chosen_through()
                 reply = HeartbeatReply(node, ballot, heartbeat.round, through, leased)
                 self._outbox.send(sender, reply)

@@ -154,6 +154,13 @@ class Proposer:
         for slot in [slot for slot in self._recovered if slot <= self._log.chosen_through]:
             del self._recovered[slot]
 
+    @property
+    def owns_slots(self) -> bool:
+        """Whether the ballot has proposed its no-op, above everything that was acknowledged before
+        it. One that found a change of members has not: what follows the change may have been chosen
+        already, by the members that it made."""
+        return self.first_own_slot < self.next_slot
+
     def promised_by(self) -> list[int]:
         """Members whose promise is complete."""
         return [member for member, chunk in self._next_chunk.items() if chunk is None]

@@ -1,9 +1,10 @@
 """Read barriers: linearizable reads without a log write (Raft thesis, section 6.4).
 
 A read that arrives at the leader notes how far the log is chosen (at least the no-op that opened
-this ballot: everything that an earlier leader acknowledged is below it), joins the next quorum
-round that begins after its arrival, and may be served when that round is confirmed and the noted
-slot applied. Every read that waits shares the round. While the leader holds a lease (see `lease`)
+this ballot: everything that an earlier leader acknowledged is below it; a ballot without one, which
+only finishes a change of members, confirms no read), joins the next quorum round that begins after
+its arrival, and may be served when that round is confirmed and the noted slot applied. Every read
+that waits shares the round. While the leader holds a lease (see `lease`)
 no round is needed.
 """
 

@@ -67,7 +67,7 @@ class Install:
     """A chunk of a peer's snapshot, to be staged; with ``last`` the whole is there.
 
     The owner then verifies ``digest``, replaces state and snapshot in one step, and calls
-    ``PaxosNode.snapshot_installed(slot)``, or ``snapshot_rejected(slot)`` when it does not verify.
+    ``PaxosNode.snapshot_installed``, or ``snapshot_rejected`` when it does not verify.
     """
 
     slot: int

@@ -12,7 +12,7 @@ from .batch import in_parts
 from .changes import Change, ChangeProgress, Changes
 from .knowledge import Knowledge
 from .membership import Membership
-from .messages import Forward, Rejoin, Rejoined, TimeoutNow
+from .messages import CatchUp, Forward, Rejoin, Rejoined, TimeoutNow
 from .outbox import Outbox
 from .roles import Event, NotLeader, Role
 
@@ -56,8 +56,12 @@ class Reconfiguration(Knowledge, ABC):
     # Who has no vote ------------------------------------------------------------------------
 
     def _on_rejoin(self, rejoin: Rejoin) -> None:
-        """A peer has no vote: it lost its disk, or joins."""
+        """A peer has no vote: it lost its disk, or joins. Nobody may lead because it lacks what would
+        give it one, the change that made it a voter: while nobody does, it is told what is chosen.
+        """
         if self.role is not Role.LEADING:
+            if self.leader is None and rejoin.chosen_through < self._log.chosen_through:
+                self._learner.on_catch_up(CatchUp(rejoin.sender, rejoin.chosen_through + 1))
             return
         wanted = self._admission.on_rejoin(rejoin, self._now)
         if wanted is Wanted.FENCE:

@@ -150,6 +150,38 @@ def test_a_start_waits_for_what_the_life_before_it_may_have_granted() -> None:
     assert only(Promise, started.sync()) != []
 
 
+def test_a_late_heartbeat_of_a_deposed_leader_takes_no_grant_away() -> None:
+    follower = bound_follower()
+    late = Heartbeat(3, Ballot(4, 3), 0, 9, (1, 3), lease_ms=round(LEASE_S * 1000))
+    assert not only(HeartbeatReply, follower.receive(late))[0].leased
+    follower.receive(Prepare(3, Ballot(9, 3, 1), ()))
+    assert only(Promise, follower.sync()) == []
+    follower.now += LEASE_S
+    assert only(HeartbeatReply, follower.receive(late))[0].leased
+
+
+def test_the_grant_of_one_ballot_passes_to_a_higher_one() -> None:
+    follower = bound_follower()
+    newer = Heartbeat(3, Ballot(6, 3), 0, 1, (1, 3), lease_ms=round(LEASE_S * 1000))
+    assert only(HeartbeatReply, follower.receive(newer))[0].leased
+    follower.receive(Prepare(2, Ballot(9, 2, 1), ()))
+    assert only(Promise, follower.sync()) == []
+    follower.receive(Prepare(3, Ballot(9, 3, 1), ()))
+    assert only(Promise, follower.sync()) != []
+
+
+def test_what_a_start_waits_for_is_not_shortened_by_whom_it_hears() -> None:
+    """The life before may have granted a lease in a ballot that it had not promised."""
+    started = Driver(recovered=Recovered(incarnation=1, voting=True, promised=B5), **SETTINGS)
+    started.receive(Heartbeat(2, B5, 0, 9, (1, 2), lease_ms=round(LEASE_S * 1000)))
+    started.now += LEASE_S * 0.99
+    started.receive(Prepare(2, Ballot(9, 2, 1), ()))
+    assert only(Promise, started.sync()) == []
+    started.now += LEASE_S * 0.02
+    started.receive(Prepare(2, Ballot(9, 2, 1), ()))
+    assert only(Promise, started.sync()) != []
+
+
 def test_nothing_longer_is_granted_than_a_start_would_wait_for() -> None:
     cautious = Driver()
     sent = cautious.receive(Heartbeat(2, B5, 0, 1, (1, 2), lease_ms=1))

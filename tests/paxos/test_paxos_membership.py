@@ -273,6 +273,44 @@ def test_a_learner_is_promoted_when_it_has_what_was_chosen_at_its_last_report() 
     assert accepts[0].batches[0].membership() == replace(FOUR, version=2)
 
 
+def test_who_has_no_vote_is_told_what_is_chosen_where_nobody_leads() -> None:
+    """Node 4 was made a voter, and the word of it was lost; without its vote nobody can lead."""
+    leader = Driver()
+    _, slot = adding(leader)
+    leader.sync()
+    entry = Entry(slot + 1, Ballot(9, 2, slot + 1), change(replace(FOUR, version=2)))
+    before = Entry(slot, Ballot(9, 2, slot), change(replace(THREE.adding(4, "h:4"), version=1)))
+    leader.receive(CatchUpReply(2, (before, entry), slot + 1))
+    assert leader.core.membership.voters == (1, 2, 3, 4)
+    assert leader.core.role is not Role.LEADING
+    (reply,) = only(CatchUpReply, leader.receive(Rejoin(4, 7, slot)))
+    assert reply.entries == (entry,)
+    assert only(CatchUpReply, leader.receive(Rejoin(4, 7, slot + 1))) == []
+    node = learner()
+    node.receive(CatchUpReply(1, (Entry(1, Ballot(9, 2, 1), A), before), slot))
+    node.receive(reply)
+    assert node.core.role is Role.FOLLOWING
+
+
+def test_a_ballot_that_only_finishes_a_change_confirms_no_read() -> None:
+    """What follows the change may have been chosen and acknowledged, by the members it made."""
+    leader = Driver()
+    ballot = leader.prepare(2, 3)
+    entries = (Entry(1, Ballot(1, 2, 1), change(FOUR)), Entry(2, Ballot(1, 2, 2), A))
+    leader.receive(promise_of(2, ballot, *entries))
+    leader.sync()
+    assert leader.core.role is Role.LEADING
+    leader.core.read(7, leader.now)
+    heartbeats = only(Heartbeat, leader.pass_time(3 * leader.config.heartbeat_s))
+    assert len(heartbeats) <= 2 * 4  # no more than there are without a read
+    for each in heartbeats:
+        leader.receive(HeartbeatReply(2, ballot, each.round, 0))
+    assert (leader.reads, leader.failed_reads) == ([], [])
+    leader.vote(2, ballot, 1)
+    assert leader.core.membership == FOUR
+    assert (leader.reads, leader.failed_reads) == ([], [7])
+
+
 def test_a_change_waits_until_a_majority_of_the_new_members_knows_of_it() -> None:
     leader = Driver()
     ballot, slot = adding(leader)
