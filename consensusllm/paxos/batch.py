@@ -94,6 +94,11 @@ class Batch:
         return time_ms, tuple(commands)
 
     @property
+    def command_count(self) -> int:
+        """How many commands, or changes of members, it has."""
+        return int(_HEAD.unpack_from(self.payload)[2])
+
+    @property
     def size_bytes(self) -> int:
         """Size as stored and sent, without the framing of the carrier."""
         return len(self.payload)

@@ -6,7 +6,8 @@ from .batch import Batch
 from .log import Log
 
 _DELIVER_BYTES = 1 << 20
-"""Chosen batches that one Ready hands out: a bound, so that applying them cannot hold the owner."""
+_DELIVER_COMMANDS = 1024
+"""Past either one Ready hands out no further batch: applying cannot hold the owner up for long."""
 
 
 class Delivery:
@@ -23,13 +24,18 @@ class Delivery:
     def take(self) -> tuple[tuple[int, Batch], ...]:
         """The next chosen ``(slot, batch)``, in order."""
         chosen = []
-        size = 0
-        while self._delivered < self._log.chosen_through and size < _DELIVER_BYTES:
+        size = commands = 0
+        while (
+            self._delivered < self._log.chosen_through
+            and size < _DELIVER_BYTES
+            and commands < _DELIVER_COMMANDS
+        ):
             entry = self._log.get(self._delivered + 1)
             assert entry is not None, "the chosen prefix has no hole"
             chosen.append((entry.slot, entry.batch))
             self._delivered += 1
             size += entry.batch.size_bytes
+            commands += entry.batch.command_count
         return tuple(chosen)
 
     def apply(self, slot: int) -> None:

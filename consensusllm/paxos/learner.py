@@ -24,6 +24,9 @@ from .timing import Timing
 
 _PATIENCE = 3
 """Unanswered questions after which another peer's snapshot, or its log, is as good."""
+_UNWRITTEN_CHUNKS = 8
+"""While more than so many chunks of entries wait for the disk, none is fetched: a disk that hangs
+must not fill the memory with what others have."""
 
 
 @dataclass(slots=True)
@@ -36,11 +39,12 @@ class _Fetch:
 
 @dataclass(slots=True)
 class _Transfer:
-    """A snapshot on its way: ``offset`` bytes of ``slot`` are staged."""
+    """A snapshot on its way: ``offset`` bytes of ``slot`` are staged, the last from ``source``."""
 
     slot: int
     offset: int
     digest: bytes
+    source: int
     size_bytes: int = 0
     complete: bool = False
     silences: int = 0  # questions without an answer since the last bytes came
@@ -142,21 +146,22 @@ class Learner:
             return
         self._known_through = max(self._known_through, answer.slot)
         self._holder = answer.sender
-        self._transfer = _Transfer(slot=0, offset=0, digest=b"")
+        self._transfer = _Transfer(slot=0, offset=0, digest=b"", source=answer.sender)
         self._ask(answer.sender, now)
 
     def on_snapshot_request(self, request: SnapshotRequest) -> None:
         self.snapshot_reads.append(SnapshotRead(request.sender, request.slot, request.offset))
 
     def on_snapshot_chunk(self, chunk: SnapshotChunk, now: float) -> None:
-        """Stage the next bytes. A peer that has another snapshot starts us anew, if it is a newer
-        one or if whoever had ours has fallen silent."""
+        """Stage the next bytes. Another snapshot starts us anew where whoever had ours has a newer
+        one now, or has fallen silent: not because another peer has one, as each takes its own."""
         transfer = self._transfer
         if transfer is None or transfer.complete:
             return
         if chunk.slot != transfer.slot or chunk.digest != transfer.digest:
-            newer = chunk.slot > transfer.slot or transfer.silences >= _PATIENCE
-            if chunk.slot <= self._log.chosen_through or not newer:
+            newer = chunk.slot > transfer.slot and chunk.sender == transfer.source
+            wanted = newer or transfer.offset == 0 or transfer.silences >= _PATIENCE
+            if chunk.slot <= self._log.chosen_through or not wanted:
                 return
             if chunk.offset != 0:  # the same slot in other bytes: ask for its beginning
                 transfer.slot, transfer.offset, transfer.digest = 0, 0, b""
@@ -167,6 +172,7 @@ class Learner:
         if chunk.offset != transfer.offset or end > chunk.size_bytes or not chunk.data:
             return
         transfer.offset = end
+        transfer.source = chunk.sender
         transfer.silences = 0
         transfer.complete = end == chunk.size_bytes
         self.installs.append(
@@ -245,12 +251,13 @@ class Learner:
         return (transfer.offset, transfer.size_bytes) if transfer is not None else (0, 0)
 
     def _ask(self, peer: int, now: float) -> None:
-        node = self._config.node
-        if self._transfer is not None:
-            transfer = self._transfer
+        node, transfer = self._config.node, self._transfer
+        if transfer is not None:
             self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
-        if self._transfer is None or self._transfer.silences >= _PATIENCE:
-            # Who said that a snapshot is needed may be gone, and another's log reach back further.
+        # Who said that a snapshot is needed may be gone, and another's log reach back further.
+        wants_log = transfer is None or transfer.silences >= _PATIENCE
+        written = self._outbox.unwritten_bytes <= _UNWRITTEN_CHUNKS * self._config.chunk_bytes
+        if wants_log and written:
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
         self._fetch = _Fetch(peer, now)
         self._fetch_at = now + self._timing.resend_s

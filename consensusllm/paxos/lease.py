@@ -14,8 +14,9 @@ after the lease is. The leader itself may promise: it ceases to lead in the same
 a ballot, and moves only to a higher one, whose leader was chosen when the lease was over.
 
 What was granted is not on the disk. A start therefore waits as long as any grant that the life
-before it may have given, and binds against everybody, whoever is heard of meanwhile. An acceptor grants nothing longer than what
-it would wait for itself, so nodes that are configured differently hold no lease too many.
+before it may have given, and binds against everybody, whoever is heard of meanwhile. An acceptor
+grants nothing longer than what it would wait for itself, so nodes that are configured differently
+hold no lease too many.
 
 Whoever hands leadership over ends its own lease first (`Lease.end`). Its word to the successor
 therefore releases what the successor granted it; the other acceptors did not hear it, and withhold
@@ -40,7 +41,7 @@ class Grant:
         self._given_until = now
 
     def give(self, ballot: Ballot, lease_ms: int, now: float) -> bool:
-        """Grant the leader of ``ballot``, whose heartbeat arrives ``now``, what it asks for; or not.
+        """Grant the leader of ``ballot``, whose heartbeat arrives ``now``, what it asks; or not.
 
         A heartbeat may be late, and its leader deposed by one whose heartbeats came before it, of a
         ballot that was not promised here: it does not take that one's grant away.

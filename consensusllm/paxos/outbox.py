@@ -25,12 +25,16 @@ class Outbox:
         self._held: deque[tuple[int, list[tuple[int, Message]]]] = deque()  # wait for a batch
         self._issued = 0
         self._durable = 0
+        self.unwritten_bytes = 0
+        """Of the entries that were recorded and are not durable."""
+        self._unwritten: deque[tuple[int, int]] = deque()  # batch -> bytes
         self._clear_changes()
 
     def _clear_changes(self) -> None:
         self._promised: Ballot | None = None
         self._incarnations: Incarnations | None = None
         self._entries: dict[int, Entry] = {}
+        self._entry_bytes = 0
         self._compact_through: int | None = None
         self._incarnation: int | None = None
         self._voting: bool | None = None
@@ -66,6 +70,8 @@ class Outbox:
 
     def record_entry(self, entry: Entry) -> None:
         self._entries[entry.slot] = entry
+        self._entry_bytes += entry.batch.size_bytes
+        self.unwritten_bytes += entry.batch.size_bytes
 
     def record_compaction(self, through: int) -> None:
         self._compact_through = through
@@ -99,6 +105,7 @@ class Outbox:
         if not self._has_changes():
             return self._issued, None
         self._issued += 1
+        self._unwritten.append((self._issued, self._entry_bytes))
         persist = Persist(
             promised=self._promised,
             incarnations=self._incarnations,
@@ -119,6 +126,8 @@ class Outbox:
         """Batches up to ``batch`` are durable: what waited for them may leave."""
         assert self._durable <= batch <= self._issued, "batches are reported once and in order"
         self._durable = batch
+        while self._unwritten and self._unwritten[0][0] <= batch:
+            self.unwritten_bytes -= self._unwritten.popleft()[1]
         while self._held and self._held[0][0] <= batch:
             for dst, message in self._held.popleft()[1]:
                 self.send(dst, message)

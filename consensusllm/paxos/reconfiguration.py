@@ -56,9 +56,8 @@ class Reconfiguration(Knowledge, ABC):
     # Who has no vote ------------------------------------------------------------------------
 
     def _on_rejoin(self, rejoin: Rejoin) -> None:
-        """A peer has no vote: it lost its disk, or joins. Nobody may lead because it lacks what would
-        give it one, the change that made it a voter: while nobody does, it is told what is chosen.
-        """
+        """A peer has no vote: it lost its disk, or joins. It may lack the very change that made it
+        a voter, without which nobody can lead: while nobody does, it is told what is chosen."""
         if self.role is not Role.LEADING:
             if self.leader is None and rejoin.chosen_through < self._log.chosen_through:
                 self._learner.on_catch_up(CatchUp(rejoin.sender, rejoin.chosen_through + 1))

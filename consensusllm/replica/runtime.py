@@ -17,7 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from consensusllm.conversations.commands import Reply, SessionCommand
-from consensusllm.paxos import Change, ChangeProgress, Membership, NotLeader, Role
+from consensusllm.paxos import (
+    Change,
+    ChangeProgress,
+    ChangeRefused,
+    Membership,
+    NotLeader,
+    Role,
+)
 from consensusllm.paxos.messages import Message
 from consensusllm.storage.port import Disk
 from consensusllm.transport.port import GONE, Envelope, Transport
@@ -126,7 +133,13 @@ class Runtime:
         if self._closed:
             raise NotLeader(None)
         self._schedule()
-        return self.replica.change(change, self.clock())
+        try:
+            return self.replica.change(change, self.clock())
+        except (NotLeader, ChangeRefused):
+            raise
+        except Exception as error:
+            self._break(error)
+            raise NotLeader(None) from error
 
     # The pump -------------------------------------------------------------------------------
 

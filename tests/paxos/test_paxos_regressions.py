@@ -135,6 +135,18 @@ def test_a_snapshot_of_the_same_slot_in_other_bytes_is_begun_anew() -> None:
     assert [(install.slot, install.last) for install in node.installs] == [(9, True)]
 
 
+def test_a_newer_snapshot_of_another_peer_does_not_begin_a_transfer_anew() -> None:
+    node = Driver()
+    node.receive(Compacted(2, 9))
+    node.receive(SnapshotChunk(2, 9, 0, 10, b"one", b"01234"))
+    node.pass_time(node.config.resend_s)  # a slow link: somebody else is asked as well
+    node.receive(SnapshotChunk(3, 11, 0, 12, b"two", b"01"))
+    (request,) = only(SnapshotRequest, node.receive(SnapshotChunk(2, 9, 5, 10, b"one", b"567")))
+    assert (request.slot, request.offset) == (9, 8)
+    (request,) = only(SnapshotRequest, node.receive(SnapshotChunk(2, 12, 0, 6, b"new", b"01")))
+    assert (request.slot, request.offset) == (12, 2)  # it has no other any more
+
+
 def test_a_leader_over_the_bound_of_its_log_takes_nothing_more_and_lives() -> None:
     leader = Driver(max_log_bytes=3000, max_pending_bytes=3000, max_batch_bytes=3000)
     ballot = leader.elect(2)

@@ -338,6 +338,36 @@ def test_rule_16_catch_up_is_chunked() -> None:
     assert reply.chosen_through == 10
 
 
+def test_rule_16_nothing_is_fetched_past_what_waits_for_the_disk() -> None:
+    node = Driver(chunk_bytes=2500)
+    big = Batch.pack(1, [b"x" * 2000])
+    node.receive(Commit(2, Ballot(5, 2), 100))
+    asked = only(CatchUp, node.pass_time(node.config.heartbeat_s))
+    while asked:
+        slot = asked[-1].first_slot
+        assert slot < 15, "it fetches on while its disk hangs"
+        entry = Entry(slot, Ballot(5, 2, slot), big)
+        asked = only(CatchUp, node.receive(CatchUpReply(2, (entry,), 100)))
+    assert only(CatchUp, node.pass_time(5 * node.config.resend_s)) == []
+    node.sync()
+    asked = only(CatchUp, node.pass_time(2 * node.config.resend_s))
+    assert {request.first_slot for request in asked} == {slot + 1}
+
+
+def test_rule_16_one_ready_hands_out_a_bounded_number_of_commands() -> None:
+    node = Driver()
+    small = Batch.pack(1, [b"x"] * 400)
+    entries = tuple(Entry(slot, Ballot(5, 2, slot), small) for slot in range(1, 11))
+    node.core.receive(CatchUpReply(2, entries, 10), node.now)
+    delivered = []
+    while True:
+        ready = node.core.take_ready()
+        delivered.append(len(ready.chosen))
+        if not node.core.has_ready():
+            break
+    assert delivered == [3, 3, 3, 1]
+
+
 def test_rule_16_a_log_over_its_bound_votes_for_nothing_more() -> None:
     acceptor = Driver(max_log_bytes=2000, max_pending_bytes=2000, max_batch_bytes=2000)
     big = Batch.pack(1, [b"x" * 1500])

@@ -1,4 +1,4 @@
-"""When a node that has started is in step, so that it may turn to other work."""
+"""The shell around a replica: when a node is in step, and what it does about a bug."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from async_timeout import timeout
 
+from consensusllm.paxos import NotLeader, RemoveNode
 from consensusllm.replica.runtime import Runtime
 
 PATIENCE_S = 60.0
@@ -66,3 +67,19 @@ async def test_it_is_in_step_once_a_leader_is_known_and_nothing_is_missing(
 async def test_where_nobody_leads_there_is_nothing_to_wait_for() -> None:
     async with timeout(PATIENCE_S):
         await runtime_of(Behind(None)).in_step(0.0)
+
+
+async def test_a_bug_that_a_change_of_members_shows_stops_the_node() -> None:
+    bug = AssertionError("one change at a time")
+
+    def change(*_: object) -> None:
+        raise bug
+
+    replica: Any = SimpleNamespace(change=change)
+    nothing: Any = None
+    broken: list[BaseException] = []
+    runtime = Runtime(replica, nothing, nothing, broken.append)
+    for _ in range(2):  # the second time it has stopped
+        with pytest.raises(NotLeader):
+            runtime.change(RemoveNode(2))
+    assert broken == [bug]
