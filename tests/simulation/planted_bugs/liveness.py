@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from consensusllm.paxos.election import Election
@@ -61,7 +62,11 @@ def lost_proposal_not_sent_again(patch: Patch) -> None:
             tick(self, now)
 
     patch.setattr(Proposer, "tick", once)
-    patch.setattr(Proposer, "deadline", lambda self: self._prepare_at)
+    patch.setattr(
+        Proposer,
+        "deadline",
+        lambda self: math.inf if self._prepare_at is None else self._prepare_at,
+    )
 
 
 @bug(BOUNDED, faults="lose,straggle")
