@@ -58,7 +58,7 @@ async def query(
             models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template, user
         ),
     )
-    await _follow(session, conversation, turn, (), as_json=json)
+    await _follow(session, conversation, turn, (), json)
 
 
 async def retry(
@@ -72,7 +72,8 @@ async def retry(
     json: bool = False,
 ) -> None:
     opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one, strategy))
-    await _follow(session, conversation, opened.turn, opened.candidates, as_json=json)
+    flag = "" if turn is None else f" --turn {opened.turn}"  # choose takes the latest by itself
+    await _follow(session, conversation, opened.turn, opened.candidates, json, flag)
 
 
 async def choose(
@@ -109,10 +110,12 @@ async def _follow(
     conversation: str,
     number: int,
     candidates: Sequence[int],
-    as_json: bool = False,
+    as_json: bool,
+    flag: str = "",
 ) -> None:
-    """Show the turn until it is closed, then say what can be done with it. Who stops watching it
-    stops the models too, so that nobody pays for what nobody reads."""
+    """Show the turn until it is closed, then say what can be done with it, by `choose` with
+    ``flag``. Who stops watching it stops the models too, so that nobody pays for what nobody reads.
+    """
     events = session.client.watch(conversation, number, candidates=candidates)
     try:
         if as_json:
@@ -130,12 +133,12 @@ async def _follow(
     if as_json:
         print_json(session.output, {"conversation": conversation, **turn_document(turn)})
     if turn.council is not None:
-        hint(session.output, conversation, turn, quiet=as_json)
+        hint(session.output, conversation, turn, flag, quiet=as_json)
     else:
-        _hint(session, conversation, turn, quiet=as_json)
+        _hint(session, conversation, turn, flag, quiet=as_json)
 
 
-def _hint(session: Session, conversation: str, turn: Turn, quiet: bool) -> None:
+def _hint(session: Session, conversation: str, turn: Turn, flag: str, quiet: bool) -> None:
     answered = [str(candidate.number) for candidate in turn.candidates if candidate.answered]
     if not answered:
         raise CommandFailed(
@@ -145,7 +148,7 @@ def _hint(session: Session, conversation: str, turn: Turn, quiet: bool) -> None:
         return
     session.output.line()
     session.output.line(
-        (f"choose {conversation} N keeps an answer: N is ", "dim"), ", ".join(answered)
+        (f"choose {conversation} N{flag} keeps an answer: N is ", "dim"), ", ".join(answered)
     )
 
 

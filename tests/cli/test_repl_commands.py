@@ -216,7 +216,7 @@ async def test_retry_shows_the_new_candidates_only(desk: Desk) -> None:
     out = await desk.done("query c1 What?", "retry c1 --turn 1")
     assert out.startswith("turn 1 of c1\n\n[4] node 1 · model-1\n  again 1\n")
     assert "answer" not in out.replace("keeps an answer", "")
-    assert out.endswith("N is 1, 2, 3, 4, 5, 6\n")
+    assert out.endswith("\nchoose c1 N --turn 1 keeps an answer: N is 1, 2, 3, 4, 5, 6\n")
     assert desk.cluster.calls[-2:] == [("retry", "c1", 1), ("watch", "c1", 1, (4, 5, 6))]
 
 
