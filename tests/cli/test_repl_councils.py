@@ -210,6 +210,11 @@ async def test_a_council_that_came_to_no_answer_fails_and_names_what_there_is(de
     assert "keeps that answer" not in desk.out
 
 
+async def test_after_a_retry_of_an_older_turn_the_hint_names_the_turn(desk: Desk) -> None:
+    out = await desk.done("query c1 --council=three-stage Why?", "retry c1 --turn 1")
+    assert out.endswith("\nchoose c1 10 --turn 1 keeps that answer\n")
+
+
 async def test_samples_are_shown_by_their_agreement(desk: Desk) -> None:
     stages = (COUNCIL.stages[0], Stage(StageKind.MAJORITY))
     samples = (said(1, 1, 1, "7"), said(2, 1, 2, "Answer: 8."), said(3, 1, 3, "8"))
