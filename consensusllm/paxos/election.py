@@ -21,7 +21,9 @@ from .outbox import Outbox
 from .timing import Timing
 
 _STRETCH_MAX = 4
-"""Fruitless tries stretch the back-off by at most two to this power."""
+"""Fruitless ballots stretch the back-off by at most two to this power."""
+_GONE_TRIES = 4
+"""After so many tries that a death was to explain, there was none: others would know of it too."""
 
 
 class Election:
@@ -46,8 +48,9 @@ class Election:
         self.highest_seen = promised
         self._heard: int | None = None  # who led last
         self._heard_at = 0.0
-        self._tries = 0  # since a leader was heard
         self._gone = False  # the connection of whoever led last has ended
+        self._gone_tries = 0
+        self._ballots = 0  # begun since a leader was heard
         self._candidate: Ballot | None = None
         self._asked_at = 0.0
         self._grants: set[int] = set()
@@ -64,12 +67,15 @@ class Election:
 
     def _back_off(self) -> None:
         """The next try is one to two times what a try is given away, at random; and further with
-        every try that led to nothing, because round trips may be longer than is foreseen."""
-        stretch = 2 ** min(max(0, self._tries - 1), _STRETCH_MAX)
-        wait_s = self._timing.patience_s
+        every ballot that led to nothing, because round trips may be longer than is foreseen. Not
+        with pre-votes that nobody answers: who was cut off tries soon after it is joined again."""
+        wait_s = self._timing.patience_s * _stretch(self._ballots)
         if self._gone:  # at first without regard to who else tries: one of them wins all the same
-            wait_s = self._timing.grace_s + (self._timing.round_trip_s if self._tries else 0.0)
-        self._deadline = self._timing.time + wait_s * stretch * (1.0 + self._rng.random())
+            wait_s = self._timing.grace_s
+            if self._gone_tries:
+                wait_s += self._timing.round_trip_s
+            wait_s *= _stretch(self._gone_tries)
+        self._deadline = self._timing.time + wait_s * (1.0 + self._rng.random())
 
     def saw(self, ballot: Ballot) -> None:
         """A ballot that somebody uses: one's own next one must be above it."""
@@ -80,7 +86,7 @@ class Election:
             self._timing.measured_silence(self._timing.time - self._heard_at)
         self.leader = self._heard = leader
         self._heard_at = self._timing.time
-        self._tries = 0
+        self._ballots = 0
         self._gone = False
         self._candidate = None
         self._wait_for_leader()
@@ -88,8 +94,14 @@ class Election:
     def peer_gone(self, peer: int) -> None:
         """The connection of ``peer`` has ended, and what it sent before has arrived."""
         if peer == self.leader and not self._gone:
-            self._gone = True
+            self._gone, self._gone_tries = True, 0
             self._back_off()
+
+    def begin(self, ballot: Ballot) -> None:
+        """This node prepares ``ballot``: until it is due, it waits for promises."""
+        self.saw(ballot)
+        self._ballots += 1
+        self.stand_down()
 
     def stand_down(self) -> None:
         """A try or a leadership has ended: a nack never triggers an immediate next try."""
@@ -106,8 +118,8 @@ class Election:
         )
 
     def won(self) -> None:
-        """This node leads: the tries before it were not in vain."""
-        self._tries = 0
+        """This node leads: the ballots before it were not in vain."""
+        self._ballots = 0
 
     def next_ballot(self, promised: Ballot) -> Ballot:
         """A ballot of one's own above every one that was promised or seen."""
@@ -124,9 +136,9 @@ class Election:
         if not self._members.votes_here:
             self._back_off()
             return False
-        self._tries += 1
-        if self._gone and self._tries > _STRETCH_MAX:
-            self._gone, self._tries = False, 1  # the others would have noticed a death by now
+        if self._gone:
+            self._gone_tries += 1
+            self._gone = self._gone_tries <= _GONE_TRIES
         ballot = self.next_ballot(promised)
         if ballot != self._candidate:
             self._candidate, self._asked_at = ballot, self._timing.time
@@ -158,3 +170,8 @@ class Election:
         """When to look again, on the owner's clock."""
         at = self._timing.when(self._deadline)
         return max(at, self._grant.until) if self.due() else at
+
+
+def _stretch(times: int) -> int:
+    """By how much a wait grows when it has been in vain ``times`` times."""
+    return int(2 ** min(max(0, times - 1), _STRETCH_MAX))

@@ -302,8 +302,7 @@ class PaxosNode(Reconfiguration):
         self._reads.fail()
         self.elections += 1
         ballot = self._election.next_ballot(self._acceptor.promised)
-        self._election.saw(ballot)
-        self._election.stand_down()
+        self._election.begin(ballot)
         self._proposer.prepare(ballot, self._now)
 
     def _tick_preparing(self) -> None:

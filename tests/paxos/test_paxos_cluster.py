@@ -79,6 +79,39 @@ def test_commands_that_wait_share_a_slot() -> None:
     assert len(accepts) <= 5
 
 
+@pytest.mark.parametrize("minutes_apart", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_majority_that_was_apart_has_a_leader_soon_after_it_is_joined_again(
+    size: int, minutes_apart: float
+) -> None:
+    for seed in range(10):
+        cluster = CoreCluster(size, seed)
+        cluster.leader()
+        if size == 3:
+            cluster.crash(3)
+        groups = [{1}, {2}] if size == 3 else [{1, 2}, {3, 4}, {5}]
+        cluster.cut = {
+            (src, dst)
+            for src in cluster.ids
+            for dst in cluster.ids
+            if not any({src, dst} <= group for group in groups)
+        }
+        cluster.run(60 * minutes_apart)
+        assert cluster.leaders() == []
+        cluster.heal()
+        # The longest back-off, two election timeouts, and the way of the messages.
+        cluster.run_until(lambda cluster=cluster: bool(cluster.leaders()), 0.8)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("size", [3, 5, 9])
+def test_a_leader_is_found_where_a_round_trip_takes_far_longer_than_the_election_timeout(
+    size: int,
+) -> None:
+    for seed in range(10):
+        cluster = CoreCluster(size, seed, delay_s=1.5)
+        cluster.run_until(lambda cluster=cluster: bool(cluster.leaders()), 10.0)  # type: ignore[misc]
+
+
 def test_the_old_leader_of_a_minority_chooses_nothing_and_catches_up_when_healed() -> None:
     cluster = CoreCluster(3, seed=6)
     old = cluster.leader()

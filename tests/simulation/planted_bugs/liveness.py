@@ -24,10 +24,10 @@ def election_tried_once(patch: Patch) -> None:
     tick = Election.tick
 
     def once(self: Election, promised: Any, now: float) -> bool:
-        tried = self._tries
+        due_at = self._deadline
         won = tick(self, promised, now)
-        if self._tries > tried:
-            self._deadline = float("inf")
+        if self._deadline != due_at:
+            self._deadline = math.inf
         return won
 
     patch.setattr(Election, "tick", once)
