@@ -2,7 +2,8 @@
 
 A request says what is wanted and is repeated until it is so; every repetition does what is then
 next, or says what it waits for. So a request that is lost, comes twice, or meets a new leader does
-no harm. Nothing is kept here: what is under way is in the membership and in the ballot.
+no harm. What is under way is in the membership and in the ballot; all that is kept here is since
+when the members are asked whether they live, before one of them is let go.
 """
 
 from __future__ import annotations
@@ -62,6 +63,16 @@ class Step:
     successor: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _RollCall:
+    """Who answers ``round`` or a later one lived when ``node`` was asked to be removed. It holds
+    for an election timeout from ``began_at``."""
+
+    node: int
+    round: int
+    began_at: float
+
+
 class Changes:
     def __init__(
         self,
@@ -78,6 +89,7 @@ class Changes:
         self._proposer = proposer
         self._heartbeats = heartbeats
         self._admission = admission
+        self._roll_call: _RollCall | None = None
 
     @property
     def may_propose(self) -> bool:
@@ -134,9 +146,22 @@ class Changes:
                 f"without node {node} only {alive} of {len(membership.voters)} nodes would be "
                 "alive, which is no majority: start the others first"
             )
+        present = self._present(node, now)
+        if not _has_live_majority(membership, present):
+            return _wait("the members to be heard")
         if node == self._config.node:
-            return self._hand_over(self._best_successor(live))
+            return self._hand_over(self._best_successor(present))
         return self._propose(membership)
+
+    def _present(self, node: int, now: float) -> set[int]:
+        """Who has answered since the removal of ``node`` was asked for: that a member was heard
+        within an election timeout does not say that it still lives, and without a majority nobody
+        could take the removal back."""
+        call = self._roll_call
+        ended = call is None or now > call.began_at + self._config.election_timeout_s
+        if call is None or ended or call.node != node:
+            call = self._roll_call = _RollCall(node, self._heartbeats.round + 1, now)
+        return self._heartbeats.answered_since(call.round)
 
     def _transfer(self, node: int, now: float) -> Step:
         if node not in self._members.voters:
@@ -165,8 +190,8 @@ class Changes:
         """Whether the ballot is too young for silence to mean anything."""
         return now < self._heartbeats.started_at + self._config.election_timeout_s
 
-    def _best_successor(self, live: tuple[int, ...]) -> int:
-        others = [voter for voter in live if voter != self._config.node]
+    def _best_successor(self, present: set[int]) -> int:
+        others = present - {self._config.node}
         return max(others, key=lambda each: (self._heartbeats.chosen_through.get(each, 0), -each))
 
     def _propose(self, membership: Membership) -> Step:

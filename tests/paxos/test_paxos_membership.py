@@ -112,6 +112,16 @@ def settled(leader: Driver) -> Ballot:
     return ballot
 
 
+def remove(leader: Driver, node: int, *present: int) -> None:
+    """Ask for the removal of ``node``, let ``present`` answer for their lives, and ask again."""
+    assert leader.core.change(RemoveNode(node), leader.now).waits_for == "the members to be heard"
+    sent = leader.pass_time(leader.config.heartbeat_s)
+    latest = only(Heartbeat, sent)[-1]
+    for peer in present:
+        leader.receive(HeartbeatReply(peer, latest.ballot, latest.round, 0))
+    leader.core.change(RemoveNode(node), leader.now)
+
+
 def adding(leader: Driver) -> tuple[Ballot, int]:
     """The leader's ballot, and the slot in which it proposes that node 4 learns."""
     ballot = settled(leader)
@@ -320,7 +330,7 @@ def test_a_change_waits_until_a_majority_of_the_new_members_knows_of_it() -> Non
         leader.receive(promise_of(peer, ballot))
     leader.sync()
     leader.vote(2, ballot, slot + 1)
-    leader.core.change(RemoveNode(4), leader.now)
+    remove(leader, 4, 2)
     leader.sync()
     leader.vote(2, ballot, slot + 2)
     (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
@@ -386,14 +396,42 @@ def test_a_removal_that_would_leave_no_live_majority_is_refused() -> None:
     leader.pass_time(0.2)
     with pytest.raises(ChangeRefused, match="only 1 of 2 nodes would be alive"):
         leader.core.change(RemoveNode(2), leader.now)
-    leader.core.change(RemoveNode(3), leader.now)  # the dead one
+    remove(leader, 3, 2)  # the dead one
+    assert only(Accept, leader.ready())
+
+
+def test_a_removal_waits_until_those_who_stay_have_answered_since_it_was_asked_for() -> None:
+    """A member that was heard a moment ago may have died since, and its vote be needed."""
+    leader = Driver()
+    ballot = settled(leader)
+    (latest, _) = only(Heartbeat, leader.pass_time(leader.config.heartbeat_s))
+    answered = HeartbeatReply(3, ballot, latest.round, 1)
+    leader.receive(answered)
+    for _ in range(3):
+        waiting = leader.core.change(RemoveNode(2), leader.now)
+        assert waiting.waits_for == "the members to be heard"
+        leader.receive(answered)
+    assert only(Accept, leader.ready()) == []
+    remove(leader, 2, 3)
+    assert only(Accept, leader.ready())
+
+
+def test_what_was_answered_long_before_a_removal_is_asked_for_again_does_not_count() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.core.change(RemoveNode(2), leader.now)
+    for _ in range(2):
+        for sent in only(Heartbeat, leader.pass_time(0.6 * leader.config.election_timeout_s)):
+            leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
+    assert leader.core.change(RemoveNode(2), leader.now).waits_for == "the members to be heard"
+    assert only(Accept, leader.ready()) == []
 
 
 def test_a_leader_that_is_to_leave_hands_over_first() -> None:
     leader = Driver()
     ballot = settled(leader)
     leader.receive(Accepted(3, ballot.at(1), 1, 1, 1))
-    leader.core.change(RemoveNode(1), leader.now)
+    remove(leader, 1, 2, 3)
     assert only(TimeoutNow, leader.ready())
     assert leader.core.role is Role.FOLLOWING
     assert leader.core.membership == THREE
