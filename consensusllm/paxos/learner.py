@@ -27,6 +27,8 @@ _PATIENCE = 3
 _UNWRITTEN_CHUNKS = 8
 """While more than so many chunks of entries wait for the disk, none is fetched: a disk that hangs
 must not fill the memory with what others have."""
+_UNSTAGED_CHUNKS = 4
+"""Nor is more of a snapshot asked for while so many chunks of one wait for the disk."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ class Learner:
         self._fetch: _Fetch | None = None
         self._fetch_at = math.inf
         self._transfer: _Transfer | None = None
+        self._unstaged = 0  # chunks handed out that are not on the disk
         self.installs: list[Install] = []
         self.snapshot_reads: list[SnapshotRead] = []
 
@@ -135,8 +138,7 @@ class Learner:
         if self._transfer is not None:
             return
         if not self.missing:
-            self._fetch = None
-            self._fetch_at = math.inf
+            self._rest()
         elif advanced or self._fetch is None:
             self._ask(reply.sender, now)
 
@@ -185,11 +187,18 @@ class Learner:
                 transfer.complete,
             )
         )
-        if transfer.complete:
-            self._fetch = None
-            self._fetch_at = math.inf
+        self._unstaged += 1
+        if transfer.complete or self._unstaged >= _UNSTAGED_CHUNKS:
+            self._rest()
         else:
             self._ask(chunk.sender, now)
+
+    def staged(self, now: float) -> None:
+        """The owner has the next of `installs` on its disk."""
+        self._unstaged -= 1
+        transfer = self._transfer
+        if transfer is not None and not transfer.complete and self._fetch is None:
+            self._ask(transfer.source, now)
 
     def installed(self, slot: int, now: float) -> None:
         """The owner has replaced its state and its stored snapshot by those of ``slot``."""
@@ -214,8 +223,7 @@ class Learner:
         if not self.missing:
             self._drop_overtaken()
         if not self.missing and self._transfer is None:
-            self._fetch = None
-            self._fetch_at = math.inf
+            self._rest()
             return
         peer = self._fetch.peer
         if self._transfer is not None:
@@ -223,6 +231,11 @@ class Learner:
         if self._fetch.asked_at + self._timing.resend_s <= now:
             peer = self._another()
         self._ask(peer, now)
+
+    def _rest(self) -> None:
+        """Nothing is asked for now."""
+        self._fetch = None
+        self._fetch_at = math.inf
 
     def _another(self) -> int:
         """Whom to ask when no answer comes: any member, or whoever last said that it holds more,

@@ -213,6 +213,10 @@ class PaxosNode(Reconfiguration):
                 self._log.compact(through)
                 self._outbox.record_compaction(through)
 
+    def snapshot_staged(self) -> None:
+        """The next chunk of ``Ready.install`` is durable, or given up: another may come."""
+        self._learner.staged(self._now)
+
     def snapshot_installed(
         self, slot: int, membership: Membership | None = None, since: int = 0
     ) -> None:

@@ -64,10 +64,11 @@ class SnapshotRead:
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """A chunk of a peer's snapshot, to be staged; with ``last`` the whole is there.
+    """A chunk of a peer's snapshot, to be staged, in order; with ``last`` the whole is there.
 
-    The owner then verifies ``digest``, replaces state and snapshot in one step, and calls
-    ``PaxosNode.snapshot_installed``, or ``snapshot_rejected`` when it does not verify.
+    The owner reports each with ``PaxosNode.snapshot_staged``. After the last it verifies
+    ``digest``, replaces state and snapshot in one step, and calls ``snapshot_installed``, or
+    ``snapshot_rejected`` when it does not verify.
     """
 
     slot: int

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 from consensusllm.conversations import Encoding, Limits, Machine, MalformedSnapshot, restore
 from consensusllm.paxos.messages import Compacted, SnapshotChunk
 from consensusllm.paxos.ready import Install, Persist, SnapshotRead
-from consensusllm.storage.port import Damaged, Disk, SnapshotInfo
+from consensusllm.storage.port import Damaged, Disk, SnapshotInfo, StorageError
 
 from .members import from_extra
 
@@ -26,10 +27,23 @@ class Job(Protocol):
     def done(self) -> None: ...
 
 
+class UnreadableSnapshot(StorageError):
+    """A peer's snapshot is whole, and no state comes of it here."""
+
+
 def snapshot_chunks(disk: Disk, slot: int) -> Iterator[bytes]:
     """The bytes of a stored snapshot, in order."""
+    return _chunks(partial(disk.read_snapshot, slot))
+
+
+def staged_chunks(disk: Disk) -> Iterator[bytes]:
+    """The bytes of what is staged, in order."""
+    return _chunks(disk.read_staged)
+
+
+def _chunks(read: Callable[[int, int], bytes]) -> Iterator[bytes]:
     offset = 0
-    while data := disk.read_snapshot(slot, offset, READ_BYTES):
+    while data := read(offset, READ_BYTES):
         yield data
         offset += len(data)
 
@@ -46,7 +60,7 @@ class Write:
 
 
 class StageSnapshot:
-    """A chunk of a peer's snapshot; with the last one, the whole is verified and published.
+    """A chunk of a peer's snapshot; with the last one, the whole is verified, read and published.
 
     ``machine`` is then the state that it holds; None: more is to come, or it did not verify.
     """
@@ -65,18 +79,29 @@ class StageSnapshot:
             return
         info = SnapshotInfo(install.slot, install.size_bytes, install.digest)
         try:
+            disk.verify_staged(info)
+            machine = self._restored(disk)
             disk.publish_snapshot(
                 info, Persist(chosen_through=install.slot, compact_through=install.slot)
             )
         except Damaged:
             self.rejected = True
             return
+        self.machine = machine
+
+    def _restored(self, disk: Disk) -> Machine:
+        """The state, before the snapshot stands for anything here. Its digest is right, so where it
+        cannot be read a peer wrote it so, and no repetition helps."""
+        slot = self.install.slot
         try:
-            self.machine = restore(snapshot_chunks(disk, install.slot), self._limits)
-            from_extra(self.machine.extra)
+            machine = restore(staged_chunks(disk), self._limits)
+            from_extra(machine.extra)
         except MalformedSnapshot as error:
-            # Its digest is right, so a peer wrote it so: no repetition helps.
-            raise Damaged(f"the snapshot of slot {install.slot} cannot be read: {error}") from None
+            raise UnreadableSnapshot(
+                f"the snapshot of slot {slot} that a peer sent cannot be read: {error}; "
+                "run the same version on all nodes"
+            ) from None
+        return machine
 
     def done(self) -> None:
         self._then(self)

@@ -4,7 +4,8 @@ as the state is large.
 A snapshot costs as much as the state is large, however little has changed. Taken at a fixed
 distance, snapshots of a large state cost more than the work between them (Ongaro, "Consensus:
 Bridging Theory and Practice", section 5.1.3), so the distance, and with it the log, grows with the
-state. The log is in memory, and takes nothing more when it is full: so only up to a part of that.
+state. The log is in memory, and takes nothing more when it is full: so only up to a part of that,
+and to twice as much while somebody fetches the last one.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ class Pace:
         """It is whole, and so large before it was compressed."""
         self._state_bytes = state_bytes
 
-    def due(self, slots: int) -> bool:
-        """Whether it is, ``slots`` after the last one."""
+    def due(self, slots: int, *, fetched: bool) -> bool:
+        """Whether it is, ``slots`` after the last one, which is being ``fetched`` by a peer."""
+        if fetched:
+            return self._applied_bytes >= 2 * self._most_bytes
         least = self._applied_bytes >= self._every_bytes or slots >= self._every_slots
         repaid = self._applied_bytes + slots * SLOT_BYTES >= self._state_bytes
         return self._applied_bytes >= self._most_bytes or (least and repaid)

@@ -38,7 +38,9 @@ from consensusllm.paxos import (
     Role,
     in_parts,
 )
+from consensusllm.paxos.log import ENTRY_OVERHEAD_BYTES
 from consensusllm.paxos.messages import (
+    CatchUp,
     Compacted,
     Forward,
     ForwardRefused,
@@ -48,6 +50,7 @@ from consensusllm.paxos.messages import (
     SnapshotChunk,
 )
 
+from .fetchers import Fetchers
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .members import from_extra, to_extra
 from .outcomes import Failure
@@ -123,6 +126,7 @@ class Replica:
         self._taking: TakeSnapshot | None = None
         self._serving: dict[int, ServeSnapshot] = {}  # by peer: its latest question
         self._serve_at = now
+        self._fetchers = Fetchers()
         self._pace = Pace(
             config.snapshot_every_bytes, config.snapshot_every_slots, config.paxos.max_log_bytes
         )
@@ -134,6 +138,9 @@ class Replica:
         """Handle one message of a peer."""
         self._now = now
         if not isinstance(message, _OURS):
+            if isinstance(message, CatchUp):
+                behind = self._paxos.chosen_through + 1 - message.first_slot
+                self._fetchers.asked_for_log(message.sender, behind, now)
             self._paxos.receive(message, now)
         elif isinstance(message, Forward):
             self._on_forward(message)
@@ -440,7 +447,7 @@ class Replica:
         commands = [*map(self._requests.decoded if awaited else decoded, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
-        self._pace.applied(batch.size_bytes)
+        self._pace.applied(batch.size_bytes + ENTRY_OVERHEAD_BYTES)
         if awaited:
             self._requests.applied(commands, replies)
 
@@ -448,7 +455,8 @@ class Replica:
 
     def _maybe_snapshot(self) -> None:
         """Take one when enough has been applied since the last, and none is coming in."""
-        due = self._pace.due(self.machine.applied_slot - self.snapshot_slot)
+        slots = self.machine.applied_slot - self.snapshot_slot
+        due = self._pace.due(slots, fetched=self._fetchers.any(self._now))
         members_known = self.machine.applied_slot >= self.members_since
         if due and members_known and self._taking is None and not self._paxos.installing:
             self.take_snapshot()
@@ -476,11 +484,13 @@ class Replica:
             chunk_bytes = self.config.paxos.chunk_bytes
             serve = ServeSnapshot(self.node, request, chunk_bytes, self._serve)
             self._serving[request.to] = serve
+            self._fetchers.asked_for_snapshot(request.to, self._now)
 
     def _serve(self, to: int, answer: SnapshotChunk | Compacted) -> None:
         self._messages.append((to, answer))
 
     def _staged(self, stage: StageSnapshot) -> None:
+        self._paxos.snapshot_staged()
         if not stage.install.last:
             return
         if stage.rejected or stage.machine is None:

@@ -167,10 +167,21 @@ class MemoryDisk:
         staged = self._platter.staged
         return (staged.slot, len(staged.data)) if staged else (0, 0)
 
+    def verify_staged(self, info: SnapshotInfo) -> None:
+        self._writable()
+        staged, self._platter.staged = self._platter.staged, None
+        self._verified(staged, info)
+        self._platter.staged = staged
+
+    def read_staged(self, offset: int, size_bytes: int) -> bytes:
+        self._loaded()
+        staged = self._platter.staged
+        self._refuse_rot(staged)
+        return bytes(staged.data[offset : offset + size_bytes]) if staged is not None else b""
+
     def publish_snapshot(self, info: SnapshotInfo, changes: Persist) -> None:
         """See the port. A snapshot of a slot that is not above the current one's is dropped and the
-        current one stays; ``changes`` are applied all the same. Bytes that do not verify are
-        dropped, so that they can be staged anew."""
+        current one stays; ``changes`` are applied all the same."""
         state, entries = merge(self._writable(), [changes])
         platter = self._platter
         snapshot = platter.snapshot

@@ -76,9 +76,19 @@ class Disk(Protocol):
         """``(slot, bytes)`` staged so far without a hole; ``(0, 0)`` where nothing is."""
         ...
 
+    def verify_staged(self, info: SnapshotInfo) -> None:
+        """Raises Damaged unless what is staged is all of ``info``; it is dropped then, so that it
+        can be staged anew."""
+        ...
+
+    def read_staged(self, offset: int, size_bytes: int) -> bytes:
+        """Bytes of what is staged, b"" past its end. Raises Damaged where its checksum does not
+        hold."""
+        ...
+
     def publish_snapshot(self, info: SnapshotInfo, changes: Persist) -> None:
-        """Verify what is staged against ``info`` and, in one transaction, make it *the* snapshot in
-        place of the older one and apply ``changes``. Raises Damaged when it does not verify, and
+        """`verify_staged` where that was not done; then, in one transaction, make it *the* snapshot
+        in place of the older one and apply ``changes``. Raises Damaged when it does not verify, and
         then keeps the older one."""
         ...
 

@@ -91,6 +91,7 @@ class SqliteDisk:
         self._head: Head | None = None
         self._snapshot: SnapshotInfo | None = None
         self._staged = (0, 0)
+        self._verified: SnapshotInfo | None = None  # what is staged is all of it
         self._last_slot = 0  # no row of the log is above it
         self._held_through = 0  # every slot up to it has been in the log, or is chosen
         self._garbage = True  # rows or pages may be left to give back
@@ -111,6 +112,9 @@ class SqliteDisk:
             staged = self._verify_snapshot(head.staged) if head.staged else None
             entries = self._verify_log(head)
         recovered = recover(head.state, entries, snapshot.slot if snapshot else 0, where)
+        # What was read may be in the system's cache only, after a sync that failed: write it again.
+        with self._final_errors():
+            self._checkpoint("TRUNCATE")
         self._head = head
         self._snapshot = snapshot
         self._staged = (staged.slot, staged.size_bytes) if staged else (0, 0)
@@ -150,25 +154,34 @@ class SqliteDisk:
             head = self._finish(head)
         self._head = head
         self._staged = (slot, offset + len(data))
+        self._verified = None
 
     def staged(self) -> tuple[int, int]:
         return self._staged
 
+    def verify_staged(self, info: SnapshotInfo) -> None:
+        head = self._writable()
+        try:
+            self._verify_staged(head, info)
+        except Damaged:
+            with self._transaction(0):
+                head = self._finish(self._without_staged(head))
+            self._head = head
+            self._staged = (0, 0)
+            raise
+        self._verified = info
+
+    def read_staged(self, offset: int, size_bytes: int) -> bytes:
+        slot, held_bytes = self._staged
+        return self._read(self._loaded().staged, slot, offset, min(offset + size_bytes, held_bytes))
+
     def publish_snapshot(self, info: SnapshotInfo, changes: Persist) -> None:
         """See the port. A snapshot of a slot that is not above the current one's is dropped and the
-        current one stays; ``changes`` are applied all the same. Bytes that do not verify are
-        dropped, so that they can be staged anew."""
-        head = self._writable()
+        current one stays; ``changes`` are applied all the same."""
         newer = self._snapshot is None or info.slot > self._snapshot.slot
-        if newer:
-            try:
-                self._verify_staged(head, info)
-            except Damaged:
-                with self._transaction(0):
-                    head = self._finish(self._without_staged(head))
-                self._head = head
-                self._staged = (0, 0)
-                raise
+        if newer and self._verified != info:
+            self.verify_staged(info)
+        head = self._writable()
         state, entries = merge(head.state, [changes])
         covered = max(info.slot, self._snapshot.slot if self._snapshot else 0)
         assert state.compacted_through <= covered, "only what a snapshot covers is compacted"
@@ -186,6 +199,7 @@ class SqliteDisk:
             head = self._apply(head, state, entries)
         self._head = head
         self._staged = (0, 0)
+        self._verified = None
         if newer:
             self._snapshot = info
 
@@ -197,14 +211,7 @@ class SqliteDisk:
         if self._snapshot is None or slot != self._snapshot.slot:
             raise KeyError(slot)
         end = min(offset + size_bytes, self._snapshot.size_bytes)
-        parts = []
-        with reading(self._path):
-            for start, data in self._chunks(head.published, offset, end):
-                parts.append(data[max(offset - start, 0) : max(end - start, 0)])
-        found = b"".join(parts)
-        if len(found) != max(end - offset, 0):
-            raise Damaged(f"{self._path}: a part of the snapshot of slot {slot} is missing")
-        return found
+        return self._read(head.published, slot, offset, end)
 
     def size_bytes(self) -> int:
         return sum(self._size_of(suffix) for suffix in ("", "-wal", "-shm"))
@@ -274,6 +281,16 @@ class SqliteDisk:
                 f"{self._path}: the snapshot of slot {info.slot} does not match its digest"
             )
 
+    def _read(self, generation: int, slot: int, offset: int, end: int) -> bytes:
+        parts = []
+        with reading(self._path):
+            for start, data in self._chunks(generation, offset, end):
+                parts.append(data[max(offset - start, 0) : max(end - start, 0)])
+        found = b"".join(parts)
+        if len(found) != max(end - offset, 0):
+            raise Damaged(f"{self._path}: a part of the snapshot of slot {slot} is missing")
+        return found
+
     def _chunks(self, generation: int, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
         """``(start, data)`` of the chunks that hold ``[offset, end)``, each one verified."""
         rows = self._database.execute(
@@ -302,15 +319,24 @@ class SqliteDisk:
     @contextmanager
     def _transaction(self, payload_bytes: int) -> Iterator[None]:
         """Everything inside is one transaction and one sync. An error is final."""
-        try:
+        with self._final_errors():
             self._database.execute("BEGIN IMMEDIATE")
             yield
             self._database.execute("COMMIT")
             self._journal_bytes += _TRANSACTION_BYTES + payload_bytes
             if self._journal_bytes > CHECKPOINT_BYTES:
-                # SQLite's own automatic checkpoint ignores errors; this one raises them.
-                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._journal_bytes = 0
+                self._checkpoint("PASSIVE")
+
+    def _checkpoint(self, mode: str) -> None:
+        """Copy the journal back. SQLite's own automatic checkpoint ignores errors; this one raises
+        them."""
+        self._database.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        self._journal_bytes = 0
+
+    @contextmanager
+    def _final_errors(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             self._failed = True
             if not isinstance(error, sqlite3.Error):

@@ -170,6 +170,7 @@ class CoreCluster:
             for request in ready.snapshot_reads:
                 self.serve_snapshot(node, request.to, request.slot, request.offset)
             for install in ready.install:
+                core.snapshot_staged()
                 if install.last:
                     self.install(node, install.slot)
             if not core.has_ready():

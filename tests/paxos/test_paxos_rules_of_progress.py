@@ -33,6 +33,7 @@ from consensusllm.paxos.messages import (
     Rejoin,
     Rejoined,
     SnapshotChunk,
+    SnapshotRequest,
 )
 
 # 10. Stepping down ------------------------------------------------------------------------------
@@ -352,6 +353,21 @@ def test_rule_16_nothing_is_fetched_past_what_waits_for_the_disk() -> None:
     node.sync()
     asked = only(CatchUp, node.pass_time(2 * node.config.resend_s))
     assert {request.first_slot for request in asked} == {slot + 1}
+
+
+def test_rule_16_no_more_of_a_snapshot_is_asked_for_than_the_disk_takes() -> None:
+    node = Driver()
+    node.receive(Compacted(2, 9))
+    data = bytes(20)
+    asked, handed_out = [0], 0
+    while asked:
+        chunk = SnapshotChunk(2, 9, asked[-1], len(data), b"digest", data[asked[-1] :][:1])
+        asked = [request.offset for request in only(SnapshotRequest, node.receive(chunk))]
+        handed_out += len(node.installs)
+    assert handed_out == 4
+    assert only(SnapshotRequest, node.pass_time(5 * node.config.resend_s)) == []
+    node.core.snapshot_staged()
+    assert [request.offset for request in only(SnapshotRequest, node.ready())] == [4]
 
 
 def test_rule_16_one_ready_hands_out_a_bounded_number_of_commands() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from random import Random
+
 import pytest
 from replica_cluster import ReplicaCluster
 
+from consensusllm.conversations import Limits, Machine, MalformedSnapshot
 from consensusllm.conversations.commands import (
     Done,
     Put,
@@ -12,18 +16,22 @@ from consensusllm.conversations.commands import (
 from consensusllm.paxos.messages import (
     SnapshotChunk,
 )
+from consensusllm.replica import jobs
+from consensusllm.replica.fetchers import NEAR_SLOTS, PATIENCE_S, Fetchers
 from consensusllm.replica.pace import SLOT_BYTES, Pace
 from consensusllm.replica.progress import Progress
-from consensusllm.storage.port import Damaged
+from consensusllm.storage.port import Damaged, StorageError
 
 
-def left_behind(cluster: ReplicaCluster) -> int:
+def left_behind(cluster: ReplicaCluster, value_bytes: int = 1) -> int:
     """A follower that is down, and has missed more than the leader's log holds."""
+    rng = Random(1)
     cluster.open_session()
     late = cluster.follower()
     cluster.crash(late)
     for number in range(1, 61):
-        cluster.submit(cluster.leader(), Put(f"k{number}", b"v"), number)
+        value = b"v" if value_bytes == 1 else rng.randbytes(value_bytes)
+        cluster.submit(cluster.leader(), Put(f"k{number}", value), number)
     return late
 
 
@@ -117,6 +125,67 @@ def test_a_snapshot_is_sent_no_faster_than_told_and_its_progress_is_known() -> N
     assert cluster.replicas[late].progress.bytes == 0, "it is over"
 
 
+def test_a_transfer_that_takes_longer_than_a_snapshot_apart_is_not_begun_anew() -> None:
+    cluster = ReplicaCluster(
+        snapshot_every_slots=20,
+        snapshot_bytes_per_s=640,
+        paxos={"log_retain_bytes": 0, "chunk_bytes": 64},
+    )
+    late = left_behind(cluster, value_bytes=100)
+    cluster.start(late)
+    number = 60
+    while cluster.replicas[late].snapshot_slot == 0:
+        cluster.run(0.05)
+        cluster.submit(cluster.leader(), Put(f"k{number % 60}", b"w"), number := number + 1)
+        assert number < 500, "it does not come to an end"
+    assert number > 60 + 2 * 20, "several snapshots would have been due meanwhile"
+    begun = {m.slot for _, dst, m in cluster.sent if isinstance(m, SnapshotChunk) and dst == late}
+    assert len(begun) == 1
+    cluster.run(1.0)
+    held = [replica.machine.applied_slot for replica in cluster.replicas.values()]
+    assert len(set(held)) == 1
+    last = cluster.replicas[cluster.leader()].snapshot_slot
+    for _ in range(25):
+        cluster.submit(cluster.leader(), Put("k", b"w"), number := number + 1)
+    assert cluster.replicas[cluster.leader()].snapshot_slot > last, "it has arrived"
+
+
+def test_who_fetches_a_snapshot_counts_until_it_has_the_log_behind_it_or_gives_up() -> None:
+    fetchers = Fetchers()
+    fetchers.asked_for_log(3, 100_000, now=0.0)
+    assert not fetchers.any(0.0), "slow as it is, it needs no snapshot"
+    fetchers.asked_for_snapshot(2, now=0.0)
+    fetchers.asked_for_log(2, NEAR_SLOTS + 1, now=PATIENCE_S - 1)
+    assert fetchers.any(2 * PATIENCE_S - 2)
+    fetchers.asked_for_log(2, NEAR_SLOTS, now=2 * PATIENCE_S - 2)
+    assert not fetchers.any(2 * PATIENCE_S - 2)
+    fetchers.asked_for_snapshot(2, now=50.0)
+    assert fetchers.any(50.0 + PATIENCE_S - 1)
+    assert not fetchers.any(50.0 + PATIENCE_S)
+
+
+def test_a_snapshot_that_cannot_be_read_stops_its_node_before_it_stands_for_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=20, paxos={"log_retain_bytes": 0})
+    late = left_behind(cluster)
+    cluster.start(late)
+
+    def refuse(chunks: Iterator[bytes], limits: Limits) -> Machine:
+        assert b"".join(chunks)
+        raise MalformedSnapshot("written by another release")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "restore", refuse)
+        with pytest.raises(StorageError, match="run the same version on all nodes"):
+            cluster.run(3.0)
+    cluster.crash(late)
+    cluster.start(late)  # its disk is as it was
+    assert cluster.replicas[late].snapshot_slot == 0
+    cluster.run(3.0)
+    assert cluster.replicas[late].machine.get("k60") == b"v"
+
+
 def test_a_snapshot_that_is_being_taken_says_how_far_it_is() -> None:
     cluster = ReplicaCluster(size=1, snapshot_every_slots=10_000)
     cluster.open_session()
@@ -173,33 +242,42 @@ def test_snapshots_of_a_large_state_are_as_far_apart_as_it_is_large() -> None:
 def test_bytes_count_as_slots_do_towards_the_next_snapshot() -> None:
     pace = Pace(every_bytes=10_000, every_slots=100, log_bytes=1 << 30)
     pace.applied(9_999)
-    assert not pace.due(99)
-    assert pace.due(100)
+    assert not pace.due(99, fetched=False)
+    assert pace.due(100, fetched=False)
     pace.applied(1)
-    assert pace.due(1)
+    assert pace.due(1, fetched=False)
     pace.begun()
     pace.taken(100_000)
     pace.applied(100_000 - 5 * SLOT_BYTES - 1)
-    assert not pace.due(5)
+    assert not pace.due(5, fetched=False)
     pace.applied(1)
-    assert pace.due(5)
+    assert pace.due(5, fetched=False)
 
 
 def test_a_state_that_is_larger_than_the_log_may_be_is_taken_before_the_log_is_full() -> None:
     pace = Pace(every_bytes=10_000, every_slots=100, log_bytes=4_000_000)
     pace.taken(1 << 30)
     pace.applied(999_999)
-    assert not pace.due(1_000)
+    assert not pace.due(1_000, fetched=False)
     pace.applied(1)
-    assert pace.due(1_000)
+    assert pace.due(1_000, fetched=False)
 
 
 def test_a_setting_above_what_the_log_may_hold_does_not_fill_it() -> None:
     pace = Pace(every_bytes=1 << 40, every_slots=1_000_000, log_bytes=4_000_000)
     pace.applied(999_999)
-    assert not pace.due(1)
+    assert not pace.due(1, fetched=False)
     pace.applied(1)
-    assert pace.due(1)
+    assert pace.due(1, fetched=False)
+
+
+def test_while_somebody_fetches_the_last_one_the_next_waits_for_half_of_the_log() -> None:
+    pace = Pace(every_bytes=10_000, every_slots=100, log_bytes=4_000_000)
+    pace.applied(1_999_999)
+    assert pace.due(1_000, fetched=False)
+    assert not pace.due(1_000, fetched=True)
+    pace.applied(1)
+    assert pace.due(1_000, fetched=True)
 
 
 def test_a_state_that_is_larger_than_the_log_may_be_goes_on_taking_commands() -> None:

@@ -197,6 +197,24 @@ def test_staging_goes_on_after_a_cut(bench: Bench) -> None:
     assert disk.read_snapshot(5, 0, 10) == b"abcdefg"
 
 
+def test_what_is_staged_can_be_verified_and_read_before_it_is_published(bench: Bench) -> None:
+    disk = bench.open()
+    disk.load()
+    assert disk.read_staged(0, 10) == b""
+    disk.stage_snapshot(5, 0, b"abc")
+    disk.stage_snapshot(5, 3, b"def")
+    disk.verify_staged(info_of(5, b"abcdef"))
+    assert [disk.read_staged(offset, 4) for offset in (0, 4, 6, 9)] == [b"abcd", b"ef", b"", b""]
+    assert disk.snapshot() is None
+    assert bench.open().load().snapshot_slot == 0
+    disk = bench.open()
+    disk.load()
+    disk.verify_staged(info_of(5, b"abcdef"))
+    disk.stage_snapshot(5, 6, b"g")
+    with pytest.raises(Damaged):
+        disk.publish_snapshot(info_of(5, b"abcdef"), Persist())
+
+
 def test_a_repeated_chunk_and_one_beyond_a_hole_change_nothing(bench: Bench) -> None:
     disk = bench.open()
     disk.load()
@@ -233,8 +251,11 @@ def test_an_empty_snapshot_is_a_snapshot(bench: Bench) -> None:
     assert disk.read_snapshot(3, 0, 10) == b""
 
 
+@pytest.mark.parametrize("by", ["verify_staged", "publish_snapshot"])
 @pytest.mark.parametrize("wrong", ["digest", "size", "slot", "nothing staged"])
-def test_a_snapshot_that_does_not_verify_leaves_the_older_one(bench: Bench, wrong: str) -> None:
+def test_a_snapshot_that_does_not_verify_leaves_the_older_one(
+    bench: Bench, wrong: str, by: str
+) -> None:
     disk = bench.open()
     disk.load()
     disk.write([Persist(entries=entries(1, 8), chosen_through=8)])
@@ -247,8 +268,9 @@ def test_a_snapshot_that_does_not_verify_leaves_the_older_one(bench: Bench, wron
         "slot": info_of(9, b"newer"),
         "nothing staged": info_of(8, b"newer"),
     }[wrong]
+    changes = [Persist(compact_through=8)] if by == "publish_snapshot" else []
     with pytest.raises(Damaged):
-        disk.publish_snapshot(info, Persist(compact_through=8))
+        getattr(disk, by)(info, *changes)
 
     def check(life: Disk) -> None:
         assert life.snapshot() == older

@@ -337,6 +337,21 @@ def test_an_error_of_the_operating_system_is_final(
     assert recovered.promised == BOTTOM
 
 
+def test_what_an_earlier_life_wrote_is_written_again_before_it_counts(
+    sqlite_bench: SqliteBench,
+) -> None:
+    """A sync may have failed under it: the next life could read what only the cache holds."""
+    disk = sqlite_bench.open()
+    disk.load()
+    disk.write([Persist(promised=Ballot(3, 2), entries=entries(1, 5), chosen_through=4)])
+    killed = sqlite_bench.open()
+    journal = sqlite_bench.data / "node.db-wal"
+    assert journal.stat().st_size > 0
+    recovered = killed.load()
+    assert recovered.chosen_through == 4
+    assert journal.stat().st_size == 0
+
+
 def test_a_database_that_another_program_has_open_is_in_use(sqlite_bench: SqliteBench) -> None:
     other = sqlite3.connect(sqlite_bench.data / "node.db", isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
