@@ -83,7 +83,7 @@ class Cluster:
             self._new_node(node)
         self.operator = Operator(self, Random(f"{seed}/operator"))
         self._undo: dict[Callable[[], None], None] = {}
-        self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off
+        self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off, or down
         self.replay: Replay | None = None
         self.muted = ""
         """The kind of message that gets lost now, if any."""
@@ -106,7 +106,8 @@ class Cluster:
         """The machine is taken away for ever."""
         gone = self.nodes.pop(node, None)
         if gone is not None:
-            gone.retired = True
+            self._lasting.pop(node, None)
+            gone.held_down = True
             gone.crash()
             self.trace.add(node, "retired")
 
@@ -225,10 +226,13 @@ class Cluster:
 
     # Harm ---------------------------------------------------------------------------------------
 
+    def damaged(self) -> set[int]:
+        """Whose data is lost. One that never had a vote has none to lose."""
+        return {n for n, each in self.nodes.items() if each.disk.has_voted and not each.disk.intact}
+
     def harmed(self) -> set[int]:
-        """Whose data is lost, or who is cut off. One that never had a vote has none to lose."""
-        lost = {n for n, each in self.nodes.items() if each.disk.has_voted and not each.disk.intact}
-        return lost | self._lasting.keys()
+        """Whose data is lost, or who is cut off or stays down."""
+        return self.damaged() | self._lasting.keys()
 
     def may_damage(self, node: int) -> bool:
         """Whether a majority would still have data and links: what the protocol asks for; also of
@@ -262,8 +266,8 @@ class Cluster:
         self.loop.call_later(lasts_s, expire)
 
     def heal(self) -> None:
-        """The end of all harm but for lasting cuts, and every node is up again. What rotted under a
-        running node is only found at a start, so that one is started anew."""
+        """The end of all harm that does not last, and every other node is up again. What rotted
+        under a running node is only found at a start, so that one is started anew."""
         undo, self._undo = self._undo, {}
         for each in undo:
             each()
@@ -284,8 +288,23 @@ class Cluster:
         self._lasting[node] = self.network.cut(links(self, node, self.members, detail))
         return True
 
+    def crash_lastingly(self, node: int) -> bool:
+        """Let ``node`` be down until `reconnect`. Whether the rest can do without it."""
+        if node in self._lasting or not self.may_damage(node):
+            return False
+        machine = self.nodes[node]
+
+        def revive() -> None:
+            machine.held_down = False
+            machine.start()
+
+        self._lasting[node] = revive
+        machine.held_down = True
+        machine.crash()
+        return True
+
     def reconnect(self) -> None:
-        """The end of the lasting cuts."""
+        """The end of all harm that lasts."""
         lasting, self._lasting = self._lasting, {}
         for mend in lasting.values():
             mend()

@@ -40,19 +40,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "mute",
         "lasting cut",
     ),
-    "crash": ("crash", "crash all", "crash in disk"),
+    "crash": ("crash", "crash all", "crash in disk", "lasting crash"),
     "pause": ("pause",),
     "disk": ("failed sync", "full disk", "slow disk"),
     "loss": ("rot", "lost disk"),
     "clock": ("jump", "drift", "linger"),
     "model": ("slow models", "failing models"),
-    "membership": ("add node", "remove node", "replace node", "transfer"),
+    "membership": ("add node", "remove node", "replace node", "mistaken removal", "transfer"),
 }
 """What can be asked for by name, and the kinds of fault that each family has."""
 
 _KINDS = tuple(kind for kinds in FAMILIES.values() for kind in kinds)
 
-_SELDOM = frozenset({"crash all", "lost disk", "rot", "lasting cut"})
+_SELDOM = frozenset(
+    {"crash all", "lost disk", "rot", "lasting cut", "lasting crash", "mistaken removal"}
+)
 
 _AT_ONCE = {"cut": 3, "crash": 2, "pause": 2}
 """How many of a kind may be under way at a time; of others, one. Where everything is broken all the
@@ -161,8 +163,8 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind in ("cut", "flap"):
         others = (rng.choice((0, *members)),)
         detail = rng.choice(("to", "from", "both"))
-    elif kind == "lasting cut":
-        detail = rng.choice(("to", "from", "both"))
+    elif kind in ("lasting cut", "lasting crash"):
+        detail = rng.choice(("to", "from", "both")) if kind == "lasting cut" else ""
         lasts_s = 0.0  # until the clients have come through in spite of it
     elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay", "mute"):
         lasts_s *= 3

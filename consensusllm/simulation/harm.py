@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -203,6 +204,11 @@ def _lasting_cut(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     return None if cluster.cut_lastingly(node, fault.detail) else False
 
 
+def _lasting_crash(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    """One that the others must be able to do without, and may replace meanwhile."""
+    return None if cluster.crash_lastingly(node) else False
+
+
 def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Undo:
     """Begin anew, and end what was begun before, at every interval until the result is called."""
     end = begin()
@@ -314,6 +320,17 @@ def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     return None if cluster.operator.begin(fault) else False
 
 
+def _mistaken_removal(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    """One goes down to stay, and in the same moment an operator has another one removed."""
+    if node not in cluster.voters() or not cluster.crash_lastingly(node):
+        return False
+    voters = cluster.voters()
+    others = [each for each in voters if each != node]
+    whom = voters.index(others[int(fault.rate * (len(others) - 1))])
+    cluster.operator.begin(replace(fault, kind="remove node", node=whom))
+    return None
+
+
 INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "lose": _weather("loss", 0.6),
     "duplicate": _weather("duplicate", 0.6),
@@ -333,6 +350,7 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "crash": _crash,
     "crash all": _crash_all,
     "crash in disk": _trap(crash=True),
+    "lasting crash": _lasting_crash,
     "pause": _pause,
     "failed sync": _trap(crash=False),
     "full disk": _full,
@@ -345,4 +363,5 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "slow models": _mood("slowness", 30.0),
     "failing models": _mood("failing", 0.9),
     **dict.fromkeys(FAMILIES["membership"], _operate),
+    "mistaken removal": _mistaken_removal,
 }

@@ -92,11 +92,12 @@ class Node:
         self.lives = 0
         self.life: Life | None = None
         self.paused = False
-        self.retired = False
+        self.held_down = False
+        """Whether it stays down for now, or for ever, whoever starts it."""
 
     def start(self) -> None:
         """Begin a life, if none is under way. One that does not get far is tried again."""
-        if self.life is not None or self.retired:
+        if self.life is not None or self.held_down:
             return
         self.lives += 1
         self.cluster.figures["starts"] += 1

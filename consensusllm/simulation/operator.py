@@ -58,9 +58,10 @@ class Operator:
 
     def begin(self, fault: Fault) -> bool:
         """Want what ``fault`` says, for as long as it lasts. Whether the cluster can bear it: one
-        whose disks are lost to the last that it can spare must not lose a member as well."""
+        whose disks are lost to the last that it can spare must not lose a member as well. (Of those
+        who are down or cut off it knows that they do not answer.)"""
         cluster = self._cluster
-        if len(cluster.harmed()) > (len(cluster.voters()) - 2) // 2:
+        if len(cluster.damaged()) > (len(cluster.voters()) - 2) // 2:
             return False
         voters = cluster.voters()
         whom = voters[fault.node % len(voters)]

@@ -385,3 +385,34 @@ def test_leaders_are_harmed_though_the_machine_of_the_fault_is_gone(kind: str) -
     assert cluster.figures["messages cut off"] == cut_off
     assert failures == []
     discard(loop)
+
+
+def test_a_crash_that_lasts_outlives_the_healing_and_only_one_that_the_rest_can_bear() -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    cluster.inflict(Fault(1, 0.0, "lasting crash", 2))
+    cluster.inflict(Fault(1, 0.0, "lasting crash", 3))
+    cluster.inflict(Fault(1, 0.0, "crash", 2, (), 0.5))
+    assert cluster.figures["fault: lasting crash"] == 1
+    runs_until(loop, lambda: loop.time() > 1.0 and cluster.leader() is not None)
+    cluster.heal()
+    assert (cluster.life(2), cluster.life(3) is None) == (None, False)
+    cluster.reconnect()
+    assert cluster.life(2) is not None
+    assert cluster.harmed() == set()
+    discard(loop)
+
+
+def test_an_operator_who_removes_a_live_node_as_another_dies_is_refused() -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    runs_until(loop, lambda: cluster.leader() is not None)
+    dead = next(node for node in cluster.members if node != cluster.leader())
+    cluster.inflict(Fault(1, 0.0, "mistaken removal", dead, (), 5.0, 0.5))
+    assert cluster.life(dead) is None
+    runs_until(loop, lambda: cluster.figures["changes refused"] > 0)
+    assert cluster.voters() == (1, 2, 3)
+    assert cluster.leader() is not None
+    discard(loop)
