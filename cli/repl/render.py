@@ -27,7 +27,6 @@ from .sanitise import one_line
 SHORT_LINES_MAX = 20
 """A terminal shows this many lines of a question or an answer unless all of it is asked for."""
 TEXT_INDENT = "  "
-_NOTABLE_FINISH = frozenset({"length", "content_filter", "safety"})
 
 
 def show_conversation(output: Output, conversation: Conversation, full: bool) -> None:
@@ -199,8 +198,8 @@ def _candidate_heading(candidate: Candidate, chosen: bool, place: str) -> list[S
         parts.append((f" · failed: {one_line(candidate.error)}", "red"))
     elif not candidate.ended:
         parts.append((" · answering", "yellow"))
-    elif candidate.finish_reason in _NOTABLE_FINISH:
-        parts.append((f" · cut short: {candidate.finish_reason}", "yellow"))
+    elif cut := cut_short(candidate):
+        parts.append((f" · {cut}", "yellow"))
     if candidate.left_out:
         parts.append((f" · {left_out(candidate)}", "yellow"))
     if candidate.ended and (bill := spent(candidate)):
@@ -218,6 +217,12 @@ def _moves(candidate: Candidate) -> int:
         before != each.node and not each.reason and each.attempt != hedge
         for before, each in zip(holders, candidate.takeovers, strict=False)
     )
+
+
+def cut_short(candidate: Candidate) -> str:
+    """What ended the answer before its model did; "" where nothing did, or it is not known."""
+    reason = candidate.finish_reason
+    return "" if reason in ("", "stop") else f"cut short: {one_line(reason)}"
 
 
 def spent(candidate: Candidate) -> str:

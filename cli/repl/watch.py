@@ -34,7 +34,7 @@ from consensusllm.client import (
 
 from .findings import foreseen, seat_title, show_findings, stage_title
 from .output import Output, styled
-from .render import show_candidate, show_council, spent
+from .render import cut_short, show_candidate, show_council, spent
 from .sanitise import one_line
 
 COLUMN_WIDTH_MIN = 30
@@ -178,7 +178,8 @@ class Column:
         else:
             self.model, self.text = event.model or self.model, event.text
             tokens = event.usage.completion_tokens or 0
-            done = ["done", *filter(None, [spent(event)]), *self._speed(tokens, "", now_s)]
+            ended = [cut_short(event) or "done", *filter(None, [spent(event)])]
+            done = [*ended, *self._speed(tokens, "", now_s)]
             self.state = f"failed: {event.error}" if event.error else " · ".join(done)
         self.node, self.attempt = event.node or self.node, event.attempt
 

@@ -262,6 +262,7 @@ async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
                 candidate(2, "", error="timed out"),
                 candidate(3, "so far", ended=False),
                 candidate(4, "cut", finish_reason="length"),
+                candidate(5, "withheld", finish_reason="filtered"),
             ),
             choice=1,
         ),
@@ -274,6 +275,7 @@ async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
         "\n[2] node 2 · model-2 · failed: timed out\n"
         "\n[3] node 3 · model-3 · answering\n  so far\n"
         "\n[4] node 4 · model-4 · cut short: length\n  cut\n"
+        "\n[5] node 5 · model-5 · cut short: filtered\n  withheld\n"
         "\nturn 2 · open: 1 of 2 candidates ended\n> And?\n"
         "\n[1] node 1 · model-1 · answering\n"
         "\n[2] node 2 · model-2\n  yes\n"

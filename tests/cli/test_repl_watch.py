@@ -90,3 +90,10 @@ def test_a_closed_turn_and_other_candidates_leave_the_region_alone() -> None:
     view.show(Delta(1, 1, 0, "earlier", 1, "model-1"))
     view.show(TurnClosed(Turn(1, "?", ())))
     assert "earlier" not in drawn(view, 120)
+
+
+@pytest.mark.parametrize("reason", ["length", "filtered"])
+def test_an_answer_that_was_cut_short_is_not_called_done(reason: str) -> None:
+    column = Column(1)
+    column.show(candidate(1, "half of", finish_reason=reason), 0.0)
+    assert column.told(0.0) == f"cut short: {reason}"
