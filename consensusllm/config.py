@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -106,6 +107,16 @@ def _domains(value: Any) -> Domains:
     return Domains(value)
 
 
+def _check_url(value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or any(map(str.isspace, value)):
+        raise ValueError("base_url must be a URL, such as http://127.0.0.1:8000/v1")
+
+
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
     """Settings that belong together; see `check`."""
 
@@ -151,6 +162,9 @@ class ModelConfig(_Section, frozen=True):
         return bool(self.price.prompt or self.price.completion)
 
     def __post_init__(self) -> None:
+        if self.base_url and self.provider in names.BY_URL:
+            short = self.provider in names.BY_HOST and "://" not in self.base_url
+            _check_url("http://" * short + self.base_url)
         if self.known_name and self.known_name in self.fallbacks:
             raise ValueError(f"fallbacks: {self.known_name} cannot stand in for itself")
         if self.hedge_after_s is not None and not self.fallbacks:

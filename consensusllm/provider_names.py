@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 GROUP = "consensusllm.providers"
 OURS = ("builtin", "gemini", "litellm", "llamacpp", "ollama", "openai", "scripted")
+BY_HOST = ("auto", "ollama")
+"""Those whose server may be given without ``http://``."""
+BY_URL = (*BY_HOST, "gemini", "litellm", "openai")
+"""Those that have a server."""
 
 
 def plugin(name: str) -> EntryPoint | None:

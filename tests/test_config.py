@@ -178,6 +178,26 @@ def test_a_fault_of_a_model_is_told_with_its_key_path(
     assert fault_of(with_models(*models)).startswith(fault)
 
 
+@pytest.mark.parametrize("provider", ["openai", "gemini", "litellm"])
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:8000/v1", "localhost:8000", "ftp://a/v1", "http://", "http://a:b", "http://a b"],
+)
+def test_a_base_url_is_a_url(provider: str, url: str) -> None:
+    fault = fault_of(with_models({"provider": provider, "base_url": url}))
+    assert fault == ("nodes[0].models[0]: base_url must be a URL, such as http://127.0.0.1:8000/v1")
+
+
+@pytest.mark.parametrize("provider", ["ollama", "auto"])
+def test_an_ollama_may_be_given_by_its_host(provider: str) -> None:
+    for url in ("gpu", "gpu:11434", "[::1]:11434", "https://gpu/", ""):
+        Config.from_document(with_models({"provider": provider, "base_url": url}), source="c.json")
+    for url in ("ftp://gpu", "gpu:port", "g pu"):
+        assert "base_url must be a URL" in fault_of(
+            with_models({"provider": provider, "base_url": url})
+        )
+
+
 def test_a_fallback_may_be_a_model_whose_name_only_its_node_knows() -> None:
     document = with_models({"provider": "auto"}, {"name": "a", "fallbacks": ["llama3.2:latest"]})
     assert Config.from_document(document, source="c.json").nodes[0].models[1].fallbacks

@@ -47,7 +47,7 @@ class Ollama(SdkProvider["ollama.AsyncClient"]):
             there = {_tagged(each.model or "") for each in (await client.list()).models}
             loaded = {_tagged(each.model or "") for each in (await client.ps()).models}
         except Exception as error:
-            raise self._translated(error) from None
+            raise self._unseen(error) from None
         absent = self._faults.line("the server does not have the model: ollama pull it")
         return [
             Probe(_tagged(name) in loaded) if _tagged(name) in there else Probe(False, absent)

@@ -39,6 +39,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
     options = ("continues",)
     modules = ("openai",)
     default_base_url = "https://api.openai.com/v1"
+    guards_looks = (401, 403, 404, 405)  # some servers have no list
 
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)
@@ -55,7 +56,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
             client = await self._client()
             listed = {each.id: _loaded(each) async for each in client.models.list()}
         except Exception as error:
-            raise self._translated(error) from None
+            raise self._unseen(error) from None
         return [Probe(listed.get(name)) for name in models]
 
     def _open(self, http_options: dict[str, Any]) -> openai.AsyncOpenAI:

@@ -61,6 +61,8 @@ class SdkProvider(ABC, Generic[ClientT]):
     default_base_url: ClassVar[str]
     default_model: ClassVar[str] = ""
     escape_separators: ClassVar[bool] = False
+    guards_looks: ClassVar[tuple[int, ...]] = (401, 403)
+    """Statuses by which a server that answers questions may refuse to list its models."""
 
     def __init__(self, settings: ProviderSettings) -> None:
         require(self.name, "httpx", *self.modules)
@@ -156,6 +158,13 @@ class SdkProvider(ABC, Generic[ClientT]):
         return self._open(
             client_options(self._faults, timeouts, limits, escape_separators=self.escape_separators)
         )
+
+    def _unseen(self, error: Exception) -> ProviderError:
+        """Why a look failed; a refusal only where the server may answer questions all the same."""
+        failure = self._translated(error)
+        if isinstance(failure, Rejected) and failure.status not in self.guards_looks:
+            return Malformed(str(failure))
+        return failure
 
     def _translated(self, error: BaseException) -> ProviderError:
         import httpx

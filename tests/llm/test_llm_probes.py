@@ -136,7 +136,7 @@ async def test_a_gigabyte_is_not_read(
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(500, Unavailable), (404, Rejected), (401, Rejected), (429, RateLimited)]
+    ("status", "kind"), [(500, Unavailable), (403, Rejected), (401, Rejected), (429, RateLimited)]
 )
 async def test_a_refusal_is_what_it_is(
     server: Any, dialect: Any, probing: Guarded, status: int, kind: type[ProviderError]
@@ -144,6 +144,34 @@ async def test_a_refusal_is_what_it_is(
     server.replies = [dialect.failure(status, "no")]
     with pytest.raises(kind):
         await probing.probe(NAMES)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, Rejected), (301, Malformed), (400, Malformed)])
+async def test_a_server_without_a_list_may_still_be_a_compatible_one(
+    server: Any, dialects: Any, status: int, kind: type[ProviderError]
+) -> None:
+    server.replies = [dialects["openai"].failure(status, "no")]
+    provider = make_provider(dialects["openai"].settings(server))
+    with pytest.raises(kind):
+        await provider.probe(NAMES)
+    await provider.aclose()
+
+
+async def test_a_server_without_its_list_is_no_ollama(server: Any, dialects: Any) -> None:
+    server.replies = [dialects["ollama"].failure(404, "no")]
+    settings = dialects["ollama"].settings(server, base_url=f"{server.url}/v1")
+    provider = make_provider(settings)
+    with pytest.raises(Malformed, match="404 refused"):
+        await provider.probe(NAMES)
+    assert [each.path for each in server.seen] == ["/v1/api/tags"]
+    await provider.aclose()
+
+
+async def test_what_no_request_can_be_sent_to_fails(server: Any, dialects: Any) -> None:
+    provider = make_provider(dialects["ollama"].settings(server, base_url="ftp://gpu"))
+    with pytest.raises(Malformed, match="cannot be sent to ftp://gpu: check base_url and key"):
+        await provider.probe(NAMES)
+    await provider.aclose()
 
 
 async def test_a_silent_server_is_left(
