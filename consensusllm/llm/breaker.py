@@ -13,7 +13,7 @@ from contextlib import aclosing
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import ExcludeType, OpenedState
 
-from .port import Chunk, GenerateRequest, Provider, Rejected, Unavailable
+from .port import Chunk, GenerateRequest, Provider, ProviderError, Rejected, Unavailable
 
 THRESHOLD = 5
 COOL_DOWN_S = 30.0
@@ -32,6 +32,7 @@ class Breaking:
         self.model = provider.model
         self.continues = provider.continues
         self._provider = provider
+        self._cause = ""
         self._breakers = AsyncCircuitBreakerFactory(threshold, cool_down_s, exclude=_NO_FAILURES)
 
     def __repr__(self) -> str:
@@ -43,13 +44,16 @@ class Breaking:
             await breaker.__aenter__()
         except OpenedState:
             raise Unavailable(
-                f"{self.name}: left alone after {breaker.context.threshold} failures in a row"
+                f"{self.name}: left alone after {breaker.context.threshold} failures in a row, "
+                f"the last one: {self._cause}"
             ) from None
         try:
             async with aclosing(self._provider.generate(request)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except BaseException as error:
+            if isinstance(error, ProviderError) and not isinstance(error, Rejected):
+                self._cause = str(error).removeprefix(f"{self.name}: ")
             await breaker.__aexit__(type(error), error, None)
             raise
         else:

@@ -8,7 +8,15 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from consensusllm.llm.breaker import Breaking
-from consensusllm.llm.port import Chunk, GenerateRequest, ProviderError, Rejected, Turn, Unavailable
+from consensusllm.llm.port import (
+    Chunk,
+    GenerateRequest,
+    ProviderError,
+    Rejected,
+    TimedOut,
+    Turn,
+    Unavailable,
+)
 from consensusllm.llm.scripted import Scripted
 from consensusllm.llm.settings import ProviderSettings
 
@@ -46,11 +54,16 @@ async def fail(provider: Breaking, times: int) -> None:
 async def test_after_so_many_failures_calls_fail_at_once(switch: Switch) -> None:
     provider = Breaking(switch, threshold=3, cool_down_s=60.0)
     switch.error = Unavailable("down")
-    await fail(provider, 3)
+    await fail(provider, 2)
+    switch.error = TimedOut("scripted: did not send text in time")
+    await fail(provider, 1)
+    switch.error = Rejected("scripted: no such option")
     assert switch.calls == 3
-    switch.error = None
-    with pytest.raises(Unavailable, match="left alone after 3 failures in a row"):
+    with pytest.raises(Unavailable) as refused:
         await call(provider)
+    assert str(refused.value) == (
+        "scripted: left alone after 3 failures in a row, the last one: did not send text in time"
+    )
     assert switch.calls == 3
 
 
