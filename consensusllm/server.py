@@ -245,6 +245,10 @@ class _Node:
                 domains=config.domains,
                 templates=self._templates,
                 models=self._models,
+                configured={
+                    node.id: {model.known_name for model in node.models if model.known_name}
+                    for node in config.nodes
+                },
             ),
             on_query=self._local.is_asking,
             max_question_bytes=config.limits.question_bytes,

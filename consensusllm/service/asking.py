@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from consensusllm.conversations.budget_rules import is_user
@@ -32,7 +33,7 @@ def wishes_of(ask: pb.Ask) -> Wishes:
 
 class Planner:
     """Plans by what ``runtime``'s node knows; ``domains`` are the configured ones, ``models`` its
-    own, filled in later."""
+    own, filled in later, and ``configured`` the names of each node's, as far as they are known."""
 
     def __init__(
         self,
@@ -42,12 +43,14 @@ class Planner:
         domains: Mapping[str, str],
         templates: Templates,
         models: Sequence[OwnModel] = (),
+        configured: Mapping[int, Collection[str]] = MappingProxyType({}),
     ) -> None:
         self._runtime = runtime
         self._templates = templates
         self._default_deadline_ms = default_deadline_ms
         self._domains = domains
         self._models = models
+        self._configured = configured
 
     def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
         """The command that ``ask`` stands for. Raises Unplannable."""
@@ -99,16 +102,25 @@ class Planner:
         )
 
     def _check_served(self, wishes: Wishes, cluster: Cluster) -> None:
-        """Raises Unplannable for a model that this node is configured with and cannot serve, where
-        nobody else does: it is not in the registry, and why is known here."""
+        """Raises Unplannable for a model that a node is configured with and nobody serves: it is
+        not in the registry, and only that node knows why."""
+        here = self._runtime.replica.node
         why = {each.served.name: each.note for each in self._models if each.provider is None}
         for asked in wishes.models:
             name = asked.partition("@")[0]
-            if name in why and name not in cluster.names():
+            if name in cluster.names():
+                continue
+            if name in why:
                 raise Unplannable(
-                    f"nobody serves {name}: node {self._runtime.replica.node} is configured with "
-                    f"it, and cannot: {why[name]}"
+                    f"nobody serves {name}: node {here} is configured with it, and cannot: "
+                    f"{why[name]}"
                 )
+            for node, names in sorted(self._configured.items()):
+                if name in names:
+                    raise Unplannable(
+                        f"nobody serves {name}: node {node} is configured with it, and has not "
+                        "begun or cannot: models says why"
+                    )
 
     def _cluster(self, wishes: Wishes) -> Cluster:
         replica = self._runtime.replica

@@ -36,6 +36,15 @@ def test_a_model_that_this_node_cannot_serve_is_refused_with_the_reason() -> Non
         completed(own, models=["flush"])
 
 
+@pytest.mark.parametrize("asked", ["flash", "flash@2"])
+def test_a_model_that_another_node_does_not_serve_is_refused_with_that_nodes_number(
+    asked: str,
+) -> None:
+    words = "nobody serves flash: node 2 is configured with it, and has not begun or cannot: models"
+    with pytest.raises(Unplannable, match=words):
+        completed(models=[asked])
+
+
 def completed(own: Sequence[OwnModel] = (), **ask: Any) -> Any:
     asked = pb.Ask(conversation="c1", question="Why?", **ask)
     planner = Planner(
@@ -44,6 +53,7 @@ def completed(own: Sequence[OwnModel] = (), **ask: Any) -> Any:
         domains={"law": "You know law."},
         templates=Templates(None),
         models=own,
+        configured={1: ["pro"], 2: ["flash"]},
     )
     return planner.complete(asked, wishes_of(asked))
 
