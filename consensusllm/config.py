@@ -155,7 +155,8 @@ class ModelConfig(_Section, frozen=True):
     @property
     def known_name(self) -> str:
         """What queries call it, as far as the configuration alone says; "" where it does not."""
-        return self.name or re.sub(r"[^A-Za-z0-9._:/+-]", "-", self.model)
+        named = self.name or re.sub(r"[^A-Za-z0-9._:/+-]", "-", self.model)
+        return named or names.DEFAULT_MODELS.get(self.provider, "")
 
     @property
     def has_price(self) -> bool:
@@ -301,14 +302,15 @@ class Config(_Section, frozen=True, kw_only=True):
     def _models_are_known(self) -> None:
         names: list[str] = []
         for index, node in enumerate(self.nodes):
-            own = [model.known_name for model in node.models if model.name]
+            own: list[str] = []
             for place, model in enumerate(node.models):
-                if model.name and own.count(model.name) > 1:
+                if model.known_name and model.known_name in own:
                     raise ValueError(
                         f"nodes[{index}].models[{place}].name: another model of node {node.id} is "
-                        f"named {model.name}"
+                        f"named {model.known_name}: give this one a name of its own"
                     )
-            names += [model.known_name for model in node.models]
+                own.append(model.known_name)
+            names += own
         if all(names):  # else some are only known when their nodes run
             for index, node in enumerate(self.nodes):
                 for place, model in enumerate(node.models):

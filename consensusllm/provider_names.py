@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 GROUP = "consensusllm.providers"
 OURS = ("builtin", "gemini", "litellm", "llamacpp", "ollama", "openai", "scripted")
+DEFAULT_MODELS = {"builtin": "builtin", "gemini": "gemini-flash-latest", "scripted": "scripted"}
+"""The model that answers where the configuration names none, of those that have one."""
 BY_HOST = ("auto", "ollama")
 """Those whose server may be given without ``http://``."""
 BY_URL = (*BY_HOST, "gemini", "litellm", "openai")

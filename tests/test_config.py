@@ -159,12 +159,32 @@ def with_models(*models: dict[str, Any]) -> dict[str, Any]:
         ),
         (
             ({"name": "a"}, {"name": "a"}),
-            "nodes[0].models[0].name: another model of node 1 is named a",
+            "nodes[0].models[1].name: another model of node 1 is named a: give this one a name of",
+        ),
+        (
+            ({"name": "m"}, {"provider": "ollama", "model": "m"}),
+            "nodes[0].models[1].name: another model of node 1 is named m: give this one a name of",
+        ),
+        (
+            ({"provider": "openai", "model": "m"}, {"provider": "ollama", "model": "m"}),
+            "nodes[0].models[1].name: another model of node 1 is named m",
+        ),
+        (
+            ({"provider": "builtin"}, {"provider": "builtin"}),
+            "nodes[0].models[1].name: another model of node 1 is named builtin",
         ),
         (({"name": "a", "fallbacks": ["a"]},), "nodes[0].models[0]: fallbacks: a cannot stand in"),
         (
             ({"name": "llama"}, {"model": "qwen", "fallbacks": ["lama"]}),
             "nodes[0].models[1].fallbacks: no model is named lama; did you mean llama?",
+        ),
+        (
+            ({"provider": "builtin"}, {"provider": "scripted", "fallbacks": ["lama"]}),
+            "nodes[0].models[1].fallbacks: no model is named lama; there are builtin, scripted",
+        ),
+        (
+            ({"provider": "gemini", "fallbacks": ["gemini-flash-lates"]},),
+            "nodes[0].models[0].fallbacks: no model is named gemini-flash-lates; did you mean",
         ),
         (
             ({"name": "llama"}, {"model": "qwen", "fallbacks": ["zzz"]}),

@@ -10,6 +10,8 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 
+from consensusllm.provider_names import DEFAULT_MODELS
+
 from .port import Chunk, GenerateRequest
 from .rankings import labels_of, ranking
 from .settings import ProviderSettings
@@ -39,7 +41,7 @@ class Builtin:
     continues = False
 
     def __init__(self, settings: ProviderSettings) -> None:
-        self.model = settings.model or "builtin"
+        self.model = settings.model or DEFAULT_MODELS[self.name]
         self._node = settings.node
 
     def __repr__(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from consensusllm.provider_names import DEFAULT_MODELS
+
 from .port import Chunk, GenerateRequest, Malformed, ProviderError, Rejected
 from .sdk import MODELS_MAX, SdkProvider
 from .settings import ProviderSettings
@@ -31,7 +33,7 @@ class Gemini(SdkProvider["genai.Client"]):
     name = "gemini"
     modules = ("google.genai",)
     default_base_url = "https://generativelanguage.googleapis.com/"
-    default_model = "gemini-flash-latest"
+    default_model = DEFAULT_MODELS["gemini"]
 
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)

@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from consensusllm.provider_names import DEFAULT_MODELS
+
 from .port import (
     Chunk,
     GenerateRequest,
@@ -116,7 +118,7 @@ class Scripted:
     name = "scripted"
 
     def __init__(self, settings: ProviderSettings) -> None:
-        self.model = settings.model or "scripted"
+        self.model = settings.model or DEFAULT_MODELS[self.name]
         self.calls = 0
         self._node = settings.node
         self._script = Script.parse(settings.options)
