@@ -77,7 +77,8 @@ COMMANDS = (
             "A scope is cluster, conversation:ID or user:NAME; the last counts queries with --user "
             "NAME. A query reserves what it can cost at most, and is refused where a budget does "
             "not allow that; what it did cost is settled when it has ended. LIMIT is in the "
-            "currency of the models' prices; none takes the bound away."
+            "currency of the models' prices; none takes the bound away, and what was spent with "
+            "it: a budget counts from when it is set, and goes on where its limit is changed."
         ),
         example="budget conversation:c1 0.50",
     ),
