@@ -48,7 +48,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Samples that end in the same ``answer``, as it was compared."""
+    """Samples that end in the same ``answer``, in the words of the first, on one line."""
 
     answer: str
     candidates: tuple[int, ...]
@@ -95,17 +95,25 @@ def agreements(turn: Turn) -> tuple[Agreement, ...]:
     council = turn.council
     if council is None or all(each.kind is not StageKind.MAJORITY for each in council.stages):
         return ()
-    groups: dict[str, list[int]] = {}
+    groups: dict[str, list[Candidate]] = {}
     for each in _latest_answers(turn):
-        groups.setdefault(final_answer(each.text), []).append(each.number)
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[1]))
-    return tuple(Agreement(answer, tuple(numbers)) for answer, numbers in ordered)
+        groups.setdefault(final_answer(each.text), []).append(each)
+    found = [
+        Agreement(" ".join(_stated(group[0].text).split()), tuple(each.number for each in group))
+        for group in groups.values()
+    ]
+    return tuple(sorted(found, key=lambda each: (-len(each.candidates), each.candidates)))
+
+
+def _stated(text: str) -> str:
+    """What ``text`` ends in, as far as it is compared."""
+    stated = _FINAL.findall(text)
+    return str(stated[-1] if stated else text)[:_COMPARED_CHARACTERS]
 
 
 def final_answer(text: str) -> str:
     """What ``text`` ends in, as it is compared with others."""
-    stated = _FINAL.findall(text)
-    said = unicodedata.normalize("NFKC", (stated[-1] if stated else text)[:_COMPARED_CHARACTERS])
+    said = unicodedata.normalize("NFKC", _stated(text))
     return " ".join(_MARKUP.sub("", said).casefold().split()).rstrip(".!?。 ")
 
 

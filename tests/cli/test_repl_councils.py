@@ -222,7 +222,7 @@ async def test_samples_are_shown_by_their_agreement(desk: Desk) -> None:
         TURN, candidates=samples, council=replace(COUNCIL, stages=stages)
     )
     out = await desk.done("query c1 --council Why?")
-    assert "samples\tcandidates\tfinal answer\n2\t2,3\t8\n1\t1\t7\n" in out
+    assert "samples\tcandidates\tfinal answer\n2\t2,3\t8.\n1\t1\t7\n" in out
     assert out.endswith("candidate 2 is its answer\nchoose c1 2 keeps that answer\n")
 
 

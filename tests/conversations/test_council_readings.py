@@ -246,12 +246,17 @@ def sampled(*texts: str) -> Turn:
 def test_the_majority_is_the_largest_group_of_equal_final_answers() -> None:
     turn = sampled("Hm.\nAnswer: 7", "so\n**Answer:** 1,234.", "Answer: wrong\nanswer: `1234`", "?")
     assert agreements(turn) == (
-        Agreement("1234", (2, 3)),
+        Agreement("1,234.", (2, 3)),
         Agreement("7", (1,)),
-        Agreement("", (4,)),
+        Agreement("?", (4,)),
     )
     assert outcome(turn) == 2
     assert outcome(replace(turn, closed=False)) == 0
+
+
+def test_a_final_answer_is_told_as_its_first_sample_wrote_it() -> None:
+    turn = sampled("Answer: O(N_max) in Paris!", "answer: o(nmax) in paris", "Not Paris:\n  Rome")
+    assert [each.answer for each in agreements(turn)] == ["O(N_max) in Paris!", "Not Paris: Rome"]
 
 
 def test_two_largest_groups_are_no_majority() -> None:
