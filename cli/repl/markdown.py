@@ -95,8 +95,16 @@ def _notes(candidate: Candidate) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    lines = text.rstrip().splitlines(keepends=True)
-    return "".join(f"> {line}" if line.splitlines()[0] else f">{line}" for line in lines)
+    """A line more than ``text`` has where it ends with the end of one."""
+    lines = text.splitlines(keepends=True)
+    if lines and _said(lines[-1]) != lines[-1]:
+        lines.append("")
+    return "".join(f"> {line}" if _said(line) else f">{line}" for line in lines)
+
+
+def _said(line: str) -> str:
+    """``line`` without its end."""
+    return line.splitlines()[0] if line else ""
 
 
 # Reading ----------------------------------------------------------------------------------------
@@ -203,7 +211,7 @@ class _Lines:
             said.append(self._next.removeprefix(">").removeprefix(" "))
             self.place += 1
         self._skip_blanks()
-        return "".join(said).rstrip()
+        return "".join([*said[:-1], *map(_said, said[-1:])])
 
     def notes(self) -> Iterator[str]:
         """The notes that come next. A line of a list is one too, of what a council lacked."""
