@@ -7,6 +7,7 @@ a reason why there can be none, come out.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.records import Candidate, RegisteredModel, Turn
 
 NAMES_SHOWN = 12
+NAME_CHARACTERS = 80
+"""Of a name that is not known; a comparison with those that are takes the square of its length."""
 
 FAILURES_MAX = 3
 COOL_DOWN_MS = 60_000
 """A model that failed so often in a row is the last choice for so long."""
 
 STRATEGIES = ("smart", "priority", "round-robin", "cheapest")
+
+
+_NODE = re.compile(r"[0-9]{1,10}")
 
 
 class Unplannable(ValueError):
@@ -175,7 +181,7 @@ def _best(places: Sequence[Place], load: Mapping[int, int], now_ms: int, strateg
 def _places(asked: str, cluster: Cluster) -> list[Place]:
     """Where the model ``asked`` for is served now. Raises Unplannable."""
     name, at, node = asked.partition("@")
-    if at and not (node.isascii() and node.isdigit()):
+    if at and not _NODE.fullmatch(node):
         raise Unplannable(f"{asked!r:.80}: write name@node, with the node's number")
     serving = [
         number
@@ -199,6 +205,7 @@ def _places(asked: str, cluster: Cluster) -> list[Place]:
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
     """One line for a ``name`` that is not among the ``known`` ones, with the nearest of them."""
+    name = name[:NAME_CHARACTERS]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         hint = f"did you mean {' or '.join(near)}?"

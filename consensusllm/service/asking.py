@@ -106,9 +106,10 @@ class Planner:
         not in the registry, and only that node knows why."""
         here = self._runtime.replica.node
         why = {each.served.name: each.note for each in self._models if each.provider is None}
+        served = set(cluster.names())
         for asked in wishes.models:
             name = asked.partition("@")[0]
-            if name in cluster.names():
+            if name in served:
                 continue
             if name in why:
                 raise Unplannable(

@@ -160,7 +160,13 @@ class Requests:
     def _submit_encoded(
         self, identifier: int, decoded: SessionCommand, timeout_s: float, to: Answers
     ) -> None:
-        self._submit(identifier, encode_command(decoded), decoded, timeout_s, to)
+        command = encode_command(decoded)
+        try:
+            _bounded("a query with its plan", len(command), self._max_command_bytes)
+        except MalformedMessage as error:
+            to.answer(partial(_invalid, identifier, str(error)))
+        else:
+            self._submit(identifier, command, decoded, timeout_s, to)
 
     def _submit(
         self,
@@ -193,6 +199,7 @@ class Requests:
     ) -> None:
         """Complete a query with its plan. One that names models is planned from a registry that is
         as new as the question."""
+        _bounded("a query", ask.ByteSize(), self._max_command_bytes)
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
         if len(ask.session) != 16:
             raise MalformedMessage("a session has 16 bytes")

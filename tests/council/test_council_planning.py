@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from consensusllm.council.domains import BUILT_IN, role
 from consensusllm.council.planning import (
     COOL_DOWN_MS,
     FAILURES_MAX,
+    NAME_CHARACTERS,
     STRATEGIES,
     Cluster,
     Unplannable,
@@ -183,6 +185,7 @@ def test_a_successor_serves_the_same_model_or_else_a_fallback() -> None:
         (Wishes(("b@3",)), "node 3 does not serve b: ask nodes 1, 2"),
         (Wishes(("c@x",)), "'c@x': write name@node, with the node's number"),
         (Wishes(("c@",)), "'c@': write name@node, with the node's number"),
+        (Wishes(("c@" + "1" * 5000,)), "'c@1111"),
         (Wishes(samples=2, one=True), "one answer and several samples are asked for"),
         (Wishes(samples=4_000_000_000), "4000000000 answers are asked for: a turn has at most 64"),
         (Wishes(("a",) * 65), "65 answers are asked for: a turn has at most 64, so ask fewer"),
@@ -214,6 +217,19 @@ def test_a_hostile_name_stays_on_one_short_line() -> None:
         plan(Wishes(("\x1b[2J\n" * 1000,)), THREE, MOST)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+def test_of_a_long_name_no_more_is_compared_than_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def nearest(name: str, *_: object, **__: object) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", nearest)
+    with pytest.raises(Unplannable):
+        plan(Wishes(("x" * 1_000_000,)), THREE, MOST)
+    assert compared == ["x" * NAME_CHARACTERS]
 
 
 def test_load_counts_open_candidates() -> None:

@@ -169,6 +169,25 @@ async def test_a_question_is_told_of_before_it_is_submitted_and_a_retry_is_not()
     await stream.end()
 
 
+async def test_a_query_is_bounded_as_a_command_is() -> None:
+    """A command larger than a message between nodes would keep its slot open for ever."""
+    asks = [
+        pb.Ask(session=SESSION, conversation="c1", persona="x" * 2000),
+        pb.Ask(session=SESSION, conversation="c1", persona="x" * 1950),
+    ]
+    stream = Stream()
+    requests = [pb.Request(id=number, ask=ask) for number, ask in enumerate(asks, 1)]
+    stream._incoming.put_nowait(pb.Requests(requests=requests))
+    await stream.end()
+    assert stream.runtime.submitted == []
+    told = [each.failure for message in stream.written for each in message.responses]
+    assert [each.message.partition(" of ")[0] for each in told] == [
+        "a query",
+        "a query with its plan",
+    ]
+    assert {each.kind for each in told} == {pb.Failure.INVALID}
+
+
 async def test_more_in_a_message_than_may_be_unanswered_ends_the_stream() -> None:
     stream = Stream(max_outstanding=2)
     await stream.send(*[Put("a", b"1")] * 2)
