@@ -296,12 +296,14 @@ class ReassignCandidate:
 @dataclass(frozen=True, slots=True)
 class CloseTurn:
     """End the turn: candidates that are still open get ``reason`` (non-empty) as their error, and
-    keep the text that is recorded. ``turn`` 0 is the latest. STALE where it is closed already.
+    keep the text that is recorded. ``turn`` 0 is the latest. STALE where it is closed already, or
+    has candidates behind ``last_candidate`` (0: whatever it has): it was then asked again.
     """
 
     conversation: str
     turn: int
     reason: str
+    last_candidate: int = 0
 
 
 @dataclass(frozen=True, slots=True)

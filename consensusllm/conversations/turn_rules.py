@@ -274,6 +274,11 @@ class TurnRules:
             raise Refusal(
                 Code.STALE, f"turn {turn.turn} of {close.conversation} is closed: nothing to do"
             )
+        if close.last_candidate not in (0, turn.candidates[-1].number):
+            raise Refusal(
+                Code.STALE,
+                f"turn {turn.turn} of {close.conversation} was asked again: nothing to do",
+            )
         if not close.reason:
             raise Refusal(Code.INVALID, "no reason is given: say why the turn is closed")
         check_size("the reason", close.reason, self._limits.text_bytes)

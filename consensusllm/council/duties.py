@@ -89,13 +89,11 @@ class Duties:
         begun_ms = turn.retries[-1].time_ms if turn.retries else turn.opened_ms
         allowed_s = (turn.deadline_ms - begun_ms) / 1000
         reason = f"deadline passed: no answer in {allowed_s:g} s"
-        key: Hashable = (conversation, turn.turn)
-        operation: Operation = CloseTurn(conversation, turn.turn, reason)
+        last = turn.candidates[-1].number
+        operation: Operation = CloseTurn(conversation, turn.turn, reason, last)
         if turn.council is not None:
-            last = turn.candidates[-1].number
-            key = (conversation, turn.turn, last)
             operation = CloseStage(conversation, turn.turn, last, reason)
-        self._propose(key, operation)
+        self._propose((conversation, turn.turn, last), operation)
 
     def _reassign(self, turns: list[tuple[str, Turn]]) -> None:
         now = self._clock()

@@ -150,7 +150,7 @@ conversation_operations: st.SearchStrategy[Operation] = st.one_of(
         hedged=st.booleans(),
         hedge_usage=usages,
     ),
-    st.builds(CloseTurn, ids, turns, texts),
+    st.builds(CloseTurn, ids, turns, texts, st.sampled_from([0, 0, 1, 2])),
     st.builds(Choose, ids, turns, numbers),
     st.builds(Fork, ids, ids, turns),
     st.builds(Rename, ids, ids),

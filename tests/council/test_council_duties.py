@@ -12,6 +12,7 @@ from consensusllm.conversations import (
     PlannedCandidate,
     ReassignCandidate,
     RecordCheckpoint,
+    RetryTurn,
     ServedModel,
     ServeModels,
     SubmitQuery,
@@ -59,6 +60,19 @@ async def test_a_turn_is_closed_once_and_after_its_deadline_not_at_it():
     await until(lambda: not duties._proposals)
     assert len(cluster.operations(CloseTurn)) == 1
     assert cluster.turn().closed
+
+
+async def test_a_turn_that_is_asked_again_meanwhile_is_not_closed_for_the_deadline_before() -> None:
+    cluster = Cluster()
+    cluster.ask((1,), deadline_ms=5000)
+    duties = Duties(cluster.ports[1], 3.0)
+    cluster.time_ms += 5001
+    duties.look()
+    cluster.propose(RetryTurn("c1", 1, (PlannedCandidate(1, 2),)))
+    await until(lambda: not duties._proposals)
+    assert len(cluster.operations(CloseTurn)) == 1
+    assert not cluster.turn().closed
+    assert not cluster.candidate(2).ended
 
 
 async def test_commands_of_the_duties_are_bounded():

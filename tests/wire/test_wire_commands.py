@@ -154,7 +154,7 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
         ReassignCandidate,
         *(text, u32, u32, u32, u32, u32, text, text, text, usage, st.booleans(), usage),
     ),
-    CloseTurn: st.builds(CloseTurn, text, u32, text),
+    CloseTurn: st.builds(CloseTurn, text, u32, text, u32),
     Choose: st.builds(Choose, text, u32, u32),
     Fork: st.builds(Fork, text, text, u32),
     Rename: st.builds(Rename, text, text),

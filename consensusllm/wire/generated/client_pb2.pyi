@@ -1008,14 +1008,16 @@ class ReassignCandidate(_message.Message):
     def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., candidate: _Optional[int] = ..., attempt: _Optional[int] = ..., node: _Optional[int] = ..., keep: _Optional[int] = ..., model: _Optional[str] = ..., reason: _Optional[str] = ..., served_as: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., hedged: _Optional[bool] = ..., hedge_usage: _Optional[_Union[Usage, _Mapping]] = ...) -> None: ...
 
 class CloseTurn(_message.Message):
-    __slots__ = ("conversation", "turn", "reason")
+    __slots__ = ("conversation", "turn", "reason", "last_candidate")
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    LAST_CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     conversation: str
     turn: int
     reason: str
-    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    last_candidate: int
+    def __init__(self, conversation: _Optional[str] = ..., turn: _Optional[int] = ..., reason: _Optional[str] = ..., last_candidate: _Optional[int] = ...) -> None: ...
 
 class Choose(_message.Message):
     __slots__ = ("conversation", "turn", "candidate")
