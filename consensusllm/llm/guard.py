@@ -2,14 +2,16 @@
 
 A call is tried again only until its first text was handed on, so that no reader ever sees text
 twice; only where the error says that another try may succeed; and never sooner than the provider
-asked. Whatever a provider raises, a `port.ProviderError` comes out. A call that ends without a word
-is an error, since nobody can choose an empty answer.
+asked. Whatever a provider raises, a `port.ProviderError` comes out, and whatever it says can be
+written as UTF-8. A call that ends without a word is an error, since nobody can choose an empty
+answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import stamina
@@ -66,7 +68,7 @@ class Guarded:
             try:
                 size_bytes = 0
                 while True:
-                    size_bytes += len(chunk.text.encode(errors="replace"))
+                    size_bytes += len(chunk.text.encode())
                     if size_bytes > self._limits.max_answer_bytes:
                         limit = self._limits.max_answer_bytes
                         raise Malformed(f"{self.name}: the answer is over {limit} bytes")
@@ -91,7 +93,11 @@ class Guarded:
         )
         if len(found) != len(models):
             raise Malformed(f"{self.name}: looked at {len(found)} models of {len(models)}")
-        return [Probe(each.loaded, each.error[:PROBE_ERROR_CHARACTERS]) for each in found]
+        if not all(map(_is_probe, found)):
+            raise Malformed(f"{self.name}: what it found is no Probe")
+        return [
+            Probe(each.loaded, _encodable(each.error)[:PROBE_ERROR_CHARACTERS]) for each in found
+        ]
 
     async def aclose(self) -> None:
         self._closed = True
@@ -171,14 +177,14 @@ class Guarded:
         what = f"finish within {self._timeouts.total_s:g} s" if whole else "send text in time"
         try:
             chunk = await stream.read(min(deadline, chunk_by) - _now())
+            if chunk is not None:
+                return replace(chunk, text=_encodable(chunk.text), model=_encodable(chunk.model))
         except asyncio.TimeoutError:
             raise TimedOut(f"{self.name}: did not {what}") from None
         except Exception as error:
             raise self._explained(error) from None
-        if chunk is None:
-            why = "closed" if self._closed else "the answer was cut off"
-            raise Unavailable(f"{self.name}: {why}")
-        return chunk
+        why = "closed" if self._closed else "the answer was cut off"
+        raise Unavailable(f"{self.name}: {why}")
 
     async def _release(self, stream: Stream) -> None:
         """End the call at the provider; a provider that cannot even do that is left behind."""
@@ -187,6 +193,7 @@ class Guarded:
 
     def _explained(self, error: Exception) -> ProviderError:
         if isinstance(error, ProviderError):
+            error.args = (_encodable(str(error)),)
             return error
         return Malformed(f"{self.name}: failed unexpectedly ({type(error).__name__})")
 
@@ -208,6 +215,24 @@ class Guarded:
         self._tasks.add(task)
         task.add_done_callback(ended)
         return task
+
+
+def _encodable(text: str) -> str:
+    """``text``, with a question mark for each half of a surrogate pair: JSON can hold one, and
+    nothing that travels between nodes can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
+
+
+def _is_probe(found: object) -> bool:
+    return (
+        isinstance(found, Probe)
+        and (found.loaded is None or isinstance(found.loaded, bool))
+        and isinstance(found.error, str)
+    )
 
 
 def _now() -> float:

@@ -87,6 +87,26 @@ async def test_a_retryable_error_before_the_first_text_is_tried_again(error):
     assert (play.calls, play.closed) == (3, 3)
 
 
+async def test_half_a_surrogate_pair_reaches_nobody():
+    play = Play(
+        [Chunk("a\ud800b", model="m\udfff"), Chunk("\ud83d"), Chunk("\ude00", "stop")],
+        [Rejected("no \ud800")],
+    )
+    guarded = Guarded(play, Timeouts(), QUICK)
+    async with aclosing(guarded.generate(REQUEST)) as chunks:
+        found = [chunk async for chunk in chunks]
+    assert "".join(chunk.text for chunk in found).startswith("a?b")
+    for said in (*(chunk.text for chunk in found), *(chunk.model for chunk in found)):
+        said.encode()
+    with pytest.raises(Rejected, match=r"no \?"):
+        await text_of(guarded)
+
+
+async def test_a_chunk_without_text_is_told_as_an_error():
+    with pytest.raises(Malformed, match="failed unexpectedly"):
+        await text_of(Guarded(Play([Chunk(None)]), Timeouts(), QUICK))
+
+
 async def test_tries_are_bounded_and_the_last_error_comes_out():
     play = Play([Unavailable("one")], [Unavailable("two")], [RateLimited("three")])
     with pytest.raises(RateLimited, match="three"):

@@ -192,7 +192,9 @@ async def test_a_closed_port_fails(server: Any, probing: Guarded) -> None:
         await probing.probe(NAMES)
 
 
-async def test_a_probe_of_a_plugin_is_held_to_the_port(server: Any, dialects: Any) -> None:
+async def test_a_probe_of_a_plugin_is_held_to_the_port(
+    server: Any, dialects: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = dialects["ollama"].settings(server)
 
     class Short:
@@ -200,9 +202,10 @@ async def test_a_probe_of_a_plugin_is_held_to_the_port(server: Any, dialects: An
         model = ""
         continues = False
         server = "somewhere"
+        found: object = None
 
         async def probe(self, models: Any) -> Any:
-            return [Probe(error="x" * 1000)] * (1 if len(models) > 1 else len(models))
+            return [self.found] * (1 if len(models) > 1 else len(models))
 
         async def aclose(self) -> None:
             pass
@@ -210,7 +213,13 @@ async def test_a_probe_of_a_plugin_is_held_to_the_port(server: Any, dialects: An
     provider = Guarded(Short(), settings.timeouts, settings.limits)  # type: ignore[arg-type]
     with pytest.raises(Malformed, match="looked at 1 models of 4"):
         await provider.probe(NAMES)
+    for wrong in (None, {"loaded": True}, Probe(loaded="yes"), Probe(error=None)):  # type: ignore[arg-type]
+        monkeypatch.setattr(Short, "found", wrong)
+        with pytest.raises(Malformed, match="what it found is no Probe"):
+            await provider.probe(["m"])
+    monkeypatch.setattr(Short, "found", Probe(error="\ud800" * 1000))
     (found,) = await provider.probe(["m"])
+    assert found.error.encode()
     assert len(found.error) == guard.PROBE_ERROR_CHARACTERS
     assert json.dumps(found.error)
     await provider.aclose()
