@@ -7,6 +7,7 @@ members are, so a client finds the cluster also when all those have been replace
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 
 import grpc
@@ -18,6 +19,9 @@ from consensusllm.wire.generated import client_pb2_grpc
 
 CONNECT_S = 2.0
 RESPONSE_BYTES_MAX = 64 << 20
+UNREACHABLE_S = 5.0
+"""For so long after nobody could be reached at an address no node's word leads back there: a leader
+that this client cannot reach would cost every call the time of another try."""
 MEMBERS_MAX = 64
 """Members whose addresses are kept."""
 
@@ -81,6 +85,7 @@ class Nodes:
         self.current = self.addresses[0]
         self._turn = 0
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._unreachable: dict[str, float] = {}  # until when
         self._closed = False
 
     def leave(self, address: str, hint: str = "") -> None:
@@ -91,14 +96,14 @@ class Nodes:
         """
         if self.pinned or address != self.current:
             return
-        if hint and hint != address:
+        if hint and hint != address and self._may_answer(hint):
             self.current = hint
             return
         self.current = self.following(address)
 
     def prefer(self, address: str) -> None:
         """Speak to ``address``, the leader's, from now on: it saves the node a forwarding."""
-        if not self.pinned:
+        if not self.pinned and self._may_answer(address):
             self.current = address
 
     def learn(self, members: Iterable[str]) -> None:
@@ -126,8 +131,21 @@ class Nodes:
             async with timeout(within_s):
                 await _connected(address, channel)
         except asyncio.TimeoutError:
+            self._missed(address)
             raise Unreachable(address, f"no connection within {within_s:.1f} s") from None
+        except Unreachable:
+            self._missed(address)
+            raise
+        self._unreachable.pop(address, None)
         return client_pb2_grpc.ClientStub(channel)  # type: ignore[no-untyped-call]
+
+    def _missed(self, address: str) -> None:
+        now = time.monotonic()
+        still = {each: until for each, until in self._unreachable.items() if until > now}
+        self._unreachable = {**still, address: now + UNREACHABLE_S}
+
+    def _may_answer(self, address: str) -> bool:
+        return time.monotonic() >= self._unreachable.get(address, 0.0)
 
     async def close(self) -> None:
         self._closed = True

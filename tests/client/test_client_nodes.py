@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from consensusllm.client.nodes import MEMBERS_MAX, Nodes
+from consensusllm.client.nodes import MEMBERS_MAX, Nodes, Unreachable
 
 ADDRESS = "127.0.0.1:5101"
 
@@ -17,9 +17,12 @@ class Channel:
 
     def __init__(self) -> None:
         self.up = asyncio.Event()
+        self.refused = False
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         states = grpc.ChannelConnectivity
+        if self.refused:
+            return states.TRANSIENT_FAILURE
         return states.READY if self.up.is_set() else states.CONNECTING
 
     async def wait_for_state_change(self, last: grpc.ChannelConnectivity) -> None:
@@ -82,3 +85,28 @@ def test_what_is_no_address_is_not_learnt_and_who_is_pinned_learns_nothing() -> 
     pinned = Nodes(["a:1"], token=None, pinned=True)
     pinned.learn(["b:2"])
     assert pinned.known == ("a:1",)
+
+
+async def test_a_leader_that_cannot_be_reached_is_not_gone_back_to_at_every_word_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channel = Channel()
+    channel.refused = True
+    monkeypatch.setattr("grpc.aio.insecure_channel", lambda address, options: channel)
+    nodes = Nodes(["a:1", "c:3"], token=None, pinned=False)
+    nodes.prefer("b:2")
+    assert nodes.current == "b:2"
+    with pytest.raises(Unreachable):
+        await nodes.stub("b:2")
+    nodes.leave("b:2")
+    here = nodes.current
+    nodes.prefer("b:2")
+    assert nodes.current == here != "b:2"
+    nodes.leave(here, "b:2")
+    assert nodes.current == nodes.following(here) != "b:2"
+    channel.refused = False
+    channel.up.set()
+    await nodes.stub("b:2")
+    nodes.prefer("b:2")
+    assert nodes.current == "b:2"
+    await nodes.close()
