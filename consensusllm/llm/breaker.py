@@ -11,15 +11,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import ExcludeType, OpenedState
+from purgatory.domain.model import OpenedState
 
 from .port import Chunk, GenerateRequest, Provider, ProviderError, Rejected, Unavailable
 
 THRESHOLD = 5
 COOL_DOWN_S = 30.0
 
-_NO_FAILURES: ExcludeType = [asyncio.CancelledError, GeneratorExit, Rejected]
-"""Who stops a call, or asks for what the model does not do, says nothing of the provider."""
+_NO_WORD = (asyncio.CancelledError, GeneratorExit, Rejected)
+"""Who stops a call, or asks for what the model does not do, says nothing of the provider: neither
+that it failed nor that it works."""
 
 
 class Breaking:
@@ -33,7 +34,7 @@ class Breaking:
         self.continues = provider.continues
         self._provider = provider
         self._cause = ""
-        self._breakers = AsyncCircuitBreakerFactory(threshold, cool_down_s, exclude=_NO_FAILURES)
+        self._breakers = AsyncCircuitBreakerFactory(threshold, cool_down_s)
 
     def __repr__(self) -> str:
         return f"Breaking({self._provider!r})"
@@ -51,8 +52,10 @@ class Breaking:
             async with aclosing(self._provider.generate(request)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+        except _NO_WORD:
+            raise
         except BaseException as error:
-            if isinstance(error, ProviderError) and not isinstance(error, Rejected):
+            if isinstance(error, ProviderError):
                 self._cause = str(error).removeprefix(f"{self.name}: ")
             await breaker.__aexit__(type(error), error, None)
             raise

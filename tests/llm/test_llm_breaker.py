@@ -113,3 +113,32 @@ async def test_a_call_that_is_stopped_is_no_failure(switch: Switch) -> None:
     assert (provider.name, provider.model, provider.continues) == ("scripted", "m", True)
     assert await provider.models() == ("m",)
     await provider.aclose()
+
+
+async def test_a_call_that_is_stopped_or_refused_does_not_hide_the_failures_around_it(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
+    provider = Breaking(switch, threshold=2, cool_down_s=60.0)
+
+    async def stop_and_be_refused() -> None:
+        switch.error = None
+        stream = provider.generate(REQUEST)
+        await anext(stream)
+        await stream.aclose()
+        switch.error = Rejected("no such option")
+        await fail(provider, 1)
+        switch.error = Unavailable("down")
+
+    await stop_and_be_refused()
+    await fail(provider, 1)
+    await stop_and_be_refused()
+    await fail(provider, 1)
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
+    now += 60.1
+    await stop_and_be_refused()
+    await fail(provider, 1)
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
