@@ -21,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -288,15 +289,20 @@ class Answerer:
         _, candidate = self._held(key)
         goes_on = provider is not None and provider.continues
         if self._is_hedge(key):
-            work = self._answer_first(key, provider)
+            work = partial(self._answer_first, key, provider)
         elif key in self._found or (candidate.text and not goes_on):
-            work = self._claim(key, keep=len(candidate.text) if goes_on else 0)
+            work = partial(self._claim, key, keep=len(candidate.text) if goes_on else 0)
         else:
             self._begun.add(key)
-            work = self._answer(key, provider, prefix=candidate.text)
-        task = self._running[key] = asyncio.create_task(work)
+            work = partial(self._answer, key, provider, prefix=candidate.text)
+        task = self._running[key] = asyncio.create_task(self._if_held(key, work))
         task.add_done_callback(_report_bug)
         task.add_done_callback(lambda task: self._ended(key, task))
+
+    async def _if_held(self, key: Generation, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work``, unless a batch that was applied since it was found has made it void."""
+        if self._holds(key):
+            await work()
 
     def _ended(self, key: Generation, task: asyncio.Task[None]) -> None:
         if task in self._ending:

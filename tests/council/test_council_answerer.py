@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from council_fakes import WAIT_S, Cluster, Port, until
+from structlog.testing import capture_logs
 
 from consensusllm.conversations import (
     CreateConversation,
@@ -448,3 +449,18 @@ async def test_an_error_is_cut_to_a_line_that_fits(start):
     cluster.ask((1,))
     await until(lambda: cluster.turn().closed)
     assert 0 < len(cluster.candidate().error) <= 2000
+
+
+async def test_what_is_gone_before_its_call_has_begun_is_neither_asked_nor_a_bug(start):
+    """Between the look that finds work and the task that does it another batch may be applied."""
+    cluster = Cluster()
+    provider = Gated("m")
+    answerer = await start(cluster.ports[1], provider)
+    with capture_logs() as logs:
+        cluster.ask((1,))
+        await asyncio.sleep(0)
+        assert answerer._running
+        cluster.propose(Delete("c1"))
+        await until(lambda: not answerer._running)
+    assert provider.requests == []
+    assert [each for each in logs if each["log_level"] == "error"] == []
