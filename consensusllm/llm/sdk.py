@@ -180,7 +180,11 @@ class SdkProvider(ABC, Generic[ClientT]):
         if isinstance(error, TimeoutError | httpx.TimeoutException):
             return TimedOut(line(f"{where} did not answer in time"))
         if isinstance(
-            error, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError
+            error,
+            httpx.UnsupportedProtocol
+            | httpx.InvalidURL
+            | httpx.LocalProtocolError
+            | UnicodeEncodeError,  # a header is ASCII
         ):
             return Rejected(line(f"the request cannot be sent to {where}: check base_url and key"))
         if (

@@ -472,3 +472,10 @@ async def test_ollamas_address_may_come_from_the_environment(
     monkeypatch.setenv("OLLAMA_HOST", "[::1]")
     make = provider_of(dialects["ollama"].settings(server, base_url="", api_key=""))
     assert make._provider.base_url == "http://[::1]:11434"
+
+
+async def test_a_key_that_no_header_can_hold_is_told(server, dialect, provider_of):
+    error = await failure(provider_of(dialect.settings(server, api_key="kéy")))
+    assert isinstance(error, Rejected)
+    assert str(error).endswith(": check base_url and key")
+    assert server.seen == []
