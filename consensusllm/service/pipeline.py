@@ -117,7 +117,7 @@ class Requests:
         self._max_question_bytes = max_question_bytes
         self._max_value_bytes = max_value_bytes
         self._max_command_bytes = max_command_bytes
-        self._max_response_bytes = max_response_bytes
+        self.max_response_bytes = max_response_bytes
         self._reads = 0
 
     def admit(self, request: pb.Request, to: Answers) -> None:
@@ -282,9 +282,11 @@ class Requests:
     def _result(self, identifier: int, read: pb.Read) -> pb.Response:
         result = run_query(self._runtime.replica.machine, read)
         response = pb.Response(id=identifier, read=result)
-        if response.ByteSize() > self._max_response_bytes:
+        if response.ByteSize() > self.max_response_bytes:
             return _invalid(
-                identifier, "the answer is larger than a message may be: fork fewer turns"
+                identifier,
+                "the answer is larger than a message may be: fork fewer turns, or raise "
+                "limits.message_bytes",
             )
         return response
 

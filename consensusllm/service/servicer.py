@@ -88,6 +88,12 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
             await self._barrier(context)
             await context.send_initial_metadata(())  # not first with the first text
             async for event in watch(self._runtime.replica, self._live, request):
+                if event.ByteSize() > self._requests.max_response_bytes:
+                    await context.abort(
+                        grpc.StatusCode.INVALID_ARGUMENT,
+                        f"turn {request.turn} of {request.conversation} is larger than a message "
+                        "may be: raise limits.message_bytes",
+                    )
                 yield event
         except NoSuchTurn as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
