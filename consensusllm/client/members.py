@@ -95,6 +95,7 @@ class MemberCalls:
         deadline = Deadline(timeout_s)
         address, trouble = self._nodes.current, "no node answers"
         told: ChangeProgress | None = None
+        followed = False
         while deadline.remaining_s() > 0:
             reply, why = await self._step(address, request, deadline)
             if reply is None or reply.outcome == pb.ChangeReply.NOT_LEADER:
@@ -105,7 +106,8 @@ class MemberCalls:
                 if on_progress is not None and not hint and progress != told:
                     told = progress
                     on_progress(progress)
-                await pause(0.0 if hint else AGAIN_S, deadline)
+                followed = bool(hint) and not followed  # nodes may name each other
+                await pause(0.0 if followed else AGAIN_S, deadline)
                 continue
             if reply.outcome == pb.ChangeReply.DONE:
                 return

@@ -107,6 +107,7 @@ class Node(client_pb2_grpc.ClientServicer):
     streams: int = 0
     watches: list[client_pb2.WatchRequest] = field(default_factory=list)
     serve_watch: Callable[[client_pb2.WatchRequest, Any], AsyncIterator[Any]] | None = None
+    change: Callable[[client_pb2.ChangeRequest, Any], Awaitable[Any]] | None = None
     knows_leader: bool = True
     faced: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once a request has met a fault."""
@@ -252,6 +253,10 @@ class Node(client_pb2_grpc.ClientServicer):
         for candidate in turn.candidates:
             yield client_pb2.WatchEvent(candidate_done=candidate_to_proto(candidate))
         yield client_pb2.WatchEvent(turn_closed=turn_to_proto(turn))
+
+    async def Change(self, request: client_pb2.ChangeRequest, context: Any) -> Any:
+        assert self.change is not None, "nothing is said of changes"
+        return await self.change(request, context)
 
     async def GetStatus(self, request: client_pb2.StatusRequest, context: Any) -> client_pb2.Status:
         await self._authenticate(context)
