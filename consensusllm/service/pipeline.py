@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
+import structlog
+
 from consensusllm.conversations.commands import (
     Choose,
     CloseTurn,
@@ -47,6 +49,8 @@ from consensusllm.wire.generated import client_pb2 as pb
 
 from .asking import Planner, wishes_of
 from .reads import run_query
+
+log = structlog.get_logger()
 
 _CLIENT_OPERATIONS: frozenset[type[Operation]] = frozenset(
     {
@@ -213,6 +217,12 @@ class Requests:
                 operation = self._planner.complete(ask, wishes)
             except Unplannable as error:
                 to.answer(partial(_invalid, identifier, str(error)))
+                return
+            except Exception:
+                # Not the core's, which may be calling: the query would stop node after node.
+                log.exception("a bug: a query cannot be planned")
+                why = "this node failed to plan the query: see its log"
+                to.answer(partial(_invalid, identifier, why))
                 return
             decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
             if isinstance(operation, SubmitQuery):

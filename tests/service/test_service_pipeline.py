@@ -188,6 +188,31 @@ async def test_a_query_is_bounded_as_a_command_is() -> None:
     assert {each.kind for each in told} == {pb.Failure.INVALID}
 
 
+async def test_a_bug_of_planning_is_answered_and_does_not_reach_the_core_that_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The core stops its node at an exception, and the client would ask the next one."""
+    stream = Stream()
+    called_back: list[Callable[[Any], None]] = []
+
+    def read(timeout_s: float, resolve: Callable[[Any], None]) -> None:
+        called_back.append(resolve)
+        stream.runtime.heard.set()
+
+    def broken(self: Planner, ask: pb.Ask, wishes: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stream.runtime, "read", read, raising=False)
+    monkeypatch.setattr(Planner, "complete", broken)
+    ask = pb.Ask(session=SESSION, conversation="c1", models=["m"])
+    stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, ask=ask)]))
+    await stream.runtime.heard.wait()
+    called_back[0](None)
+    await stream.end()
+    [message] = stream.written
+    assert message.responses[0].failure.message == "this node failed to plan the query: see its log"
+
+
 async def test_more_in_a_message_than_may_be_unanswered_ends_the_stream() -> None:
     stream = Stream(max_outstanding=2)
     await stream.send(*[Put("a", b"1")] * 2)
