@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import grpc
 import grpc.aio
@@ -12,7 +12,6 @@ from consensusllm.secret import Secret
 from consensusllm.wire.generated import client_pb2, client_pb2_grpc
 
 PROBE_S = 1.0
-LEADING = "leading"
 
 
 class Denied(Exception):
@@ -57,11 +56,3 @@ class Prober:
         asked = list(dict.fromkeys(addresses))
         answers = await asyncio.gather(*map(self.status, asked))
         return dict(zip(asked, answers, strict=True))
-
-
-def leader_of(statuses: Mapping[str, client_pb2.Status | None]) -> int | None:
-    """The node that leads by its own account, in the highest ballot where two still say so."""
-    leaders = [status for status in statuses.values() if status and status.role == LEADING]
-    if not leaders:
-        return None
-    return max(leaders, key=lambda status: (status.ballot_seq_num, status.ballot_pid)).node

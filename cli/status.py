@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .node_document import node_document
-from .options import NOBODY, Finite, cluster_options
+from .options import Finite, cluster_options
 from .progress import BEHIND_LEAST, TAKING, shown, working
+from .standing import cluster_document, leader_of, node_document, trouble
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from consensusllm import client
     from consensusllm.config import ClusterAddresses
     from consensusllm.wire.generated.client_pb2 import Status
 
@@ -51,15 +52,11 @@ def status(
     """
     from consensusllm.config import resolve_cluster
 
-    from .probe import leader_of
-
     cluster = resolve_cluster(config_path, base_port, connect)
-    in_vain = wait_s is not None and not asyncio.run(wait_for_step(cluster, wait_s))
+    awaited = asyncio.run(wait_for_step(cluster, wait_s)) if wait_s is not None else ""
     nodes = asyncio.run(ask_all(cluster))
-    leader = leader_of(nodes)
     if as_json:
-        report = {"leader": leader, "nodes": [_row(*item) for item in nodes.items()]}
-        click.echo(json.dumps(report, indent=2))
+        click.echo(json.dumps(_document(nodes), indent=2))
     else:
         from rich.console import Console
 
@@ -67,30 +64,28 @@ def status(
         for answer in filter(None, nodes.values()):
             for text in working(answer):
                 click.echo(f"node {answer.node}: {text}")
+    found = trouble(nodes.values())
     silent = [address for address, answer in nodes.items() if answer is None]
-    if len(silent) == len(nodes):
-        click.echo(f"consensusllm: {NOBODY}", err=True)
-    else:
-        if silent and not as_json:
-            click.echo(f"consensusllm: no answer from {', '.join(silent)}", err=True)
-        if leader is None:
-            click.echo("consensusllm: no node leads: a majority must be up and linked", err=True)
-    if in_vain:
-        click.echo(f"consensusllm: not all nodes were in step within {wait_s:g} s", err=True)
-    return 1 if leader is None or in_vain else 0
+    if awaited:
+        line = f"not all nodes were in step within {wait_s:g} s: {found or awaited}"
+        click.echo(f"consensusllm: {line}", err=True)
+    elif found:
+        click.echo(f"consensusllm: {found}", err=True)
+    elif silent and not as_json:
+        click.echo(f"consensusllm: no answer from {', '.join(silent)}", err=True)
+    return 1 if found or awaited else 0
 
 
-async def wait_for_step(cluster: ClusterAddresses, seconds: float) -> bool:
-    """Whether all nodes are in step in time; how far they are is shown meanwhile."""
+async def wait_for_step(cluster: ClusterAddresses, seconds: float) -> str:
+    """What is still to come before all nodes are in step when the time is over; "" where they are.
+    How far they are is shown meanwhile."""
     deadline = time.monotonic() + seconds
     with shown(sys.stderr, terminal=sys.stderr.isatty(), each=False) as tell:
         while True:
             nodes = await ask_all(cluster)
             known, behind = lateness(nodes)
-            if behind == "":
-                return True
-            if time.monotonic() >= deadline:
-                return False
+            if behind == "" or time.monotonic() >= deadline:
+                return behind
             applied = [answer.applied_slot for answer in nodes.values() if answer is not None]
             tell(min(applied, default=0), known, behind)
             await asyncio.sleep(WAIT_POLL_S)
@@ -99,8 +94,6 @@ async def wait_for_step(cluster: ClusterAddresses, seconds: float) -> bool:
 def lateness(nodes: Mapping[str, Status | None]) -> tuple[int, str]:
     """The last slot that any node knows to be chosen, and what is to come before all are in step
     with it; "" where they are."""
-    from .probe import leader_of
-
     answers = [answer for answer in nodes.values() if answer is not None]
     known = max((answer.progress.known_slot for answer in answers), default=0)
     for address, answer in nodes.items():
@@ -110,7 +103,7 @@ def lateness(nodes: Mapping[str, Status | None]) -> tuple[int, str]:
             return known, f"node {answer.node}: {doing[0]}"
         if known - answer.applied_slot >= BEHIND_LEAST:
             return known, f"node {answer.node}: {known - answer.applied_slot:,} slots behind"
-    return known, "" if leader_of(nodes) is not None else "no node leads"
+    return known, "" if leader_of(nodes.values()) is not None else "no node leads"
 
 
 async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
@@ -142,11 +135,23 @@ async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
         )
 
 
-def _row(address: str, answer: Status | None) -> dict[str, Any]:
-    """One node as JSON values."""
+def _document(nodes: Mapping[str, Status | None]) -> dict[str, Any]:
+    numbers = {
+        member.address: member.node
+        for answer in nodes.values()
+        if answer is not None
+        for member in answer.members
+    }
+    return cluster_document(
+        (numbers.get(address), address, _read(answer) if answer is not None else None)
+        for address, answer in nodes.items()
+    )
+
+
+def _read(answer: Status) -> client.Status:
     from consensusllm.client.status import status_from_proto
 
-    return node_document(address, status_from_proto(answer) if answer is not None else None)
+    return status_from_proto(answer)
 
 
 def table(nodes: Mapping[str, Status | None]) -> Table:
@@ -158,7 +163,7 @@ def table(nodes: Mapping[str, Status | None]) -> Table:
         if answer is None:
             result.add_row(address, "unreachable", *["-"] * (len(COLUMNS) - 2))
             continue
-        cells = _row(address, answer)
+        cells = node_document(None, address, _read(answer))
         result.add_row(
             str(cells["node"]),
             cells["role"],

@@ -24,7 +24,8 @@ from consensusllm.logs import configure
 from .formation import Record
 from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, node_name
 from .logtail import LogTail
-from .probe import Prober, leader_of
+from .probe import Prober
+from .standing import leader_of
 
 if TYPE_CHECKING:
     from consensusllm.orchestrator import Order
@@ -157,7 +158,7 @@ class Cluster:
                 raise ClusterEnded("the orchestrator did not start: see the line above")
             if 2 * len(running) <= len(self._ids):
                 raise ClusterEnded("too few nodes started for a majority: see the lines above")
-            leader = leader_of(await prober.statuses(addresses))
+            leader = leader_of((await prober.statuses(addresses)).values())
             if leader is not None and self._attached.is_set():
                 return leader
             await asyncio.sleep(POLL_S)

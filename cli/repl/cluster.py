@@ -6,9 +6,9 @@ from typing import Any
 
 from consensusllm.client import Status
 
-from ..node_document import node_document
 from ..options import NOBODY
 from ..progress import working
+from ..standing import LEADING, cluster_document, trouble
 from .documents import print_json
 from .language import JSON, Command, Group
 from .render import agreement, ballot, plural
@@ -21,12 +21,9 @@ async def status(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
     if json:
         addresses = _addresses(statuses)
-        told = [
-            {**node_document(addresses.get(node, ""), one), "node": node}
-            for node, one in sorted(statuses.items())
-        ]
-        print_json(session.output, told)
-        _require_answer(statuses)
+        nodes = [(node, addresses.get(node, ""), one) for node, one in sorted(statuses.items())]
+        print_json(session.output, cluster_document(nodes))
+        _require_leader(statuses)
         return
     rows = []
     for node, one in sorted(statuses.items()):
@@ -51,10 +48,11 @@ async def status(session: Session, json: bool = False) -> None:
     for node, one in sorted(statuses.items()):
         for text in working(one) if one is not None else ():
             session.output.line(f"node {node}: {text}")
-    session.output.line(agreement(statuses))
+    if any(statuses.values()):
+        session.output.line(agreement(statuses))
     for line in _joining(statuses):
         session.output.line(line)
-    _require_answer(statuses)
+    _require_leader(statuses)
 
 
 async def nodes(session: Session, json: bool = False) -> None:
@@ -148,7 +146,7 @@ def _joining(statuses: dict[int, Status | None]) -> list[str]:
         f"node {member.node} joins: "
         f"{plural(max(0, one.chosen_through - member.chosen_through), 'slot')} behind"
         for one in statuses.values()
-        if one is not None and one.role == "leading"
+        if one is not None and one.role == LEADING
         for member in one.members
         if not member.voting
     ]
@@ -157,6 +155,11 @@ def _joining(statuses: dict[int, Status | None]) -> list[str]:
 def _require_answer(statuses: dict[int, Status | None]) -> None:
     if not any(statuses.values()):
         raise CommandFailed(NOBODY)
+
+
+def _require_leader(statuses: dict[int, Status | None]) -> None:
+    if found := trouble(statuses.values()):
+        raise CommandFailed(found)
 
 
 def _log_range(one: Status) -> str:

@@ -14,6 +14,7 @@ from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
 from consensusllm_cli.main import run
 from consensusllm_cli.options import NOBODY
+from consensusllm_cli.standing import NO_LEADER
 
 
 class Node(client_pb2_grpc.ClientServicer):
@@ -98,7 +99,8 @@ async def test_json_has_the_same_for_programs(ask: Ask) -> None:
     by_node = {row["node"]: row for row in report["nodes"] if row["reachable"]}
     assert by_node[1]["role"] == "following"
     assert by_node[2]["hash"] == "ab" * 32
-    assert [row["address"] for row in report["nodes"] if not row["reachable"]] == ["127.0.0.1:1"]
+    silent = {"node": 3, "address": "127.0.0.1:1", "reachable": False}
+    assert [row for row in report["nodes"] if not row["reachable"]] == [silent]
 
 
 async def test_what_a_node_is_busy_with_is_told(ask: Ask, nodes: list[Node]) -> None:
@@ -138,14 +140,20 @@ async def test_waiting_ends_when_all_are_in_step(ask: Ask, nodes: list[Node]) ->
 async def test_waiting_in_vain_is_status_1(ask: Ask, nodes: list[Node]) -> None:
     status, _, errors = await ask("--wait", "0")
     assert status == 1
-    assert "consensusllm: not all nodes were in step within 0 s\n" in errors
+    assert errors == (
+        "consensusllm: not all nodes were in step within 0 s: 127.0.0.1:1 does not answer\n"
+    )
+    nodes[1].status.role = "preparing"
+    status, _, errors = await ask("--wait", "0")
+    assert status == 1
+    assert errors == f"consensusllm: not all nodes were in step within 0 s: {NO_LEADER}\n"
 
 
 async def test_no_leader_is_status_1(ask: Ask, nodes: list[Node]) -> None:
     nodes[1].status.role = "preparing"
     status, _, errors = await ask()
     assert status == 1
-    assert errors.endswith("consensusllm: no node leads: a majority must be up and linked\n")
+    assert errors == f"consensusllm: {NO_LEADER}\n"
 
 
 async def test_the_higher_ballot_leads_where_two_say_so(ask: Ask, nodes: list[Node]) -> None:

@@ -11,6 +11,7 @@ from consensusllm.orchestrator.client import TraceEvent
 from consensusllm_cli.options import NOBODY
 from consensusllm_cli.repl.render import agreement
 from consensusllm_cli.repl.session import Outcome
+from consensusllm_cli.standing import NO_LEADER
 from tests.cli.desk import Desk
 from tests.cli.repl_fakes import NODES, status
 
@@ -31,10 +32,17 @@ async def test_status_of_a_dead_node_says_so(desk: Desk) -> None:
     assert out.endswith("at slot 57: nodes 1, 2; node 3 does not answer\n")
 
 
+async def test_status_without_a_leader_is_a_failure_whatever_agrees(desk: Desk) -> None:
+    desk.cluster.by_node = {node: status(node, role="following") for node in NODES}
+    assert await desk.failed("status") == f"status: {NO_LEADER}"
+    assert desk.out.endswith("all 3 nodes agree at slot 57: hash 1f2e3d4c5b6a\n")
+
+
 @pytest.mark.parametrize("line", ["status", "nodes", "models", "log"])
 async def test_a_cluster_that_does_not_answer_is_a_failure(desk: Desk, line: str) -> None:
     desk.cluster.by_node = dict.fromkeys(NODES)
     assert await desk.failed(line) == f"{line}: {NOBODY}"
+    assert "no node answers" not in desk.out
 
 
 def test_agreement_is_claimed_only_where_it_was_seen() -> None:

@@ -14,8 +14,9 @@ from consensusllm.orchestrator.client import TraceEvent
 from consensusllm_cli.repl.language import Command, Group
 from consensusllm_cli.repl.session import Outcome
 from consensusllm_cli.repl.table import TABLE
+from consensusllm_cli.standing import NO_LEADER
 from tests.cli.desk import Desk
-from tests.cli.repl_fakes import status
+from tests.cli.repl_fakes import ADDRESSES, status
 from tests.cli.test_repl_councils import TURN
 
 
@@ -44,14 +45,17 @@ async def test_a_retry_is_the_closed_turn(desk: Desk) -> None:
 
 
 async def test_the_status_has_each_node_and_what_it_says(desk: Desk) -> None:
-    desk.cluster.by_node = {1: status(1), 2: None}
-    one, other = await printed(desk, "status --json")
-    assert (one["node"], one["role"]) == (1, status(1).role)
-    assert (one["hash"], one["reachable"]) == (status(1).state_hash, True)
-    assert (other["node"], other["reachable"]) == (2, False)
-    desk.cluster.by_node = {1: None}
+    desk.cluster.by_node = {2: status(2), 3: None}
+    document = await printed(desk, "status --json")
+    assert document["leader"] == 2
+    one, other = document["nodes"]
+    assert (one["node"], one["role"]) == (2, "leading")
+    assert (one["hash"], one["reachable"]) == (status(2).state_hash, True)
+    assert other == {"node": 3, "address": ADDRESSES[3], "reachable": False}
+    desk.cluster.by_node = {1: status(1)}
     assert await desk.run("status --json") is Outcome.FAILED
-    assert [each["reachable"] for each in json.loads(desk.out)] == [False]
+    assert json.loads(desk.out)["leader"] is None
+    assert desk.err == f"status: {NO_LEADER}\n"
 
 
 async def test_budgets_are_in_the_currency(desk: Desk) -> None:
