@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from consensusllm.client import Status
+from consensusllm.orchestrator.client import FaultList, FaultRefused
 
 from ..options import NOBODY
 from ..progress import working
@@ -15,6 +16,8 @@ from .render import agreement, ballot, plural
 from .session import CommandFailed, Session
 
 _DOWN = "does not answer"
+_FAILED = "failed"
+_NO_FAULTS = FaultList([], [], [], [])
 
 
 async def status(session: Session, json: bool = False) -> None:
@@ -57,15 +60,29 @@ async def status(session: Session, json: bool = False) -> None:
 
 async def nodes(session: Session, json: bool = False) -> None:
     statuses = await session.statuses()
+    injected, unknown = await _injected(session, statuses)
     addresses = _addresses(statuses)
     found = []
     for node in sorted({*statuses, *addresses}):
-        row: dict[str, Any] = {"node": node, "address": addresses.get(node), "role": None}
+        cut_to = [dst for src, dst in injected.cut if src == node]
+        cut_from = [src for src, dst in injected.cut if dst == node]
+        row: dict[str, Any] = {
+            "node": node,
+            "address": addresses.get(node),
+            "role": _FAILED if node in injected.down else None,
+            "cut_to": cut_to,
+            "cut_from": cut_from,
+        }
         if (one := statuses.get(node)) is not None:
+            unlinked = {node, *cut_to, *cut_from, *injected.down}
+            if injected.attached:
+                unlinked |= {each.node for each in one.members} - {*injected.attached}
             row |= {
                 "role": one.role,
                 "linked_to": [
-                    each.node for each in one.members if each.connected and each.node != node
+                    each.node
+                    for each in one.members
+                    if each.connected and each.node not in unlinked
                 ],
                 "network": one.transport,
                 "up_for_ms": one.uptime_ms,
@@ -76,21 +93,44 @@ async def nodes(session: Session, json: bool = False) -> None:
         print_json(session.output, found)
     else:
         session.output.table(
-            ["node", "address", "role", "linked to", "network", "up for", "version"],
+            ["node", "address", "role", "linked to", "cut", "network", "up for", "version"],
             [
                 [
                     str(row["node"]),
                     row["address"] or "-",
                     row["role"] or _DOWN,
                     ",".join(map(str, row.get("linked_to", ()))) or "-",
+                    _cut(row["cut_to"], row["cut_from"]),
                     row.get("network", "-"),
-                    _duration(row["up_for_ms"]) if row["role"] else "-",
+                    _duration(row["up_for_ms"]) if "up_for_ms" in row else "-",
                     row.get("version", "-"),
                 ]
                 for row in found
             ],
         )
+        if unknown:
+            session.output.line(f"which links are cut is not known: {unknown}")
     _require_answer(statuses)
+
+
+async def _injected(session: Session, statuses: dict[int, Status | None]) -> tuple[FaultList, str]:
+    """The faults that the orchestrator knows of, and why they are not known."""
+    present = [one for one in statuses.values() if one is not None]
+    try:
+        if any(one.orchestrator_address for one in present) or not present:
+            return await (await session.faults()).faults(), ""
+    except (CommandFailed, FaultRefused) as error:
+        return _NO_FAULTS, str(error) if present else ""
+    return _NO_FAULTS, ""
+
+
+def _cut(to: list[int], back: list[int]) -> str:
+    """The nodes that are cut off from one, with an arrow where only one direction is."""
+    shown = [
+        f"{'' if node in back else '→'}{node}" if node in to else f"←{node}"
+        for node in sorted({*to, *back})
+    ]
+    return ",".join(shown) or "-"
 
 
 async def log(session: Session, json: bool = False) -> None:
@@ -198,6 +238,11 @@ COMMANDS = (
         "show the nodes' addresses and links",
         nodes,
         flags=(JSON,),
+        detail=(
+            "Failed is a node that failNode killed. cut has the nodes to and from which nothing "
+            "passes, whatever command cut the link; an arrow says that it is cut in that direction "
+            "only."
+        ),
         example="nodes",
     ),
     Command(

@@ -59,6 +59,7 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             faults=self._table.describe(),
             attached=self._relay.attached() if self._relay else (),
             down=self._table.down,
+            cut=[orchestrator_pb2.Cut(src=src, dst=dst) for src, dst in self._table.cut],
         )
 
     async def Trace(

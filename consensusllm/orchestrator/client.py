@@ -56,11 +56,13 @@ class ProcessFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FaultList:
-    """``faults`` in the words of the commands; which nodes are attached, and which held down."""
+    """``faults`` in the words of the commands; which nodes are attached, and which held down; and
+    from which node to which nothing passes."""
 
     faults: list[str]
     attached: list[int]
     down: list[int]
+    cut: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,8 @@ class FaultsClient:
             )
         except grpc.aio.AioRpcError as error:
             raise self._refused(error) from None
-        return FaultList(list(reply.faults), list(reply.attached), list(reply.down))
+        cut = [(link.src, link.dst) for link in reply.cut]
+        return FaultList(list(reply.faults), list(reply.attached), list(reply.down), cut)
 
     async def trace(self, kinds: Iterable[str] = ()) -> AsyncIterator[TraceEvent]:
         """Messages of ``kinds`` (none: all) as they pass, until the caller stops reading.

@@ -221,6 +221,11 @@ class FaultTable:
         return tuple(sorted(self._down))
 
     @property
+    def cut(self) -> list[Directed]:
+        """The links over which nothing passes, in order; those of nodes that are down are not."""
+        return sorted(self._cut)
+
+    @property
     def clear(self) -> bool:
         """No fault at all: every message between members is delivered once and at once."""
         return not (self._down or self._cut or self._shapes)

@@ -101,6 +101,9 @@ class FakeFaults:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.injected: list[str] = []
+        self.attached = list(NODES)
+        self.down: list[int] = []
+        self.cut: list[tuple[int, int]] = []
         self.events: list[TraceEvent] = []
         self.refusal = ""
 
@@ -150,7 +153,9 @@ class FakeFaults:
         return await self._told("isolate", node)
 
     async def faults(self) -> FaultList:
-        return FaultList(self.injected, list(NODES), [])
+        if self.refusal:
+            raise FaultRefused(self.refusal)
+        return FaultList(self.injected, self.attached, self.down, self.cut)
 
     async def trace(self, kinds: Sequence[str] = ()) -> AsyncGenerator[TraceEvent, None]:
         self.calls.append(("trace", list(kinds)))

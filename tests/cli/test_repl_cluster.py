@@ -59,8 +59,51 @@ def test_agreement_is_claimed_only_where_it_was_seen() -> None:
 
 async def test_nodes_and_log_show_what_the_nodes_say(desk: Desk) -> None:
     nodes = await desk.done("nodes")
-    assert "2\t127.0.0.1:5102\tleading\t1,3\torchestrated\t1:02:03\t0.1.0\n" in nodes
+    assert "2\t127.0.0.1:5102\tleading\t1,3\t-\torchestrated\t1:02:03\t0.1.0\n" in nodes
     assert "1\t1\t57\t57\t-\t4096\t0\t1\t7\n" in await desk.done("log")
+
+
+def links(table: str) -> list[list[str]]:
+    """Of each node: itself, its role, whom it is linked to, and whom it is cut off from."""
+    return [[row[0], *row[2:5]] for row in (line.split("\t") for line in table.splitlines()[1:])]
+
+
+async def test_nodes_names_the_links_that_are_cut_and_the_nodes_that_failed(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.cut = [(1, 2), (2, 1), (1, 3)]
+    assert links(await desk.done("nodes")) == [
+        ["1", "following", "-", "2,→3"],
+        ["2", "leading", "3", "1"],
+        ["3", "following", "2", "←1"],
+    ]
+    desk.cluster.fake_faults.cut = []
+    desk.cluster.fake_faults.down = [1]
+    desk.cluster.by_node[1] = None
+    assert links(await desk.done("nodes")) == [
+        ["1", "failed", "-", "-"],
+        ["2", "leading", "3", "-"],
+        ["3", "following", "2", "-"],
+    ]
+
+
+async def test_a_node_that_is_not_attached_is_linked_to_nobody(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.attached = [1, 2]
+    desk.cluster.by_node[3] = None
+    assert links(await desk.done("nodes")) == [
+        ["1", "following", "2", "-"],
+        ["2", "leading", "1", "-"],
+        ["3", "does not answer", "-", "-"],
+    ]
+
+
+async def test_nodes_says_where_the_cut_links_are_not_known(desk: Desk) -> None:
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.refusal = "the token is wrong"
+    out = await desk.done("nodes")
+    assert out.endswith("\nwhich links are cut is not known: the token is wrong\n")
+    desk.cluster.by_node = {1: status(1, transport="direct", orchestrator_address="")}
+    assert "not known" not in await desk.done("nodes")
 
 
 def event(kind: str, summary: str = "", **fields: int) -> TraceEvent:

@@ -131,9 +131,14 @@ async def test_an_import_names_what_came_and_what_was_there(desk: Desk, tmp_path
 
 async def test_nodes_and_their_logs(desk: Desk) -> None:
     desk.cluster.by_node = {1: status(1), 2: None}
+    assert desk.cluster.fake_faults is not None
+    desk.cluster.fake_faults.cut = [(1, 3)]
     one, other, *_ = await printed(desk, "nodes --json")
     assert (one["node"], one["role"], one["network"]) == (1, status(1).role, status(1).transport)
     assert (other["node"], other["role"]) == (2, None)
+    desk.cluster.fake_faults.down = [2]
+    assert (await printed(desk, "nodes --json"))[1]["role"] == "failed"
+    assert (one["cut_to"], one["cut_from"]) == ([3], [])
     one, other = await printed(desk, "log --json")
     assert (one["node"], one["chosen"]) == (1, status(1).chosen_through)
     assert other == {"node": 2}

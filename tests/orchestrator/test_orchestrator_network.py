@@ -134,6 +134,7 @@ async def test_the_faults_are_listed_in_the_words_of_the_commands(cluster) -> No
         "partition 1 2,3",
         "delay 1 3 20 5",
     ]
+    assert (await client.faults()).cut == [(1, 2), (1, 3), (2, 1), (3, 1)]
 
 
 async def test_a_trace_shows_its_kinds_as_they_pass(cluster, wait_until) -> None:

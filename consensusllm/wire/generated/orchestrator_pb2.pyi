@@ -152,14 +152,24 @@ class ListFaultsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListFaultsReply(_message.Message):
-    __slots__ = ("faults", "attached", "down")
+    __slots__ = ("faults", "attached", "down", "cut")
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     DOWN_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
     faults: _containers.RepeatedScalarFieldContainer[str]
     attached: _containers.RepeatedScalarFieldContainer[int]
     down: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, faults: _Optional[_Iterable[str]] = ..., attached: _Optional[_Iterable[int]] = ..., down: _Optional[_Iterable[int]] = ...) -> None: ...
+    cut: _containers.RepeatedCompositeFieldContainer[Cut]
+    def __init__(self, faults: _Optional[_Iterable[str]] = ..., attached: _Optional[_Iterable[int]] = ..., down: _Optional[_Iterable[int]] = ..., cut: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ...) -> None: ...
+
+class Cut(_message.Message):
+    __slots__ = ("src", "dst")
+    SRC_FIELD_NUMBER: _ClassVar[int]
+    DST_FIELD_NUMBER: _ClassVar[int]
+    src: int
+    dst: int
+    def __init__(self, src: _Optional[int] = ..., dst: _Optional[int] = ...) -> None: ...
 
 class TraceRequest(_message.Message):
     __slots__ = ("kinds",)
