@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import grpc
 import grpc.aio
 
 from consensusllm.secret import Secret
 from consensusllm.wire.generated import client_pb2, client_pb2_grpc
 
 PROBE_S = 1.0
-
-
-class Denied(Exception):
-    """A node does not accept the token."""
 
 
 class Prober:
@@ -33,7 +28,7 @@ class Prober:
         await asyncio.gather(*(channel.close() for channel in self._channels.values()))
 
     async def status(self, address: str, timeout_s: float = PROBE_S) -> client_pb2.Status | None:
-        """The node's status; None where it does not answer. Raises Denied."""
+        """The node's status; None where it does not answer. Raises Unauthenticated."""
         if address not in self._channels:
             options = (("grpc.enable_http_proxy", 0), ("grpc.max_reconnect_backoff_ms", 300))
             self._channels[address] = grpc.aio.insecure_channel(address, options=options)
@@ -44,15 +39,14 @@ class Prober:
             )
             return status
         except grpc.aio.AioRpcError as error:
-            if error.code() in (
-                grpc.StatusCode.UNAUTHENTICATED,
-                grpc.StatusCode.PERMISSION_DENIED,
-            ):
-                raise Denied(f"{address} does not accept the token: {error.details()}") from None
+            from consensusllm.client.nodes import denial
+
+            if (denied := denial(address, error)) is not None:
+                raise denied from None
             return None
 
     async def statuses(self, addresses: Iterable[str]) -> dict[str, client_pb2.Status | None]:
-        """The status of each address, asked for all at once. Raises Denied."""
+        """The status of each address, asked for all at once. Raises Unauthenticated."""
         asked = list(dict.fromkeys(addresses))
         answers = await asyncio.gather(*map(self.status, asked))
         return dict(zip(asked, answers, strict=True))

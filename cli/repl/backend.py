@@ -21,6 +21,7 @@ from consensusllm.client import (
     Status,
     Templates,
     TurnOpened,
+    Unauthenticated,
     Unavailable,
     Verification,
     WatchEvent,
@@ -124,7 +125,8 @@ class Backend(Protocol):
         """The ids that are known so far, in order."""
 
     async def statuses(self) -> dict[int, Status | None]:
-        """What each node says of itself, by id; None for one that does not answer in time."""
+        """What each node says of itself, by id; None for one that does not answer in time. Raises
+        Unauthenticated."""
 
     async def faults(self) -> Faults | None:
         """The orchestrator; None where none is known."""
@@ -185,7 +187,8 @@ class Cluster:
         return f"{host}:{int(port) + node}"
 
     async def pin(self, node: int) -> None:
-        """Speak to ``node`` alone from now on. Raises NoSuchNode, Unavailable."""
+        """Speak to ``node`` alone from now on. Raises NoSuchNode, Unavailable,
+        Unauthenticated."""
         if node not in self._by_id:
             await self.statuses()
         if node not in self._by_id:
@@ -201,6 +204,8 @@ class Cluster:
     async def _status(self, address: str) -> Status | None:
         try:
             return await self._asking.status(address, timeout_s=STATUS_TIMEOUT_S)
+        except Unauthenticated:
+            raise
         except ConsensusError:
             return None
 
@@ -226,7 +231,8 @@ class Cluster:
 async def connect(addresses: ClusterAddresses, node: int | None) -> AsyncIterator[Backend]:
     """A backend for the cluster at ``addresses``, pinned to ``node`` where it is given.
 
-    Nothing is asked of the cluster until it is needed. Raises NoSuchNode, Unavailable.
+    Nothing is asked of the cluster until it is needed. Raises NoSuchNode, Unavailable,
+    Unauthenticated.
     """
     async with AsyncExitStack() as resources:
         token = _plain(addresses.client_token)

@@ -78,7 +78,8 @@ class Session:
         return self._backend.address_by_rule(node)
 
     async def statuses(self) -> dict[int, Status | None]:
-        """What each node says of itself; None for one that does not answer. Learns the nodes."""
+        """What each node says of itself; None for one that does not answer. Learns the nodes.
+        Raises Unauthenticated."""
         statuses = await self._backend.statuses()
         self.known.nodes[:] = sorted(statuses)
         return statuses

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from async_timeout import timeout
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-from consensusllm.client import ConsensusError, Status
+from consensusllm.client import ConsensusError, Status, Unauthenticated
 
 from .render import ballot
 from .session import Session
@@ -20,6 +20,7 @@ from .session import Session
 PERIOD_S = 1.0
 _CONVERSATIONS_EVERY = 5
 """The ids for the completion are asked for every so many periods."""
+_DENIED = " the client token is missing or wrong"
 _UP, _DOWN = "●", "○"
 
 
@@ -29,7 +30,8 @@ class Toolbar:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._statuses: dict[int, Status | None] = {}
-        self._asked = False
+        self._head = " looking for the cluster…"
+        """Shown alone while nothing is known of the nodes."""
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -40,8 +42,10 @@ class Toolbar:
         """Ask again and again, until cancelled."""
         period = 0
         while True:
-            self._statuses = await self._session.statuses()
-            self._asked = True
+            try:
+                self._statuses, self._head = await self._session.statuses(), ""
+            except Unauthenticated:
+                self._statuses, self._head = {}, _DENIED
             redraw()
             if self._woken.is_set() or period % _CONVERSATIONS_EVERY == 0:
                 self._woken.clear()
@@ -58,8 +62,8 @@ class Toolbar:
             self._session.known.conversations[:] = [each.conversation for each in summaries]
 
     def __call__(self) -> StyleAndTextTuples:
-        if not self._asked:
-            return [("", " looking for the cluster…")]
+        if self._head:
+            return [("", self._head)]
         present = [status for status in self._statuses.values() if status is not None]
         # The highest ballot is the latest news of who leads.
         newest = max(present, key=lambda each: (each.ballot_seq_num, each.ballot_pid), default=None)

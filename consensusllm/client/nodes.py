@@ -58,7 +58,8 @@ def denial(address: str, error: grpc.aio.AioRpcError) -> Unauthenticated | None:
     if error.code() not in _DENIED:
         return None
     return Unauthenticated(
-        f"{reason(address, error)}: give the token that the nodes are configured with"
+        f"{reason(address, error)}: give the nodes' client_token, by --config FILE, in "
+        "CONSENSUSLLM_CLIENT_TOKEN, or as the Client's token"
     )
 
 

@@ -223,7 +223,8 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
-                "fault commands need the administration token: give the one of the config",
+                "fault commands need the administration token: give orchestrator.token, by "
+                "--config FILE or in CONSENSUSLLM_ORCHESTRATOR_TOKEN",
             )
 
 

@@ -179,5 +179,5 @@ async def test_the_token_is_sent_and_a_wrong_one_is_one_line(
     monkeypatch.setenv("CONSENSUSLLM_CLIENT_TOKEN", "wrong")
     status, output, errors = await ask()
     assert (status, output) == (1, "")
-    assert "does not accept the token" in errors
+    assert "in CONSENSUSLLM_CLIENT_TOKEN" in errors
     assert errors.count("\n") == 1

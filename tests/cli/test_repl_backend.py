@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
-from consensusllm.client import Client, Status, Unavailable
+from consensusllm.client import Client, Status, Unauthenticated, Unavailable
 from consensusllm.config import ClusterAddresses
 from consensusllm_cli.repl.backend import Cluster, NoSuchNode, connect
 from tests.cli.repl_fakes import ADDRESSES, status
@@ -54,6 +55,13 @@ async def test_configured_nodes_are_listed_though_none_answers() -> None:
 async def test_an_unknown_address_that_does_not_answer_is_no_node() -> None:
     cluster = cluster_of(FakeClient(), ClusterAddresses(("127.0.0.1:1",)))
     assert await cluster.statuses() == {}
+
+
+async def test_a_token_that_is_not_accepted_is_no_silence() -> None:
+    client = AsyncMock()
+    client.status.side_effect = Unauthenticated("who are you?")
+    with pytest.raises(Unauthenticated, match="who are you"):
+        await cluster_of(client, ClusterAddresses((ADDRESSES[1],))).statuses()
 
 
 async def test_the_orchestrator_is_learnt_where_it_was_not_named() -> None:

@@ -6,12 +6,13 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from unittest.mock import AsyncMock
 
 import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from consensusllm.client import Unavailable
+from consensusllm.client import Unauthenticated, Unavailable
 from consensusllm_cli.repl.completion import CommandCompleter
 from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.session import Known, Session
@@ -100,6 +101,15 @@ async def test_the_bottom_line_follows_the_cluster_down_and_up_again() -> None:
         await until(toolbar, lambda: text(toolbar) == " no node answers · nodes 1○ 2○ 3○")
         cluster.by_node = {node: status(node, leader=0) for node in NODES}
         await until(toolbar, lambda: "leader none" in text(toolbar))
+
+
+async def test_the_bottom_line_says_that_the_token_is_not_accepted() -> None:
+    cluster = FakeCluster()
+    async with refreshing(cluster) as (toolbar, _):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cluster, "statuses", AsyncMock(side_effect=Unauthenticated("who?")))
+            await until(toolbar, lambda: text(toolbar) == " the client token is missing or wrong")
+        await until(toolbar, lambda: "leader 2" in text(toolbar))
 
 
 async def test_new_conversations_are_learnt_and_a_failure_to_list_them_ends_nothing() -> None:
