@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
-from consensusllm.client import ChangeProgress, ChangeRefused, OnProgress
+from consensusllm.client import ChangeProgress, ChangeRefused, OnProgress, Status
+from consensusllm.client.members import require_replaceable
 from consensusllm.orchestrator.client import FaultRefused, NoOrchestrator
 
 from .documents import tell
@@ -31,7 +32,10 @@ async def replace_node(
 ) -> None:
     if node == successor:
         raise Misuse(f"node {node} cannot replace itself: give the new one another number")
-    await _add(session, successor, address, json)
+    statuses = (await session.statuses()).values()
+    require_replaceable(statuses, node, successor)
+    if address or not _votes(statuses, successor):
+        await _add(session, successor, address, json)
     if not json:
         session.output.line(f"node {successor} is a member and votes")
     line, ended = await _remove(session, node, json)
@@ -68,16 +72,26 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
     await session.statuses()
 
 
+def _votes(statuses: Iterable[Status | None], node: int) -> bool:
+    return any(
+        member.node == node and member.voting
+        for status in statuses
+        if status is not None
+        for member in status.members
+    )
+
+
 async def _check(session: Session, node: int, address: str, installed: bool) -> None:
     """Refuse what the leader would refuse, or wait for in vain, before a process is started."""
-    for status in filter(None, (await session.statuses()).values()):
+    statuses = (await session.statuses()).values()
+    if installed and _votes(statuses, node):
+        raise CommandFailed(f"node {node} is a member already")
+    for status in filter(None, statuses):
         if address == status.orchestrator_address:
             raise CommandFailed(f"{address} is the orchestrator's address: give another one")
         for member in status.members:
             if member.node != node and member.address == address:
                 raise CommandFailed(f"node {member.node} has the address {address}")
-            if installed and member.node == node and member.voting:
-                raise CommandFailed(f"node {node} is a member already")
             if installed and member.node != node and not member.voting:
                 raise CommandFailed(
                     f"node {member.node} is joining, and one change is made at a time: wait for "

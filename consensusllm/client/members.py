@@ -7,7 +7,7 @@ added stays so, and an id that was removed is never used again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import grpc.aio
@@ -15,6 +15,7 @@ import grpc.aio
 from consensusllm.client.calls import Deadline, pause
 from consensusllm.client.errors import ChangeRefused, InvalidRequest, Unavailable
 from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
+from consensusllm.client.status import Status, node_status
 from consensusllm.wire.generated import client_pb2 as pb
 
 CHANGE_TIMEOUT_S = 120.0
@@ -32,6 +33,8 @@ class ChangeProgress:
     waits_for: str
     behind: int | None
 
+
+_LEADERLESS = ChangeProgress("a leader: a majority must be up and linked", None)
 
 OnProgress = Callable[[ChangeProgress], None]
 
@@ -75,10 +78,11 @@ class MemberCalls:
         timeout_s: float = CHANGE_TIMEOUT_S,
         on_progress: OnProgress | None = None,
     ) -> None:
-        """Add ``successor`` at ``address``, then remove ``node``. Raises ChangeRefused,
-        Unavailable."""
+        """Add ``successor`` at ``address``, then remove ``node``; again, it goes on where it was.
+        Raises ChangeRefused, also where neither is a member, and Unavailable."""
         if node == successor:
             raise InvalidRequest(f"node {node} cannot replace itself: give the new one another id")
+        require_replaceable(await self._known_statuses(), node, successor)
         await self.add_node(successor, address, timeout_s=timeout_s, on_progress=on_progress)
         await self.remove_node(node, timeout_s=timeout_s, on_progress=on_progress)
 
@@ -89,23 +93,37 @@ class MemberCalls:
         request = pb.ChangeRequest(transfer=pb.TransferLeader(node=_node(node)))
         await self._change(request, timeout_s, on_progress)
 
+    async def _known_statuses(self) -> list[Status | None]:
+        """What each node says of itself that is known of."""
+
+        async def one(address: str) -> Status | None:
+            try:
+                return await node_status(self._nodes, address, Deadline(CONNECT_S))
+            except Unavailable:
+                return None
+
+        return await asyncio.gather(*map(one, self._nodes.known))
+
     async def _change(
         self, request: pb.ChangeRequest, timeout_s: float, on_progress: OnProgress | None
     ) -> None:
         deadline = Deadline(timeout_s)
-        address, trouble = self._nodes.current, "no node answers"
+        address, trouble, answered = self._nodes.current, "no node answers", False
         told: ChangeProgress | None = None
         followed = False
         while deadline.remaining_s() > 0:
             reply, why = await self._step(address, request, deadline)
             if reply is None or reply.outcome == pb.ChangeReply.NOT_LEADER:
-                trouble = why or reply.message if reply is not None else why
-                hint = reply.leader_address if reply is not None else ""
+                hint = ""
+                if reply is not None:
+                    trouble, hint, answered = reply.message, reply.leader_address, True
+                    self._nodes.learn(reply.members)
+                elif not answered:
+                    trouble = why
                 address = hint or self._nodes.following(address)
-                progress = ChangeProgress(f"a leader: {trouble}", None)
-                if on_progress is not None and not hint and progress != told:
-                    told = progress
-                    on_progress(progress)
+                if on_progress is not None and not hint and told != _LEADERLESS:
+                    told = _LEADERLESS
+                    on_progress(told)
                 followed = bool(hint) and not followed  # nodes may name each other
                 await pause(0.0 if followed else AGAIN_S, deadline)
                 continue
@@ -144,6 +162,15 @@ class MemberCalls:
         except asyncio.InvalidStateError:
             return None, f"{address}: the connection was lost"
         return reply, ""
+
+
+def require_replaceable(statuses: Iterable[Status | None], node: int, successor: int) -> None:
+    """By the newest word there is ``node`` is a member, or ``successor`` has come in its place
+    already. Raises ChangeRefused."""
+    present = [status for status in statuses if status is not None]
+    newest = max(present, key=lambda status: status.applied_slot, default=None)
+    if newest is not None and not {node, successor} & {each.node for each in newest.members}:
+        raise ChangeRefused(f"node {node} is no member: add node {successor} instead")
 
 
 def _node(node: int) -> int:

@@ -85,8 +85,9 @@ class Nodes:
             self.metadata = (("authorization", f"Bearer {token}"),)
         self.current = self.addresses[0]
         self._turn = 0
+        self._members: frozenset[str] = frozenset()
+        self._missed: dict[str, float] = {}  # when nobody could be reached there
         self._channels: dict[str, grpc.aio.Channel] = {}
-        self._unreachable: dict[str, float] = {}  # until when
         self._closed = False
 
     def leave(self, address: str, hint: str = "") -> None:
@@ -111,13 +112,20 @@ class Nodes:
         """The cluster's members are at these addresses now, and no longer where they were."""
         if not self.pinned:
             told = [address for address in members if _is_address(address)]
+            self._members = frozenset(told[:MEMBERS_MAX])
             self.known = tuple(dict.fromkeys([*self.addresses, *told[:MEMBERS_MAX]]))
 
     def following(self, address: str) -> str:
-        """The node to try after ``address``."""
+        """The node to try after ``address``: not one that left, unless no member can be reached."""
+        left: set[str] = set()
+        if self._members - self._missed.keys():
+            left = self._missed.keys() - self._members
         if address in self.known:
             self._turn = self.known.index(address)
-        self._turn = (self._turn + 1) % len(self.known)
+        for _ in self.known:
+            self._turn = (self._turn + 1) % len(self.known)
+            if self.known[self._turn] not in left:
+                break
         return self.known[self._turn]
 
     async def stub(self, address: str, within_s: float = CONNECT_S) -> client_pb2_grpc.ClientStub:
@@ -132,21 +140,26 @@ class Nodes:
             async with timeout(within_s):
                 await _connected(address, channel)
         except asyncio.TimeoutError:
-            self._missed(address)
+            self._miss(address)
             raise Unreachable(address, f"no connection within {within_s:.1f} s") from None
         except Unreachable:
-            self._missed(address)
+            self._miss(address)
             raise
-        self._unreachable.pop(address, None)
+        self._missed.pop(address, None)
         return client_pb2_grpc.ClientStub(channel)  # type: ignore[no-untyped-call]
 
-    def _missed(self, address: str) -> None:
+    def _miss(self, address: str) -> None:
         now = time.monotonic()
-        still = {each: until for each, until in self._unreachable.items() if until > now}
-        self._unreachable = {**still, address: now + UNREACHABLE_S}
+        kept = {
+            each: at
+            for each, at in self._missed.items()
+            if each in self.known or now < at + UNREACHABLE_S
+        }
+        self._missed = {**kept, address: now}
 
     def _may_answer(self, address: str) -> bool:
-        return time.monotonic() >= self._unreachable.get(address, 0.0)
+        at = self._missed.get(address)
+        return at is None or time.monotonic() >= at + UNREACHABLE_S
 
     async def close(self) -> None:
         self._closed = True

@@ -29,6 +29,7 @@ def step(
             outcome=pb.ChangeReply.NOT_LEADER,
             message="no node leads" if error.leader is None else f"node {error.leader} leads",
             leader_address=addresses.get(error.leader or 0, ""),
+            members=addresses.values(),
         )
     except ChangeRefused as error:
         return pb.ChangeReply(outcome=pb.ChangeReply.REFUSED, message=str(error))

@@ -113,6 +113,29 @@ async def test_a_replacement_is_an_addition_and_a_removal(run: Run) -> None:
     ]
 
 
+async def test_a_replacement_that_got_halfway_is_finished(run: Run) -> None:
+    known = status(2)
+    come = MemberStatus(6, "127.0.0.1:5106", True, 57, True)
+    run.cluster.by_node[2] = replace(known, members=(*known.members, come))
+    outcome, said = await run("replaceNode 3 6")
+    assert (outcome, run.cluster.calls) == (Outcome.DONE, [("remove_node", 3)])
+    assert "node 6 is a member and votes\nwaiting" in said
+    run.cluster.calls.clear()
+    come = replace(come, voting=False)
+    run.cluster.by_node[2] = replace(known, members=(*known.members, come))
+    await run("replaceNode 3 6")
+    assert run.cluster.calls == [("add_node", 6, "127.0.0.1:5106"), ("remove_node", 3)]
+
+
+async def test_nobody_replaces_a_node_that_was_removed(run: Run) -> None:
+    for node in (1, 2):
+        known = status(node, applied_slot=56 + node)
+        run.cluster.by_node[node] = replace(known, members=known.members[: 4 - node])
+    outcome, said = await run("replaceNode 3 6")
+    assert (outcome, run.asked) == (Outcome.FAILED, [])
+    assert said == "replaceNode: node 3 is no member: add node 6 instead\n"
+
+
 async def test_the_leader_is_told_to_hand_over(run: Run) -> None:
     outcome, said = await run("transferLeader 3")
     assert (outcome, run.cluster.calls) == (Outcome.DONE, [("transfer_leader", 3)])

@@ -2,21 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc.aio
 import pytest
 
-from consensusllm.client import ChangeProgress, Client, Unavailable, members
+from consensusllm.client import ChangeProgress, ChangeRefused, Client, Unavailable, members
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.generated import client_pb2_grpc
+
+GONE = "127.0.0.1:9"
+WAITS = ChangeProgress("a leader: a majority must be up and linked", None)
+
+
+class Follower(client_pb2_grpc.ClientServicer):
+    """Knows no leader; it is the only member."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.asked: list[str | None] = []
+
+    async def Change(self, request: Any, context: Any) -> pb.ChangeReply:
+        self.asked.append(request.WhichOneof("change"))
+        return pb.ChangeReply(
+            outcome=pb.ChangeReply.NOT_LEADER, message="no node leads", members=[self.address]
+        )
+
+    async def GetStatus(self, request: Any, context: Any) -> pb.Status:
+        return pb.Status(node=1, members=[pb.MemberStatus(node=1, address=self.address)])
+
+
+@pytest.fixture
+async def follower() -> AsyncIterator[Follower]:
+    node, server = Follower(), grpc.aio.server()
+    client_pb2_grpc.add_ClientServicer_to_server(node, server)  # type: ignore[no-untyped-call]
+    node.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield node
+    await server.stop(None)
 
 
 async def test_who_asks_for_a_change_is_told_that_no_leader_answers() -> None:
     told: list[ChangeProgress] = []
-    async with Client(["127.0.0.1:9"]) as client:
-        with pytest.raises(Unavailable, match="was not done within"):
+    async with Client([GONE]) as client:
+        with pytest.raises(Unavailable, match=r"was not done within 0.3 s \(127.0.0.1:9"):
             await client.remove_node(1, timeout_s=0.3, on_progress=told.append)
-    assert told
-    assert told[0].waits_for.startswith("a leader: 127.0.0.1:9")
+    assert told == [WAITS]
+
+
+async def test_what_is_waited_for_is_said_once_whoever_does_not_answer(follower: Follower) -> None:
+    told: list[ChangeProgress] = []
+    async with Client([GONE, follower.address]) as client:
+        with pytest.raises(Unavailable, match=r"not done within 1 s \(no node leads\)"):
+            await client.remove_node(1, timeout_s=1, on_progress=told.append)
+    assert told == [WAITS]
+    assert len(follower.asked) > 1
+
+
+async def test_nobody_replaces_a_node_that_is_no_member(follower: Follower) -> None:
+    async with Client([follower.address]) as client:
+        with pytest.raises(ChangeRefused, match="node 3 is no member: add node 6 instead"):
+            await client.replace_node(3, 6, "127.0.0.1:1")
+        assert follower.asked == []
+        with pytest.raises(Unavailable):  # node 1 has come already: what is left is to be done
+            await client.replace_node(3, 1, follower.address, timeout_s=0.3)
+    assert "add" in follower.asked
 
 
 async def test_nodes_that_name_each_other_are_not_asked_without_a_pause(

@@ -77,6 +77,32 @@ def test_members_that_a_node_tells_of_are_tried_behind_those_that_were_given() -
     assert (nodes.current, nodes.known) == ("b:2", ("a:1", "b:2", "c:3"))
 
 
+async def test_who_left_is_not_tried_while_a_member_can_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    up = {"b:2", "c:3"}
+
+    async def connected(address: str, channel: Channel) -> None:
+        if address not in up:
+            raise Unreachable(address, "it does not accept connections")
+
+    monkeypatch.setattr("grpc.aio.insecure_channel", lambda address, options: Channel())
+    monkeypatch.setattr("consensusllm.client.nodes._connected", connected)
+    nodes = Nodes(["a:1", "b:2"], token=None, pinned=False)
+    nodes.learn(["b:2", "c:3"])
+    assert nodes.following("c:3") == "a:1"
+    with pytest.raises(Unreachable):
+        await nodes.stub("a:1")
+    assert [nodes.following("b:2"), nodes.following("c:3")] == ["c:3", "b:2"]
+    for address in sorted(up):
+        await nodes.stub(address)
+        up.remove(address)
+        with pytest.raises(Unreachable):
+            await nodes.stub(address)
+    assert nodes.following("c:3") == "a:1"
+    await nodes.close()
+
+
 def test_what_is_no_address_is_not_learnt_and_who_is_pinned_learns_nothing() -> None:
     nodes = Nodes(["a:1"], token=None, pinned=False)
     nodes.learn(["", "nowhere", "h:99999", ":5", "b:2", *(f"h:{port}" for port in range(1, 200))])

@@ -38,7 +38,7 @@ class ChangeRequest(_message.Message):
     def __init__(self, add: _Optional[_Union[AddNode, _Mapping]] = ..., remove: _Optional[_Union[RemoveNode, _Mapping]] = ..., transfer: _Optional[_Union[TransferLeader, _Mapping]] = ...) -> None: ...
 
 class ChangeReply(_message.Message):
-    __slots__ = ("outcome", "message", "leader_address", "behind")
+    __slots__ = ("outcome", "message", "leader_address", "behind", "members")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         NOT_LEADER: _ClassVar[ChangeReply.Outcome]
@@ -53,11 +53,13 @@ class ChangeReply(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     LEADER_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     BEHIND_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     outcome: ChangeReply.Outcome
     message: str
     leader_address: str
     behind: int
-    def __init__(self, outcome: _Optional[_Union[ChangeReply.Outcome, str]] = ..., message: _Optional[str] = ..., leader_address: _Optional[str] = ..., behind: _Optional[int] = ...) -> None: ...
+    members: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, outcome: _Optional[_Union[ChangeReply.Outcome, str]] = ..., message: _Optional[str] = ..., leader_address: _Optional[str] = ..., behind: _Optional[int] = ..., members: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Requests(_message.Message):
     __slots__ = ("requests",)
