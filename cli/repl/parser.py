@@ -63,6 +63,11 @@ def parse_arguments(command: Command, rest: str, nodes: Sequence[int]) -> Parsed
             else:
                 word, rest = take_word(rest)
                 present = word is not None
+                if word is not None and not word.quoted and word.text.startswith("--"):
+                    raise Misuse(
+                        f"{word.text!r} is no {parameter.name}, and flags come behind it: "
+                        f"usage: {command.usage}"
+                    )
             if not present:
                 raise _missing(command, parameter)
             assert word is not None

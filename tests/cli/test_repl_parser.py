@@ -98,6 +98,8 @@ def test_any_value_round_trips_quoted(value: str) -> None:
             "conversation": "c1", "question": "Is it so?", "council": "debate"
         }),
         ('set k ""', {"key": "k", "value": ""}),
+        ('set "--k" v', {"key": "--k", "value": "v"}),
+        ('get "--k"', {"key": "--k"}),
     ],
 )  # fmt: skip
 def test_arguments(line: str, expected: dict[str, object]) -> None:
@@ -118,6 +120,10 @@ def test_quit_is_exit() -> None:
     [
         ("quary c1 hello", "unknown command 'quary': did you mean query?"),
         ("xyzzy", "unknown command 'xyzzy': help lists them"),
+        ("set --k v", "'--k' is no key, and flags come behind it: usage: set KEY VALUE…"),
+        ("set --json a b", "'--json' is no key, and flags come behind it: usage: set KEY VALUE…"),
+        ("query --one c1 Why?", "'--one' is no conversation, and flags come behind it: "
+         "usage: query ID [--FLAG…] QUESTION…"),
         ("failNode abc", "'abc' is not a node: give one of 1, 2, 3"),
         ("failNode 4", "'4' is not a node: give one of 1, 2, 3"),
         ("failLink 1 0", "'0' is not a node: give one of 1, 2, 3"),
