@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from .documents import conversation_document, print_json, tell
-from .language import CONVERSATION, JSON, NUMBER, WORDS, Command, Flag, Group, Parameter
+from .language import CONVERSATION, JSON, NUMBER, STALE, WORDS, Command, Flag, Group, Parameter
 from .render import show_conversation, show_conversations
 from .session import Session
 
@@ -64,7 +64,6 @@ async def delete(session: Session, conversation: str, json: bool = False) -> Non
 
 _ONE = Parameter("conversation", CONVERSATION)
 _TARGET = Parameter("target", CONVERSATION, metavar="NEW")
-_STALE = Flag("stale")
 _STALE_DETAIL = (
     "The answer is the latest there is, confirmed by a majority. With --stale it is what the node "
     "has applied, which works without a majority."
@@ -90,7 +89,7 @@ COMMANDS = (
         "show a conversation's turns with their candidates",
         view,
         (_ONE,),
-        (Flag("at", NUMBER), _STALE, Flag("full"), JSON),
+        (Flag("at", NUMBER), STALE, Flag("full"), JSON),
         detail=_STALE_DETAIL + " A terminal shows the first lines of long answers; --full, all. "
         "--at shows it as it was at a revision, from 1 to the one that view names; what was being "
         "written then is not shown.",
@@ -101,7 +100,7 @@ COMMANDS = (
         Group.CONVERSATIONS,
         "list all conversations",
         viewall,
-        flags=(_STALE, JSON),
+        flags=(STALE, JSON),
         detail=_STALE_DETAIL,
         example="viewall",
     ),

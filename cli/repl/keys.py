@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .documents import tell
-from .language import JSON, VALUE, WORD, Command, Group, Parameter
+from .language import JSON, STALE, VALUE, WORD, Command, Group, Parameter
 from .session import CommandFailed, Session
 
 _KEY = Parameter("key", WORD, metavar="KEY")
@@ -14,8 +14,8 @@ async def put(session: Session, key: str, value: str, json: bool = False) -> Non
     tell(session.output, json, f"{key} is set", key=key, value=value)
 
 
-async def get(session: Session, key: str, json: bool = False) -> None:
-    value = await session.client.get(key)
+async def get(session: Session, key: str, stale: bool = False, json: bool = False) -> None:
+    value = await session.client.get(key, stale=stale)
     if value is None:
         raise CommandFailed(f"no key {key!r}: set {key} VALUE makes it")
     try:
@@ -45,8 +45,9 @@ COMMANDS = (
         "show a value",
         get,
         (_KEY,),
-        (JSON,),
-        detail="A value that is not text is shown in hexadecimal.",
+        (STALE, JSON),
+        detail="A value that is not text is shown in hexadecimal. With --stale it is what the node "
+        "has applied, which works without a majority.",
         example="get greeting",
     ),
 )

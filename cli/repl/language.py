@@ -86,6 +86,7 @@ class Flag:
 
 
 JSON = Flag("json", None, "print JSON, with all that is known")
+STALE = Flag("stale", None, "read what the node has applied, without asking a majority")
 
 
 @dataclass(frozen=True, slots=True)

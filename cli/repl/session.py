@@ -11,11 +11,11 @@ import traceback
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from consensusllm.client import ConsensusError, InvalidRequest, Status
+from consensusllm.client import ConsensusError, InvalidRequest, Status, Unavailable
 from consensusllm.orchestrator.client import FaultRefused, InvalidFault
 
 from .backend import Backend, Conversations, Faults
-from .language import Command
+from .language import STALE, Command
 from .lexer import Misuse
 from .output import Output
 from .parser import Parsed, Table, parse_arguments, parse_command
@@ -89,7 +89,7 @@ class Session:
 
         Raises Leave where it is exit, CancelledError where it is cancelled.
         """
-        name = ""
+        name = remedy = ""
         try:
             if isinstance(line, Misuse):
                 raise line
@@ -99,10 +99,15 @@ class Session:
             command, rest = found
             name = f"{command.name}: "
             parsed = await self._parsed(command, rest)
+            if STALE in command.flags and STALE.name not in parsed.arguments:
+                remedy = f"; or add {STALE.word}, for what the node has applied"
             await command.handler(self, **parsed.arguments)
         except (Misuse, InvalidRequest, InvalidFault) as misuse:
             self.output.error(f"{self.place}{name}{misuse}")
             return Outcome.MISUSE
+        except Unavailable as error:
+            self._report(name, f"{error}{remedy}")
+            return Outcome.FAILED
         except (CommandFailed, ConsensusError, FaultRefused) as error:
             self._report(name, str(error))
             return Outcome.FAILED

@@ -8,8 +8,8 @@ from .language import WORD, Command, Group, Parameter
 from .session import Leave, Session
 
 _WIDTH = 78
-_ON_ONE_LINE = (Group.SETTINGS, Group.SHELL)
-"""So that all fits on a screen."""
+_WITHOUT_HEADING = (Group.CONVERSATIONS, Group.SETTINGS)
+"""They speak for themselves: all fits on a screen."""
 
 
 async def show_help(session: Session, command: str = "") -> None:
@@ -19,11 +19,11 @@ async def show_help(session: Session, command: str = "") -> None:
     width = max(len(each.usage) for each in session.table.commands)
     for group in Group:
         commands = [each for each in session.table.commands if each.group is group]
-        if group in _ON_ONE_LINE:
+        if group is Group.SHELL:
             parts = [("  ", (each.usage, "cyan"), f"  {each.summary}") for each in commands]
             session.output.line(*(piece for part in parts for piece in part))
             continue
-        if group is not Group.CONVERSATIONS:  # which speak for themselves: all fits on a screen
+        if group not in _WITHOUT_HEADING:
             session.output.line((group.value, "bold"))
         for each in commands:
             session.output.line("  ", (each.usage.ljust(width), "cyan"), f"  {each.summary}")

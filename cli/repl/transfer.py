@@ -16,7 +16,7 @@ from consensusllm.client import (
 
 from ..progress import Tell
 from .documents import print_json
-from .language import CONVERSATION, FILE, JSON, Command, Flag, Group, Parameter
+from .language import CONVERSATION, FILE, JSON, STALE, Command, Flag, Group, Parameter
 from .markdown import from_markdown, to_markdown
 from .render import plural
 from .sanitise import escape_controls, sanitise
@@ -129,7 +129,7 @@ COMMANDS = (
         "write a conversation as JSON or Markdown",
         export,
         (Parameter("conversation", CONVERSATION), Parameter("file", FILE, optional=True)),
-        (Flag("markdown"), Flag("stale")),
+        (Flag("markdown"), STALE),
         detail=(
             "JSON has all that is known; Markdown is for people. import reads both. Without a "
             "file it is shown. A file name with blanks goes between double quotes. An existing "

@@ -368,8 +368,8 @@ class FakeCluster:
     async def budgets(self) -> dict[str, Budget]:
         return self.limits
 
-    async def get(self, key: str) -> bytes | None:
-        self._read("get", False, key)
+    async def get(self, key: str, *, stale: bool = False) -> bytes | None:
+        self._read("get", stale, key)
         return self.values.get(key)
 
     async def add_node(

@@ -248,8 +248,23 @@ async def test_a_refusal_is_one_line(desk: Desk, line: str, error: str) -> None:
 
 async def test_without_a_majority_a_command_fails_and_a_stale_view_works(desk: Desk) -> None:
     desk.cluster.majority = False
-    assert (await desk.failed("view c1")).startswith("view: no answer within 10 s")
+    said = "no answer within 10 s: check that a majority runs"
+    offer = "; or add --stale, for what the node has applied"
+    assert await desk.failed("view c1") == f"view: {said}{offer}"
     assert await desk.done("view c1 --stale")
+
+
+@pytest.mark.parametrize("line", ["verify c1", "templates", "set k v", "delete c1"])
+async def test_stale_is_offered_only_where_there_is_such_a_flag(desk: Desk, line: str) -> None:
+    desk.cluster.majority = False
+    assert (await desk.failed(line)).endswith("check that a majority runs")
+
+
+async def test_a_value_can_be_read_stale(desk: Desk) -> None:
+    desk.cluster.values["k"] = b"old"
+    desk.cluster.majority = False
+    assert (await desk.failed("get k")).endswith("what the node has applied")
+    assert await desk.done("get k --stale") == "old\n"
 
 
 async def test_view_marks_choice_failure_and_what_is_open(desk: Desk) -> None:
@@ -391,7 +406,8 @@ async def test_help_lists_every_command_on_one_screen(desk: Desk) -> None:
     for command in TABLE.commands:
         assert f"  {command.usage}" in out
         assert command.summary in out
-    assert len(out.splitlines()) <= 40
+    assert "\n  get KEY [--stale]  " in out
+    assert len(out.splitlines()) <= 42
     assert max(map(len, out.splitlines())) <= 100
 
 
