@@ -12,25 +12,29 @@ from .session import Session
 
 
 async def fail_node(session: Session, node: int, json: bool = False) -> None:
-    await _inject(session, json, lambda faults: faults.fail_node(node))
+    await _inject(session, json, "failNode", lambda faults: faults.fail_node, node=node)
 
 
 async def fix_node(session: Session, node: int, json: bool = False) -> None:
-    await _inject(session, json, lambda faults: faults.fix_node(node))
+    await _inject(session, json, "fixNode", lambda faults: faults.fix_node, node=node)
 
 
 async def fail_link(
     session: Session, a: int, b: int, one_way: bool = False, json: bool = False
 ) -> None:
     _require_two(a, b)
-    await _inject(session, json, lambda faults: faults.fail_link(a, b, one_way=one_way))
+    await _inject(
+        session, json, "failLink", lambda faults: faults.fail_link, a=a, b=b, one_way=one_way
+    )
 
 
 async def fix_link(
     session: Session, a: int, b: int, one_way: bool = False, json: bool = False
 ) -> None:
     _require_two(a, b)
-    await _inject(session, json, lambda faults: faults.fix_link(a, b, one_way=one_way))
+    await _inject(
+        session, json, "fixLink", lambda faults: faults.fix_link, a=a, b=b, one_way=one_way
+    )
 
 
 async def partition(
@@ -39,37 +43,43 @@ async def partition(
     members = [node for group in groups for node in group]
     if len(set(members)) < len(members):
         raise Misuse("a node is in two groups: give each node once, such as 1,2 3")
-    await _inject(session, json, lambda faults: faults.partition(groups))
+    await _inject(session, json, "partition", lambda faults: faults.partition, groups=groups)
 
 
 async def heal(session: Session, json: bool = False) -> None:
-    await _inject(session, json, lambda faults: faults.heal())
+    await _inject(session, json, "heal", lambda faults: faults.heal)
 
 
 async def delay(
     session: Session, a: int, b: int, ms: float, jitter: float = 0.0, json: bool = False
 ) -> None:
     _require_two(a, b)
-    await _inject(session, json, lambda faults: faults.delay(a, b, ms, jitter))
+    await _inject(
+        session, json, "delay", lambda faults: faults.delay, a=a, b=b, delay_ms=ms, jitter_ms=jitter
+    )
 
 
 async def drop(session: Session, a: int, b: int, percent: float, json: bool = False) -> None:
     _require_two(a, b)
-    await _inject(session, json, lambda faults: faults.drop(a, b, percent))
+    await _inject(session, json, "drop", lambda faults: faults.drop, a=a, b=b, percent=percent)
 
 
 async def duplicate(session: Session, a: int, b: int, percent: float, json: bool = False) -> None:
     _require_two(a, b)
-    await _inject(session, json, lambda faults: faults.duplicate(a, b, percent))
+    await _inject(
+        session, json, "duplicate", lambda faults: faults.duplicate, a=a, b=b, percent=percent
+    )
 
 
 async def reorder(session: Session, a: int, b: int, percent: float, json: bool = False) -> None:
     _require_two(a, b)
-    await _inject(session, json, lambda faults: faults.reorder(a, b, percent))
+    await _inject(
+        session, json, "reorder", lambda faults: faults.reorder, a=a, b=b, percent=percent
+    )
 
 
 async def isolate(session: Session, node: int, json: bool = False) -> None:
-    await _inject(session, json, lambda faults: faults.isolate(node))
+    await _inject(session, json, "isolate", lambda faults: faults.isolate, node=node)
 
 
 async def list_faults(session: Session, json: bool = False) -> None:
@@ -83,9 +93,16 @@ async def list_faults(session: Session, json: bool = False) -> None:
         session.output.line("no faults")
 
 
-async def _inject(session: Session, json: bool, fault: Callable[[Faults], Awaitable[str]]) -> None:
-    done = await fault(await session.faults())
-    tell(session.output, json, done, done=done)
+async def _inject(
+    session: Session,
+    json: bool,
+    command: str,
+    fault: Callable[[Faults], Callable[..., Awaitable[str]]],
+    **arguments: object,
+) -> None:
+    """Say what the orchestrator answers; in JSON beside the ``command`` and its arguments."""
+    done = await fault(await session.faults())(**arguments)
+    tell(session.output, json, done, command=command, **arguments, done=done)
 
 
 def _require_two(a: int, b: int) -> None:

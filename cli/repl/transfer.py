@@ -15,7 +15,7 @@ from consensusllm.client import (
 )
 
 from ..progress import Tell
-from .documents import print_json
+from .documents import print_json, tell
 from .language import CONVERSATION, FILE, JSON, STALE, Command, Flag, Group, Parameter
 from .markdown import from_markdown, to_markdown
 from .render import plural
@@ -33,6 +33,7 @@ async def export(
     file: str = "",
     markdown: bool = False,
     stale: bool = False,
+    json: bool = False,
 ) -> None:
     if markdown:
         text = to_markdown(await session.client.view(conversation, stale=stale))
@@ -41,11 +42,14 @@ async def export(
         document = await session.client.export_conversation(conversation, stale=stale)
         text = dumps(document, ensure_ascii=False, indent=2) + "\n"
         printed = escape_controls(text)
-    if not file:
+    if file:
+        _write_whole(file, text)
+        line = f"{conversation} is written to {file}"
+        tell(session.output, json, line, conversation=conversation, file=file)
+    elif json and markdown:
+        print_json(session.output, {"conversation": conversation, "markdown": text})
+    else:
         session.output.raw(printed)
-        return
-    _write_whole(file, text)
-    session.output.line(f"{conversation} is written to {file}")
 
 
 async def import_file(
@@ -129,7 +133,7 @@ COMMANDS = (
         "write a conversation as JSON or Markdown",
         export,
         (Parameter("conversation", CONVERSATION), Parameter("file", FILE, optional=True)),
-        (Flag("markdown"), STALE),
+        (Flag("markdown"), STALE, JSON),
         detail=(
             "JSON has all that is known; Markdown is for people. import reads both. Without a "
             "file it is shown. A file name with blanks goes between double quotes. An existing "

@@ -103,12 +103,25 @@ async def test_amounts_of_a_turn_are_in_the_currency(desk: Desk) -> None:
         ("set word --json été", {"key": "word", "value": "été"}),
         ("get word --json", {"key": "word", "value": "été"}),
         ("get bytes --json", {"key": "bytes", "value": None, "hexadecimal": "0xff00"}),
-        ("failNode 2 --json", {"done": "did fail_node"}),
-        ("failLink 1 2 --one-way --json", {"done": "did fail_link"}),
-        ("partition 1,2 3 --json", {"done": "did partition"}),
-        ("delay 1 2 80 --json", {"done": "did delay"}),
-        ("drop 1 2 30 --json", {"done": "did drop"}),
-        ("heal --json", {"done": "did heal"}),
+        ("failNode 2 --json", {"command": "failNode", "node": 2, "done": "did fail_node"}),
+        (
+            "failLink 1 2 --one-way --json",
+            {"command": "failLink", "a": 1, "b": 2, "one_way": True, "done": "did fail_link"},
+        ),
+        (
+            "partition 1,2 3 --json",
+            {"command": "partition", "groups": [[1, 2], [3]], "done": "did partition"},
+        ),
+        (
+            "delay 1 2 80 --json",
+            {"command": "delay", "a": 1, "b": 2, "delay_ms": 80, "jitter_ms": 0}
+            | {"done": "did delay"},
+        ),
+        (
+            "drop 1 2 30 --json",
+            {"command": "drop", "a": 1, "b": 2, "percent": 30, "done": "did drop"},
+        ),
+        ("heal --json", {"command": "heal", "done": "did heal"}),
         ("faults --json", []),
         ("transferLeader 2 --json", {"leader": 2}),
         ("addNode 4 --json", {"added": 4}),
@@ -127,6 +140,17 @@ async def test_an_import_names_what_came_and_what_was_there(desk: Desk, tmp_path
     await desk.done(f"export c1 {file}")
     document = await printed(desk, f"import {file} c2 --json")
     assert document == {"file": str(file), "imported": ["c2"], "taken": [], "remark": ""}
+
+
+async def test_an_export_is_its_document_or_says_where_that_is(desk: Desk, tmp_path: Path) -> None:
+    document = await printed(desk, "export c1 --json")
+    assert document == await printed(desk, "export c1")
+    file = tmp_path / "c1.json"
+    told = {"conversation": "c1", "file": str(file)}
+    assert await printed(desk, f"export c1 {file} --json") == told
+    assert json.loads(file.read_text()) == document
+    shown = await printed(desk, "export c1 --markdown --json")
+    assert shown["markdown"] == await desk.done("export c1 --markdown")
 
 
 async def test_nodes_and_their_logs(desk: Desk) -> None:
@@ -164,6 +188,5 @@ async def test_the_drills_are_listed(desk: Desk) -> None:
 
 @pytest.mark.parametrize("command", TABLE.commands, ids=lambda command: command.name)
 def test_every_command_has_it_that_is_about_the_cluster(command: Command) -> None:
-    """An export is a document already, and the others are about the prompt."""
-    without = command.group is Group.SHELL or command.name == "export"
-    assert ("json" in [flag.name for flag in command.flags]) is not without
+    """The others are about the prompt."""
+    assert ("json" in [flag.name for flag in command.flags]) is (command.group is not Group.SHELL)
