@@ -46,7 +46,7 @@ def node(
     gc.disable()  # what is imported stays: to look for garbage in it is a tenth of a start
     from consensusllm.config import Config
 
-    config = Config.load(config_path)
+    config = Config.load(config_path, serves=(node_id,))
     if join and bootstrap:
         raise click.UsageError("--join is for a cluster that runs, and --bootstrap for a new one")
     if join:
@@ -71,7 +71,7 @@ def orchestrator(context: click.Context, config_path: str) -> None:
     gc.disable()  # what is imported stays: to look for garbage in it is a tenth of a start
     from consensusllm.config import Config
 
-    config = Config.load(config_path)
+    config = Config.load(config_path, serves=())
     if config.network == "direct":
         raise click.UsageError('this cluster has no orchestrator: its network is "direct"')
     from consensusllm.logs import configure

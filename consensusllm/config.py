@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +57,8 @@ class Domains(dict[str, str]):
     """Names that queries may give, and what their models are told first."""
 
 
+_HOW_IT_IS_CALLED = ("base_url", "api_key", "options")
+"""What of a model's settings only the node that serves it reads."""
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}\Z"
 DOMAIN_CHARACTERS = 16_384
 
@@ -84,6 +86,10 @@ def _made(kind: type, value: Any) -> Any:
     elif kind is Path:
         _check_path(value)
     return kind(value)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _check_path(value: str) -> None:
@@ -334,9 +340,17 @@ class Config(_Section, frozen=True, kw_only=True):
             )
 
     @classmethod
-    def load(cls, path: str | Path) -> Config:
-        """The configuration in the file ``path``. Raises ConfigError."""
-        return cls.from_document(read_document(path), source=str(path))
+    def load(cls, path: str | Path, serves: Collection[int] | None = None) -> Config:
+        """The configuration in the file ``path``, for a process that serves the models of the nodes
+        ``serves`` (None: of all). How the others are called stays out, and so do the variables of
+        the environment that it needs. Raises ConfigError."""
+        document = read_document(path)
+        for node in _objects(document.get("nodes")):
+            if serves is not None and node.get("id") not in serves:
+                for model in _objects(node.get("models")):
+                    for key in _HOW_IT_IS_CALLED:
+                        model.pop(key, None)
+        return cls.from_document(document, source=str(path))
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], *, source: str) -> Config:
@@ -437,7 +451,7 @@ def resolve_cluster(
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} say the same thing twice: use only one of them")
     if config_path is not None:
-        config = Config.load(config_path)
+        config = Config.load(config_path, serves=())
         client_token, orchestrator_token = config.client_token, config.orchestrator.token
     else:
         client_token = _secret("CONSENSUSLLM_CLIENT_TOKEN")

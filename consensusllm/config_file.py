@@ -60,6 +60,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(document, _Object):
         raise ConfigError(f"{path}: must hold one JSON object")
+    if document.repeated is not None:
+        raise ConfigError(f"{path}: {_join('', document.repeated)}: is there twice")
     return document
 
 

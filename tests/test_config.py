@@ -242,6 +242,7 @@ def test_an_ip6_address_is_bracketed() -> None:
     [
         ('{\n  "nodes": [,]\n}', "line 2 column 13: not JSON"),
         ('{"nodes": [{"id": 1, "id": 2}]}', "nodes[0].id: is there twice"),
+        ('{"nodes": [], "nodes": [1]}', "nodes: is there twice"),
         ('{"nodes": NaN}', "NaN is not JSON"),
         ("[]", "must hold one JSON object"),
         ("[" * 100_000, "is nested too deeply"),
@@ -285,6 +286,24 @@ def test_a_missing_variable_is_named_with_its_key_path(monkeypatch: pytest.Monke
     fault = fault_of(with_key("${NO_KEY}"))
     assert fault == "nodes[0].models[0].api_key: the environment variable NO_KEY is not set"
     assert fault_of(with_key("${NO KEY}")).startswith("nodes[0].models[0].api_key: write ${NAME}")
+
+
+def test_a_models_key_is_needed_only_by_who_serves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+    monkeypatch.delenv("NO_URL", raising=False)
+    document = with_key("${NO_KEY}")
+    document["nodes"][0]["models"][0] |= {"base_url": "${NO_URL}", "options": {"path": "${NO_URL}"}}
+    document["nodes"].append({"id": 2, "address": "b:1", "models": [{"api_key": "k"}]})
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(document))
+    assert resolve_cluster(path, None, None).nodes == ("a:1", "b:1")
+    [own] = Config.load(path, serves=(2,)).node(2).models
+    assert own.api_key is not None
+    for serves in (None, (1,)):
+        with pytest.raises(ConfigError, match=r"the environment variable NO_.* is not set"):
+            Config.load(path, serves)
 
 
 def test_a_secret_is_in_no_repr_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
