@@ -49,6 +49,12 @@ class Record:
         """The ids whose processes are to run, of ``nodes`` and those that joined."""
         return tuple(sorted({*nodes, *self.joined} - set(self.retired)))
 
+    @property
+    def described(self) -> str:
+        """Its nodes in words, those of now where they are others than it began with."""
+        began, now = _listed(self.nodes), _listed(self.running(self.nodes))
+        return f"of nodes {now}" if now == began else f"of nodes {now}, which began as {began}"
+
 
 class Formation:
     """Holds ``data_dir`` for the life of this process, or until it is released.
@@ -106,8 +112,8 @@ class Formation:
         record = found or Record(config.cluster_id, ids, False)
         if (record.cluster_id, record.nodes) != (config.cluster_id, ids):
             raise DataDirError(
-                f"{self.data_dir} holds cluster {record.cluster_id!r} of nodes "
-                f"{_listed(record.nodes)}, not {config.cluster_id!r} of nodes {_listed(ids)}: "
+                f"{self.data_dir} holds cluster {record.cluster_id!r} {record.described}, "
+                f"not {config.cluster_id!r} of nodes {_listed(ids)}: "
                 "start it as it was, or use another --data-dir"
             )
         if record.formed:

@@ -35,6 +35,11 @@ def node_name(node_id: int) -> str:
     return f"node-{node_id}"
 
 
+def in_words(name: str) -> str:
+    """The child of that name, as people are told of it."""
+    return name.replace("node-", "node ")
+
+
 class Launcher:
     """Owns the children. ``report(name, how)`` is called for each that ends without being told."""
 
@@ -61,7 +66,7 @@ class Launcher:
     async def start(self, name: str) -> None:
         """Start a child; it is not waited for. Raises LauncherError."""
         if name in self._children:
-            raise LauncherError(f"{name} is running already")
+            raise LauncherError(f"{in_words(name)} is running already")
         path = self.log_path(name)
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > LOG_BYTES_MAX:
@@ -77,7 +82,7 @@ class Launcher:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise LauncherError(f"{name} cannot be started: {error}") from None
+            raise LauncherError(f"{in_words(name)} cannot be started: {error}") from None
         self._children[name] = child
         watcher = asyncio.create_task(self._watch(name, child))
         self._watchers.add(watcher)
@@ -87,7 +92,7 @@ class Launcher:
         """Kill a child as by ``kill -9`` and wait until it is gone. Raises LauncherError."""
         child = self._children.pop(name, None)
         if child is None:
-            raise LauncherError(f"{name} is not running")
+            raise LauncherError(f"{in_words(name)} is not running")
         _signal(child, signal.SIGKILL)
         await child.wait()
 

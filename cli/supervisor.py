@@ -22,7 +22,7 @@ from consensusllm.config import Config, split_address
 from consensusllm.logs import configure
 
 from .formation import Record
-from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, node_name
+from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, in_words, node_name
 from .logtail import LogTail
 from .probe import Prober
 from .standing import leader_of
@@ -271,7 +271,7 @@ class Cluster:
         number = name.removeprefix("node-")
         curable = self._is_ready and number != name
         cure = f"; start it again with `fixNode {number}` in the REPL" if curable else ""
-        self._say(f"{name} {how}{cure}")
+        self._say(f"{in_words(name)} {how}{cure}")
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # a terminal that has gone

@@ -19,6 +19,8 @@ from .options import Whole
 if TYPE_CHECKING:
     from consensusllm.config import Config
 
+    from .formation import Record
+
 
 class UpError(Exception):
     """One line that says why the cluster cannot be started here, and what to do."""
@@ -84,7 +86,7 @@ def up(
     try:
         formed = formation.formed()
         document, config = settle(len(formed.nodes) if formed else None)
-        check_ports(config, chosen_with)
+        check_ports(config, chosen_with, formed)
         formation.form(config)
         logs = Path(log_dir).absolute() if log_dir else directory / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -98,15 +100,20 @@ def up(
         formation.release()
 
 
-def check_ports(config: Config, chosen_with: str) -> None:
+def check_ports(config: Config, chosen_with: str, formed: Record | None = None) -> None:
     """Raise UpError, naming the first one, where an address cannot be served from here.
 
-    ``chosen_with`` is the option or the file by which other ones can be chosen.
+    ``chosen_with`` is the option or the file by which other ones can be chosen; ``formed`` says who
+    has joined and who is gone.
     """
     from consensusllm.config import split_address
 
-    wanted = [("the orchestrator", config.orchestrator.address)]
-    wanted += [(f"node {node.id}", node.address) for node in config.nodes]
+    wanted = [("the orchestrator", str(config.orchestrator.address))]
+    addresses = {node.id: str(node.address) for node in config.nodes}
+    if formed is not None:
+        known = addresses | dict(formed.joined)
+        addresses = {node: known[node] for node in formed.running(addresses)}
+    wanted += [(f"node {node}", address) for node, address in addresses.items()]
     for owner, address in wanted:
         host, port = split_address(address)
         try:

@@ -115,6 +115,8 @@ def test_who_joined_and_who_is_gone_is_kept(formation: Formation, config: Config
     shutil.rmtree(config.node_dir(2))
     with pytest.raises(DataDirError, match="has lost the data of nodes 2, 4"):
         formation.form(config)
+    with pytest.raises(DataDirError, match=r"of nodes 2, 3, 4, which began as 1, 2, 3, not"):
+        formation.form(demo_config(nodes=5, data_dir=formation.data_dir))
     formation.keep(replace(record, retired=(1, 2, 3)))
     with pytest.raises(DataDirError, match="every node that was started from it"):
         formation.form(config)

@@ -94,10 +94,10 @@ async def test_a_killed_child_is_gone_at_once_and_can_be_started_again(children:
 
 
 async def test_orders_that_make_no_sense_are_refused(children: Children) -> None:
-    with pytest.raises(LauncherError, match="node-1 is not running"):
+    with pytest.raises(LauncherError, match="node 1 is not running"):
         await children.launcher.kill("node-1")
     await children.started("node-1")
-    with pytest.raises(LauncherError, match="node-1 is running already"):
+    with pytest.raises(LauncherError, match="node 1 is running already"):
         await children.launcher.start("node-1")
     await children.launcher.stop()
 
@@ -117,7 +117,7 @@ async def test_a_child_that_dies_by_itself_is_reported_and_stays_down(children: 
 
 async def test_a_program_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     launcher = Launcher(lambda name, lifeline: ["/no/such/program"], tmp_path, lambda *_: None)
-    with pytest.raises(LauncherError, match=r"node-1 cannot be started: .*No such file"):
+    with pytest.raises(LauncherError, match=r"node 1 cannot be started: .*No such file"):
         await launcher.start("node-1")
     await launcher.stop()
 

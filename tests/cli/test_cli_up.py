@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from consensusllm.config import demo_document
+from consensusllm.config import demo_config, demo_document
 from consensusllm.orchestrator import FaultsClient
 from consensusllm_cli.formation import Formation
 from consensusllm_cli.main import run
@@ -163,7 +164,7 @@ def test_a_node_that_dies_by_itself_is_reported_with_the_remedy(fakes: Fakes) ->
     os.kill(pids[2], signal.SIGKILL)
     assert launcher.stderr is not None
     line = launcher.stderr.readline()
-    assert line.startswith("consensusllm: node-3 was killed by SIGKILL: ")
+    assert line.startswith("consensusllm: node 3 was killed by SIGKILL: ")
     assert line.endswith("start it again with `fixNode 3` in the REPL\n")
 
 
@@ -208,6 +209,25 @@ def test_a_port_in_use_is_named_with_the_remedy(
         "stop what listens there, or choose another with --base-port"
     )
     assert not (data / "cluster.json").exists()
+
+
+def test_the_ports_that_must_be_free_are_those_of_the_members_now(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = free_base_port()
+    joined = base + 4
+    formation = Formation(tmp_path)
+    formation.form(demo_config(base_port=base, data_dir=tmp_path))
+    record = formation.formed()
+    assert record is not None
+    formation.keep(replace(record, joined={4: f"127.0.0.1:{joined}"}, retired=(2,)))
+    formation.release()
+    with (
+        socket.create_server(("127.0.0.1", base + 2)),
+        socket.create_server(("127.0.0.1", joined)),
+    ):
+        _, line = refusal(capsys, "--base-port", str(base), "--data-dir", str(tmp_path))
+    assert line.startswith(f"port {joined}, meant for node 4, is in use: ")
 
 
 def test_a_data_directory_of_another_launcher_is_refused(
