@@ -179,10 +179,10 @@ def _nodes(word: str, nodes: Sequence[int]) -> tuple[int, ...]:
     return members
 
 
-def _quantity(word: str, what: str, maximum: float) -> float:
+def _quantity(word: str, what: str, maximum: float, minimum: float = 0.0) -> float:
     number = float(word) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", word) else -1.0
-    if not 0 <= number <= maximum:
-        raise Misuse(f"{word!r} is not {what}: give a number from 0 to {maximum:.0f}")
+    if not minimum <= number <= maximum:
+        raise Misuse(f"{word!r} is not {what}: give a number from {minimum:g} to {maximum:.0f}")
     return number
 
 
@@ -195,10 +195,7 @@ def _milliseconds(word: str, nodes: Sequence[int]) -> float:
 
 
 def _seconds(word: str, nodes: Sequence[int]) -> float:
-    seconds = _quantity(word.removesuffix("s"), "a time in seconds", _DEADLINE_MAX_S)
-    if seconds < 0.001:
-        raise Misuse(f"{word!r} is no time: give seconds above 0")
-    return seconds
+    return _quantity(word.removesuffix("s"), "a time in seconds", _DEADLINE_MAX_S, 0.001)
 
 
 def _temperature(word: str, nodes: Sequence[int]) -> float:

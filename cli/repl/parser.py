@@ -186,4 +186,5 @@ def _take_flag(
 
 
 def _missing(command: Command, parameter: Parameter) -> Misuse:
-    return Misuse(f"the {parameter.name} is missing: usage: {command.usage}")
+    what = parameter.metavar or f"the {parameter.name}"
+    return Misuse(f"{what} is missing: usage: {command.usage}")

@@ -134,7 +134,7 @@ def test_quit_is_exit() -> None:
             "'a/b' is not a conversation id: "
             "use 1 to 64 of letters, digits, '.', '_' and '-'",
         ),
-        ("choose c1", "the candidate is missing: "
+        ("choose c1", "CANDIDATE is missing: "
          "usage: choose ID CANDIDATE [--turn N]"),
         ("choose c1 two", "'two' is not a number: give one from 1 up"),
         ("choose c1 0", "'0' is not a number: give one from 1 up"),
@@ -159,7 +159,11 @@ def test_quit_is_exit() -> None:
         ("query c1 --models a,,b why?", "'a,,b' has an empty name: "
          "write names with commas between them"),
         ("query c1 --temperature 3 why?", "'3' is not a temperature: give a number from 0 to 2"),
-        ("query c1 --deadline 0 why?", "'0' is no time: give seconds above 0"),
+        ("query c1 --deadline abc why?", "'abc' is not a time in seconds: give a number from "
+         "0.001 to 3600"),
+        ("failLink 1", "B is missing: usage: failLink A B [--one-way]"),
+        ("query c1 --deadline 0 why?", "'0' is not a time in seconds: give a number from "
+         "0.001 to 3600"),
         ("query c1 --seed x why?", "'x' is not a whole number"),
         ("query c1 --council", "the question is missing: usage: query ID [--FLAG…] QUESTION…"),
         ("query c1 --counsel why?", "unknown flag '--counsel': did you mean --council? "
