@@ -9,6 +9,7 @@ import click
 
 from consensusllm.client import Altered, Export, InvalidRequest, NotExtended, found_at, read_export
 
+from .repl.render import plural
 from .repl.sanitise import one_line
 
 _FAILED, _MISUSE = 1, 2
@@ -45,9 +46,9 @@ def verify(file: Path, head: str | None, as_json: bool) -> int:
         }
         click.echo(json.dumps(fields))
         return 0
-    count = len(conversation.turns)
     click.echo(
-        f"{one_line(conversation.conversation)}: every one of {count} turns fits; "
+        f"{one_line(conversation.conversation)}: the links of "
+        f"{plural(len(conversation.turns), 'turn')} fit; "
         f"head at revision {conversation.revision}: {found.head}"
     )
     if since is not None:

@@ -165,7 +165,7 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         read = client_pb2.Read(stale=stale, conversation=checks.conversation_id(conversation))
         reply = await self._read(read, timeout_s)
         if reply.not_found:
-            raise NotFound(f"there is no conversation {conversation!r}: create it first")
+            raise NotFound(f"there is no conversation {conversation!r}: check its id")
         found = conversation_from_proto(reply.conversation)
         if at is None:
             return found

@@ -84,10 +84,14 @@ def read_export(document: object) -> Export:
     """
     if not isinstance(document, Mapping):
         raise InvalidRequest("the document must be a JSON object")
+    if "format" not in document:
+        raise InvalidRequest("the document says no format: give one that export made")
     if document.get("format") != FORMAT or document.get("version") != VERSION:
+        told = "version" in document
+        version = f"version {document['version']!r:.40}" if told else "without a version"
         raise InvalidRequest(
-            f"the document is {document.get('format')!r:.40} version"
-            f" {document.get('version')!r:.40}: only {FORMAT!r} version {VERSION} can be read"
+            f"the document is {document['format']!r:.40} {version}: "
+            f"only {FORMAT!r} version {VERSION} can be read"
         )
     for key in sorted(document.keys() - _KEYS, key=str):
         raise InvalidRequest(f"the document has {key!r:.80}, which is not known")

@@ -45,7 +45,7 @@ class CouncilRules:
         return {ConveneCouncil: self._convene, CloseStage: self._close_stage}
 
     def _convene(self, convene: ConveneCouncil) -> Reply:
-        head = find_conversation(self._state, convene.conversation)
+        head = find_conversation(self._state, convene.conversation, "create it first")
         number = next_turn(convene.conversation, head, self._limits)
         check_query(convene.question, convene.options, self._limits)
         check_council(convene.council, self._limits)

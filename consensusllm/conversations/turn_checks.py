@@ -66,13 +66,10 @@ def check_options(options: GenerationOptions, limits: Limits) -> None:
         check_size("the role", options.role, limits.question_bytes)
 
 
-def find_conversation(state: State, conversation: str) -> Head:
+def find_conversation(state: State, conversation: str, remedy: str = "check its id") -> Head:
     head = state.heads.get(conversation)
     if head is None:
-        raise Refusal(
-            Code.NOT_FOUND,
-            f"no conversation {named(conversation)}: create it first, or see viewall",
-        )
+        raise Refusal(Code.NOT_FOUND, f"there is no conversation {named(conversation)}: {remedy}")
     return head
 
 

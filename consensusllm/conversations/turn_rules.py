@@ -75,7 +75,7 @@ class TurnRules:
     def opened(self, query: SubmitQuery) -> Turn:
         """The turn that ``query`` opens if it is the next to be applied, before any budget is asked
         for it. Raises Refusal."""
-        head = find_conversation(self._state, query.conversation)
+        head = find_conversation(self._state, query.conversation, "create it first")
         number = next_turn(query.conversation, head, self._limits)
         check_query(query.question, query.options, self._limits)
         if query.close_after < 0:

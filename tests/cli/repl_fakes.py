@@ -405,7 +405,7 @@ class FakeCluster:
 
     def _turns(self, conversation: str) -> list[Turn]:
         if conversation not in self.held:
-            raise NotFound(f"there is no conversation {conversation!r}: create it first")
+            raise NotFound(f"there is no conversation {conversation!r}: check its id")
         return self.held[conversation]
 
     def _answers(self, question: str) -> tuple[Candidate, ...]:

@@ -56,8 +56,14 @@ def altered(file: Path, change: Any) -> Path:
 def test_an_export_that_fits_is_done(exported: Path, capsys: Any) -> None:
     assert run(["verify", str(exported)]) == 0
     assert capsys.readouterr().out == (
-        f"c1: every one of 2 turns fits; head at revision 7: {HEAD}\n"
+        f"c1: the links of 2 turns fit; head at revision 7: {HEAD}\n"
     )
+
+
+def test_one_turn_is_no_turns(exported: Path, capsys: Any) -> None:
+    exported.write_text(json.dumps(export(at_revision(CONVERSATION, 4))), encoding="utf-8")
+    assert run(["verify", str(exported)]) == 0
+    assert capsys.readouterr().out.startswith("c1: the links of 1 turn fit; head at revision 4: ")
 
 
 def test_a_head_that_was_noted_earlier_is_found(exported: Path, capsys: Any) -> None:
@@ -98,7 +104,9 @@ def test_who_recomputes_the_links_is_found_out_by_the_head(exported: Path, capsy
         ("no json", "is not a JSON document: export makes one"),
         ("[" * 100_000, "is not a JSON document: export makes one"),
         ("[]", "the document must be a JSON object"),
-        ('{"format": "other"}', "the document is 'other' version None"),
+        ('{"format": "other"}', "the document is 'other' without a version: only"),
+        ('{"format": "other", "version": 3}', "the document is 'other' version 3: only"),
+        ("{}", "the document says no format: give one that export made"),
     ],
 )
 def test_what_is_no_export_is_misuse(tmp_path: Path, capsys: Any, content: str, words: str) -> None:

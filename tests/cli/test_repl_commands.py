@@ -236,7 +236,7 @@ async def test_choosing_against_a_winner_names_it(desk: Desk) -> None:
     [
         ("choose c1 9", "choose: turn 1 has no candidate 9: it has 1 to 3"),
         ("choose c1 2", "choose: candidate 2 has not answered: choose another"),
-        ("view c9", "view: there is no conversation 'c9': create it first"),
+        ("view c9", "view: there is no conversation 'c9': check its id"),
         ("create c1", "create: 'c1' exists already: choose another id"),
         ("get nothing", "get: no key 'nothing': set nothing VALUE makes it"),
         ("import /no/such/file", "import: /no/such/file: No such file or directory"),

@@ -46,7 +46,7 @@ def test_piped_lines_are_run_and_not_echoed(cluster: FakeCluster) -> None:
 def test_a_failure_does_not_stop_the_lines_after_it(cluster: FakeCluster) -> None:
     result = run(stdin="view c1\ncreate c1\n")
     assert result.exit_code == 1
-    assert result.stderr == "view: there is no conversation 'c1': create it first\n"
+    assert result.stderr == "view: there is no conversation 'c1': check its id\n"
     assert calls(cluster) == [("view", "c1"), ("create", "c1")]
 
 
@@ -77,7 +77,7 @@ def test_a_script_is_run_and_its_errors_say_where(cluster: FakeCluster, tmp_path
     result = run(str(script))
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        f"{script}:4: view: there is no conversation 'c9': create it first",
+        f"{script}:4: view: there is no conversation 'c9': check its id",
         f"{script}:5: unknown command 'xyzzy': help lists them",
     ]
     assert calls(cluster)[1] == ("ask", "c1", "Größe?")

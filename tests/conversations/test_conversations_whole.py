@@ -122,7 +122,7 @@ def test_a_deleted_conversation_is_gone_with_its_turns(driver: Any) -> None:
     assert driver.machine.summaries("", 10) == []
     refused = driver.refused(Delete("c1"))
     assert refused.code is Code.NOT_FOUND
-    assert refused.message == "no conversation 'c1': create it first, or see viewall"
+    assert refused.message == "there is no conversation 'c1': check its id"
 
 
 def test_the_revision_counts_changes_only(driver: Any) -> None:
