@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, TextIO
 from consensusllm.config import Config, split_address
 from consensusllm.logs import configure
 
+from . import terminal
 from .formation import Record
 from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, in_words, node_name
 from .logtail import LogTail
@@ -137,7 +137,7 @@ class Cluster:
     async def _lend_terminal(self) -> int:
         """Run the REPL here until it ends; what there is to say meanwhile goes to a file."""
         path = self._plan.log_dir / "launcher.log"
-        with path.open("a", encoding="utf-8") as log, _terminal_kept():
+        with path.open("a", encoding="utf-8") as log, terminal.kept():
             self._terminal_is_lent, self._output = True, log
             configure("warning", verbose=self._plan.verbose, stream=log)
             try:
@@ -310,18 +310,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[int]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextlib.contextmanager
-def _terminal_kept() -> Iterator[None]:
-    """Put the terminal's mode back as it was, however its borrower ends."""
-    try:
-        mode = termios.tcgetattr(sys.stdin)
-    except (termios.error, OSError, ValueError):
-        mode = None
-    try:
-        yield
-    finally:
-        if mode is not None:
-            with contextlib.suppress(termios.error, OSError):
-                termios.tcsetattr(sys.stdin, termios.TCSANOW, mode)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from consensusllm.client import (
     estimated_tokens,
 )
 
+from ..terminal import undisturbed
 from .findings import foreseen, seat_title, show_findings, stage_title
 from .output import Output, styled
 from .render import cut_short, show_candidate, show_council, spent
@@ -60,7 +61,7 @@ async def watch(
     A cancelled watch leaves what was shown whole.
     """
     view: View = LiveView(output, numbers) if output.terminal else WholeView(output, numbers)
-    with view:
+    with undisturbed() if output.terminal else nullcontext(), view:
         turn = await closed(events, view.show)
     if output.terminal and turn.council is not None:
         show_council(output, turn, turn.council, full=False)
