@@ -176,10 +176,9 @@ class Replica:
         reflects everything that was acknowledged before the call, or with a Failure."""
         self._now = now
         if self._gathering is None:
-            self._gathering = PendingRead(next(self._numbers), deadline)
+            self._gathering = PendingRead(next(self._numbers))
             self._requests.reads[self._gathering.token] = self._gathering
-        self._gathering.deadline = max(self._gathering.deadline, deadline)
-        self._gathering.resolve.append(resolve)
+        self._gathering.waiting.append((deadline, resolve))
 
     def change(self, change: Change, now: float) -> ChangeProgress:
         """See PaxosNode.change. Raises NotLeader, ChangeRefused."""
@@ -431,8 +430,7 @@ class Replica:
         applied = self.machine.applied_slot
         reads = self._requests.reads
         for token in [t for t, r in reads.items() if r.slot is not None and r.slot <= applied]:
-            for resolve in reads.pop(token).resolve:
-                resolve(None)
+            reads.pop(token).answer(None)
 
     # Applying -------------------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ from .outcomes import STOPPED, Failure, FailureKind
 RETRY_AFTER_MIN_MS = 50
 RETRY_AFTER_MAX_MS = 2_000
 
+_NO_MAJORITY = "no majority of the nodes can be reached"
+_REMEDY = "heal the network or start nodes"
+
 Key: TypeAlias = tuple[bytes, int]
 Resolve: TypeAlias = Callable[[Reply | Failure], None]
 
@@ -41,14 +44,18 @@ class PendingCommand:
 
 @dataclass(slots=True)
 class PendingRead:
-    """Reads of one turn of the loop; they share a barrier, numbered by ``token``."""
+    """Reads of one turn of the loop; they share a barrier, numbered by ``token``. ``waiting`` has
+    the deadline of each, and how to answer it."""
 
     token: int
-    deadline: float
-    resolve: list[Callable[[Failure | None], None]] = field(default_factory=list)
+    waiting: list[tuple[float, Callable[[Failure | None], None]]] = field(default_factory=list)
     asked: int | None = None
     asked_at: float = 0.0
     slot: int | None = None
+
+    def answer(self, failure: Failure | None) -> None:
+        for _, resolve in self.waiting:
+            resolve(failure)
 
 
 class Requests:
@@ -139,11 +146,14 @@ class Requests:
         for pending in self.commands():
             if now >= pending.deadline:
                 self.fail(pending, _too_late(pending.sends > 0, leader))
+        unread = Failure(FailureKind.NO_QUORUM, f"{_NO_MAJORITY}: {_REMEDY}", leader)
         for read in list(self.reads.values()):
-            if now >= read.deadline:
+            late = [resolve for deadline, resolve in read.waiting if now >= deadline]
+            read.waiting = [each for each in read.waiting if now < each[0]]
+            if not read.waiting:
                 del self.reads[read.token]
-                for resolve in read.resolve:
-                    resolve(_too_late(False, leader))
+            for resolve in late:
+                resolve(unread)
 
     def stop(self) -> None:
         """This node ends: tell everybody who waits."""
@@ -151,8 +161,7 @@ class Requests:
             self.fail(pending, _too_late(True, None) if pending.sends else STOPPED)
         reads, self.reads = self.reads, {}
         for read in reads.values():
-            for resolve in read.resolve:
-                resolve(STOPPED)
+            read.answer(STOPPED)
 
 
 def _too_late(sent: bool, leader: int | None) -> Failure:
@@ -163,12 +172,8 @@ def _too_late(sent: bool, leader: int | None) -> Failure:
             leader,
             may_have_happened=True,
         )
-    return Failure(
-        FailureKind.NO_QUORUM,
-        "no majority of the nodes can be reached: nothing was written; "
-        "heal the network or start nodes, or read with --stale",
-        leader,
-    )
+    message = f"{_NO_MAJORITY}: nothing was written; {_REMEDY}"
+    return Failure(FailureKind.NO_QUORUM, message, leader)
 
 
 def decoded(command: bytes) -> SessionCommand | None:

@@ -48,7 +48,7 @@ from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
 
 from .asking import Planner, wishes_of
-from .reads import of_read, run_query
+from .reads import run_query
 
 log = structlog.get_logger()
 
@@ -283,7 +283,7 @@ class Requests:
         def serve(failure: Failure | None) -> None:
             self._reads -= 1
             if failure is not None:
-                to.answer(partial(self._outcome, identifier, of_read(failure)))
+                to.answer(partial(self._outcome, identifier, failure))
             else:
                 to.answer(partial(self._result, identifier, read))
 

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from consensusllm.conversations import Machine
-from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.records import budget_to_proto, conversation_to_proto, summary_to_proto
 
 PAGE = 1000
 """The most that one answer lists."""
-NO_MAJORITY = "no majority of the nodes can be reached: heal the network or start nodes"
-
-
-def of_read(failure: Failure) -> Failure:
-    """What to tell a reader: nothing of its was to be written."""
-    if failure.kind is FailureKind.NO_QUORUM:
-        return replace(failure, message=NO_MAJORITY)
-    return failure
 
 
 def run_query(machine: Machine, read: pb.Read) -> pb.ReadReply:

@@ -18,7 +18,6 @@ from consensusllm.wire.generated import client_pb2_grpc
 from .changes import step
 from .councils import Templates
 from .pipeline import PipelineStream, Requests, TooManyAtOnce
-from .reads import of_read
 from .status import Facts, status
 from .watch import NoSuchTurn, watch
 
@@ -125,7 +124,7 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
         self._runtime.read(self._read_timeout_s, resolve)
         failure = await done
         if failure is not None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, of_read(failure).message)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, failure.message)
 
     async def _check(self, context: Any) -> None:
         if self._expected is None:

@@ -218,6 +218,26 @@ def test_a_read_of_a_deposed_leader_is_not_served_from_its_old_state() -> None:
     assert kinds(outcomes) == [FailureKind.NO_QUORUM]
 
 
+def test_reads_of_one_turn_are_answered_each_by_its_own_deadline_and_told_nothing_of_writing() -> (
+    None
+):
+    cluster = ReplicaCluster()
+    old = cluster.leader()
+    cluster.isolate(old)
+    cluster.run(2.0)
+    soon: list[Failure | None] = []
+    late: list[Failure | None] = []
+    for outcomes, timeout_s in ((soon, 1.0), (late, 3.0)):
+        cluster.replicas[old].read(cluster.now + timeout_s, outcomes.append, cluster.now)
+    cluster.run(1.5)
+    assert [failure.message for failure in soon if failure] == [
+        "no majority of the nodes can be reached: heal the network or start nodes"
+    ]
+    assert late == []
+    cluster.run(2.0)
+    assert kinds(late) == [FailureKind.NO_QUORUM]
+
+
 def test_a_read_that_lost_its_leader_is_asked_again() -> None:
     cluster = ReplicaCluster()
     cluster.open_session()

@@ -21,11 +21,9 @@ from consensusllm.conversations.commands import (
     SubmitQuery,
 )
 from consensusllm.conversations.limits import Limits
-from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.service.asking import Planner
 from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnce
-from consensusllm.service.reads import NO_MAJORITY
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.generated import client_pb2 as pb
 
@@ -46,17 +44,12 @@ class FakeRuntime:
         self.heard = asyncio.Event()
         self.submitted: list[SessionCommand] = []
         self.resolve: list[Callable[[Any], None]] = []
-        self.unread: Failure | None = None
-        """Why nothing can be read, but what is stale."""
 
     def submit(self, command: bytes, decoded: Any, timeout_s: float, resolve: Any) -> None:
         assert encode_command(decoded) == command
         self.submitted.append(decoded)
         self.resolve.append(resolve)
         self.heard.set()
-
-    def read(self, timeout_s: float, resolve: Callable[[Failure | None], None]) -> None:
-        resolve(self.unread)
 
 
 class Stream:
@@ -110,9 +103,6 @@ class Stream:
         )
         await self.runtime.heard.wait()
 
-    async def read(self, read: pb.Read) -> None:
-        self._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, read=read)]))
-
     async def end(self) -> None:
         self._incoming.put_nowait(None)
         await self.task
@@ -131,15 +121,6 @@ async def test_what_was_answered_together_travels_in_one_message() -> None:
     assert response.id == 2
     assert response.reply.refused.current == b"z"
     assert message.leader_address == "there:2"
-
-
-async def test_a_read_without_a_majority_is_told_nothing_of_writing() -> None:
-    stream = Stream()
-    stream.runtime.unread = Failure(FailureKind.NO_QUORUM, "nothing was written", leader=2)
-    await stream.read(pb.Read(key="k"))
-    await stream.end()
-    [failure] = [each.failure for message in stream.written for each in message.responses]
-    assert (failure.message, failure.leader) == (NO_MAJORITY, 2)
 
 
 async def test_a_stream_is_told_of_the_members_once_and_again_when_they_change() -> None:

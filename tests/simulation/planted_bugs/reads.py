@@ -46,7 +46,6 @@ def read_not_waiting_for_apply(patch: Patch) -> None:
     def hasty(self: Replica) -> None:
         reads = self._requests.reads
         for token in [token for token, read in reads.items() if read.slot is not None]:
-            for resolve in reads.pop(token).resolve:
-                resolve(None)
+            reads.pop(token).answer(None)
 
     patch.setattr(Replica, "_serve_reads", hasty)
