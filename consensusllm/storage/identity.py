@@ -8,6 +8,7 @@ another name, and what is formatted in its place may not vote.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from .wal import scan_wal
 DATABASE = "node.db"
 LOCK = "lock"
 
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP)
 _SUFFIXES = ("", "-wal", "-shm")
 _MAGIC = b"SQLite format 3\x00"
 _WAL_VERSIONS = b"\x02\x02"  # bytes 18 and 19 of a database whose journal is a WAL
@@ -37,7 +39,7 @@ def format_disk(path: Path, cluster_id: str, node_id: int, incarnation: int, vot
     """
     with _operating(path):
         path.mkdir(parents=True, exist_ok=True)
-        _sync_directory(path.parent)
+        _sync_ancestors(path)
         with _locked(path):
             database_path = path / DATABASE
             for suffix in _SUFFIXES:
@@ -187,6 +189,19 @@ def _operating(path: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or path
         raise DiskFailed(f"{where}: {error.strerror or error}") from error
+
+
+def _sync_ancestors(path: Path) -> None:
+    """Make durable that ``path`` is there: with a lost name goes all that was promised below it.
+    Which of the directories above it are new is not known; one that may not be read, or is of a
+    file system without such a sync, is not ours."""
+    for directory in path.absolute().parents:
+        try:
+            _sync_directory(directory)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            return
 
 
 def _sync_directory(path: Path) -> None:

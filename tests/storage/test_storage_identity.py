@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from consensusllm.storage import (
     StorageError,
     WrongIdentity,
     format_disk,
+    identity,
     open_disk,
     set_aside,
 )
@@ -50,6 +52,31 @@ def test_a_format_that_was_cut_short_is_begun_anew(tmp_path: Path) -> None:
     assert disk.load().incarnation == 1
     disk.close()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["lock", "node.db"]
+
+
+@pytest.mark.parametrize("refusal", [None, errno.EACCES, errno.EIO])
+def test_every_directory_above_a_new_database_is_durable_before_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int | None
+) -> None:
+    data, synced = tmp_path / "new" / "too", []
+
+    def sync(path: Path) -> None:
+        synced.append(path)
+        if refusal and path == tmp_path:
+            raise OSError(refusal, "refused", str(path))
+        assert not (data / "node.db").exists() or path == data
+
+    monkeypatch.setattr(identity, "_sync_directory", sync)
+    if refusal == errno.EIO:
+        with pytest.raises(DiskFailed):
+            format_disk(data, CLUSTER, NODE, incarnation=1, voting=True)
+        assert not (data / "node.db").exists()
+        return
+    format_disk(data, CLUSTER, NODE, incarnation=1, voting=True)
+    ancestors = list(data.parents)
+    if refusal:
+        ancestors = ancestors[: ancestors.index(tmp_path) + 1]
+    assert synced == [*ancestors, data]
 
 
 @pytest.mark.parametrize(("cluster", "node"), [("other", NODE), (CLUSTER, 2)])
