@@ -57,6 +57,7 @@ class LocalCluster:
         self._launcher: asyncio.subprocess.Process | None = None
         self._faults: FaultsClient | None = None
         self._observer: Client | None = None
+        self._observers: list[Client] = []  # the former ones too: one may be asking still
         self._paused: dict[int, int] = {}
         self._lifeline, self._held_open = os.pipe()
 
@@ -94,8 +95,10 @@ class LocalCluster:
         """What each node says of itself; None where it does not within ``timeout_s``."""
         if self._observer is None:
             self._observer = self.client(None, 0, timeout_s)
+            self._observers.append(self._observer)
+        nodes = self.nodes  # one may be replaced meanwhile
         found = await self._observer.statuses(timeout_s=timeout_s)
-        answers = {node: found[self.address(node)] for node in self.nodes}
+        answers = {node: found[self.address(node)] for node in nodes}
         return {
             node: answer if isinstance(answer, Status) else None for node, answer in answers.items()
         }
@@ -153,8 +156,8 @@ class LocalCluster:
         launcher = self._launcher
         try:
             await self._hang_up()
-            if self._observer is not None:
-                await self._observer.close()
+            for observer in self._observers:
+                await observer.close()
             for node in list(self._paused):
                 self.resume(node)
             if launcher is not None and launcher.returncode is None:
@@ -209,9 +212,7 @@ class LocalCluster:
         async with self._changing(timeout_s) as client:
             await client.replace_node(node, new, self.address(new), timeout_s=timeout_s)
         self.nodes = tuple(sorted({*self.nodes, new} - {node}))
-        observer, self._observer = self._observer, None
-        if observer is not None:
-            await observer.close()
+        self._observer = None  # the next one asks the nodes of now
         await self.faults.retire_node(node)
         return new
 

@@ -184,11 +184,13 @@ class _Run:
             slot = await self._agreement()
             self._say(f"all {self._scenario.nodes} nodes have applied slot {slot}")
         finally:
+            early = [task for task in background if task.done()]
             for task in background:
                 task.cancel()
-            for ended in await asyncio.gather(*background, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    self.recorder.problem(f"the drill itself broke: {ended!r}")
+            await asyncio.gather(*background, return_exceptions=True)
+            for task in early:
+                why = "cancelled" if task.cancelled() else repr(task.exception())
+                self.recorder.problem(f"the drill itself broke: {why}")
 
     def _workers(self) -> list[Worker]:
         plan, nodes = self._scenario.load, self._cluster.nodes
