@@ -17,7 +17,9 @@ WAITS = ChangeProgress("a leader: a majority must be up and linked", None)
 
 
 class Follower(client_pb2_grpc.ClientServicer):
-    """Knows no leader; it is the only member."""
+    """The only member. It knows no leader until it was asked for a removal ``patience`` times."""
+
+    patience = 4
 
     def __init__(self) -> None:
         self.address = ""
@@ -25,6 +27,8 @@ class Follower(client_pb2_grpc.ClientServicer):
 
     async def Change(self, request: Any, context: Any) -> pb.ChangeReply:
         self.asked.append(request.WhichOneof("change"))
+        if self.asked[-1] == "add" or self.asked.count("remove") == self.patience:
+            return pb.ChangeReply(outcome=pb.ChangeReply.DONE)
         return pb.ChangeReply(
             outcome=pb.ChangeReply.NOT_LEADER, message="no node leads", members=[self.address]
         )
@@ -54,10 +58,8 @@ async def test_who_asks_for_a_change_is_told_that_no_leader_answers() -> None:
 async def test_what_is_waited_for_is_said_once_whoever_does_not_answer(follower: Follower) -> None:
     told: list[ChangeProgress] = []
     async with Client([GONE, follower.address]) as client:
-        with pytest.raises(Unavailable, match=r"not done within 1 s \(no node leads\)"):
-            await client.remove_node(1, timeout_s=1, on_progress=told.append)
+        await client.remove_node(1, timeout_s=60, on_progress=told.append)
     assert told == [WAITS]
-    assert len(follower.asked) > 1
 
 
 async def test_nobody_replaces_a_node_that_is_no_member(follower: Follower) -> None:
@@ -65,9 +67,8 @@ async def test_nobody_replaces_a_node_that_is_no_member(follower: Follower) -> N
         with pytest.raises(ChangeRefused, match="node 3 is no member: add node 6 instead"):
             await client.replace_node(3, 6, "127.0.0.1:1")
         assert follower.asked == []
-        with pytest.raises(Unavailable):  # node 1 has come already: what is left is to be done
-            await client.replace_node(3, 1, follower.address, timeout_s=0.3)
-    assert "add" in follower.asked
+        await client.replace_node(3, 1, follower.address)  # it has come: the rest is to be done
+    assert follower.asked == ["add"] + ["remove"] * follower.patience
 
 
 async def test_nodes_that_name_each_other_are_not_asked_without_a_pause(
