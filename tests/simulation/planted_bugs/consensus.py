@@ -133,7 +133,7 @@ def votes_of_another_ballot_counted(patch: Patch) -> None:
     patch.setattr(PaxosNode, "_on_accepted", any_ballot)
 
 
-@bug(CHOSEN, faults="relapse,replay", nodes=5, within=45, full=True)
+@bug(CHOSEN, AGREE, faults="relapse,replay", nodes=5, within=150, full=True)
 def promises_of_another_ballot_counted(patch: Patch) -> None:
     """With a node that lags asking for what it lacks only after a heartbeat: what it learned since
     masks a late promise."""

@@ -128,7 +128,7 @@ def failed_sync_ignored(patch: Patch) -> None:
     patch.setattr(Write, "run", careless)
 
 
-@bug(REGRESSED, faults="rot,crash", within=12, full=True)
+@bug(REGRESSED, faults="rot,crash all,crash in disk")
 def damaged_log_entry_dropped_in_silence(patch: Patch) -> None:
     load = MemoryDisk.load
 
