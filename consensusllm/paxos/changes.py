@@ -21,7 +21,8 @@ from .proposer import Proposer
 from .quorum import majority
 
 NEAR_SLOTS = 256
-"""A successor that lacks no more than this, as far as it has said, may be handed over to."""
+"""Who lacks no more than this, as far as it has said, is as good as in step: a successor that may
+be handed over to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ taken meanwhile, as far as the log has room (see `pace`).
 
 from __future__ import annotations
 
+from consensusllm.paxos.changes import NEAR_SLOTS
+
 PATIENCE_S = 10.0
 """Who has not asked for so long, say while it reads what it fetched, has given up."""
-NEAR_SLOTS = 256
-"""Who lacks no more than this has arrived."""
 
 
 class Fetchers:
@@ -24,7 +24,8 @@ class Fetchers:
 
     def asked_for_log(self, peer: int, behind: int, now: float) -> None:
         """``peer`` wants entries, and lacks ``behind`` slots. It counts while it goes on with what
-        it fetched: one that is slow and needs no snapshot keeps nobody from taking one."""
+        it fetched, until it is near: one that is slow and needs no snapshot keeps nobody from
+        taking one."""
         if peer not in self._until:
             return
         if behind > NEAR_SLOTS:

@@ -13,11 +13,12 @@ from consensusllm.conversations.commands import (
     Done,
     Put,
 )
+from consensusllm.paxos.changes import NEAR_SLOTS
 from consensusllm.paxos.messages import (
     SnapshotChunk,
 )
 from consensusllm.replica import jobs
-from consensusllm.replica.fetchers import NEAR_SLOTS, PATIENCE_S, Fetchers
+from consensusllm.replica.fetchers import PATIENCE_S, Fetchers
 from consensusllm.replica.pace import SLOT_BYTES, Pace
 from consensusllm.replica.progress import Progress
 from consensusllm.storage.port import Damaged, StorageError
