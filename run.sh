@@ -156,9 +156,10 @@ demo_in_tmux() {
         "$(pane up exec "$venv/bin/consensusllm" up --base-port "$port" --data-dir "$data_dir")"
     tmux set-environment -t "=$session" CONSENSUSLLM_LAUNCHER \
         "$(tmux display-message -p -t "$up" '#{pane_pid}')"
-    until tmux capture-pane -p -t "$up" | grep -q '^ready: '; do
+    # From the start of its history (-S -): what a pane shows moves up when its program ends.
+    until tmux capture-pane -p -S - -t "$up" | grep -q '^ready: '; do
         if [ "$(tmux display-message -p -t "$up" '#{pane_dead}')" = 1 ]; then
-            tmux capture-pane -p -J -t "$up" | grep -E '^consensusllm: ' >&2 || true
+            tmux capture-pane -p -J -S - -t "$up" | grep -E '^consensusllm: ' >&2 || true
             fail "the cluster did not start: see the lines above and the logs in $data_dir/logs"
         fi
         sleep 0.1
@@ -215,7 +216,8 @@ run_tests() {
     done
     install test
     cd "$root"
-    exec "$venv/bin/python" -m pytest -m "$marks" ${arguments[@]+"${arguments[@]}"}
+    exec "$venv/bin/python" -m pytest -m "$marks" --numprocesses auto --maxprocesses 4 \
+        --dist loadgroup ${arguments[@]+"${arguments[@]}"}
 }
 
 case ${1:-demo} in

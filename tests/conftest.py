@@ -12,17 +12,25 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 SEED = int(os.environ.get("CONSENSUSLLM_SEED") or secrets.randbits(32))
+os.environ["CONSENSUSLLM_SEED"] = str(SEED)  # for the other processes of this run
 
-TYPE_CHECK = "test_every_type_is_right"
-TYPE_CHECKER = pytest.StashKey[subprocess.Popen[str]]()
+ON_LOOPBACK = {
+    "bench",
+    "cli",
+    "client",
+    "drills",
+    "fuzz",
+    "integration",
+    "llm",
+    "orchestrator",
+    "transport",
+}
 
 # How long an example takes says more of what else runs on the machine than of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,24 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(SEED)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin the type check, which takes long, beside the tests that come before it."""
-    wanted = any(item.name == TYPE_CHECK for item in session.items)
-    if wanted and not session.config.option.collectonly:
-        program = Path(sys.executable).with_name("mypy")
-        session.stash[TYPE_CHECKER] = subprocess.Popen(
-            [program],
-            cwd=session.config.rootpath,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if TYPE_CHECKER in session.stash:
-        session.stash[TYPE_CHECKER].kill()
-        session.stash[TYPE_CHECKER].wait()
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the mark
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever opens ports does so one after another: a port that was free a moment ago, or whose
+    node is down for a moment, must not be taken by a test that runs beside."""
+    for item in items:
+        if ON_LOOPBACK.intersection(item.path.relative_to(Path(__file__).parent).parts):
+            item.add_marker(pytest.mark.xdist_group("loopback"))
 
 
 def pytest_report_header() -> str:
@@ -68,12 +65,6 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
     if exitstatus == pytest.ExitCode.TESTS_FAILED:
         terminalreporter.line(f"rerun these cases with CONSENSUSLLM_SEED={SEED}")
-
-
-@pytest.fixture(scope="session")
-def type_checker(request: pytest.FixtureRequest) -> subprocess.Popen[str]:
-    """mypy of the whole tree, since the tests were collected; its output is small."""
-    return request.session.stash[TYPE_CHECKER]
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from consensusllm_cli.formation import Formation
 from consensusllm_cli.main import run
 
 FAKE_CLUSTER = Path(__file__).with_name("fake_cluster.py")
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

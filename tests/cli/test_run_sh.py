@@ -18,20 +18,11 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from consensusllm.bench.processes import free_ports
+
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "run.sh"
 DEADLINE_S = 40
-
-
-def free_base_port() -> int:
-    """A port with four free ones above it."""
-    for base in range(33_000 + os.getpid() % 8000, 45_000, 5):
-        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-            for port in range(base, base + 5):
-                taken = held.enter_context(socket.socket())
-                taken.bind(("127.0.0.1", port))
-            return base
-    raise AssertionError("no free ports")
 
 
 def program(path: Path, *command: str) -> None:
@@ -51,7 +42,7 @@ class Machine:
         stamp = subprocess.run(["cksum"], input=pyproject, capture_output=True, check=True).stdout
         (venv / ".consensusllm-providers").write_text(f"{stamp.decode().strip()} {ROOT}\n")
         (directory / "tmux").mkdir()
-        self.base_port = free_base_port()
+        [self.base_port] = free_ports(1, in_a_row=5)
         self.data_dir = directory / "data"
         self.environment = {
             **os.environ,
@@ -63,6 +54,7 @@ class Machine:
             "TMUX_TMPDIR": str(directory / "tmux"),
         }
         self.environment.pop("TMUX", None)
+        self.terminals: list[pexpect.spawn[str]] = []
 
     def run(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -82,7 +74,7 @@ class Machine:
         return done.stdout
 
     def in_terminal(self, command: str = str(RUN), *arguments: str) -> pexpect.spawn[str]:
-        return pexpect.spawn(
+        terminal = pexpect.spawn(
             command,
             list(arguments),
             env=self.environment,
@@ -91,6 +83,15 @@ class Machine:
             encoding="utf-8",
             timeout=DEADLINE_S,
         )
+        self.terminals.append(terminal)
+        return terminal
+
+    def show_terminals(self) -> None:
+        """Print what nobody has read yet, for whoever looks at a test that failed."""
+        for terminal in self.terminals:
+            with contextlib.suppress(pexpect.EOF, pexpect.TIMEOUT):
+                while not terminal.closed:
+                    print(terminal.read_nonblocking(10_000, timeout=0))
 
     def is_quiet(self) -> bool:
         """Whether nothing listens on the cluster's ports."""
@@ -105,6 +106,7 @@ class Machine:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
     yield machine
+    machine.show_terminals()
     machine.tmux("kill-server")
     wait_for(machine.is_quiet, "end of the cluster")
 
@@ -173,6 +175,20 @@ def test_tmux_shows_the_cluster_and_all_of_it_ends_with_the_repl(machine: Machin
     terminal.close()
     assert terminal.exitstatus == 0
     assert machine.is_quiet()
+    assert machine.tmux("list-sessions") == ""
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_a_cluster_that_cannot_start_says_why_when_tmux_is_gone(machine: Machine) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", machine.base_port + 1))
+        taken.listen()
+        terminal = machine.in_terminal()
+        terminal.expect(f"consensusllm: port {machine.base_port + 1}, meant for node 1, is in use")
+        terminal.expect("run.sh: the cluster did not start: see the lines above")
+        terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 1
     assert machine.tmux("list-sessions") == ""
 
 

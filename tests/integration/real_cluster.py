@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from consensusllm.bench.processes import free_ports
 from consensusllm.client import Client, Status
 from consensusllm.client.errors import ConsensusError
 from consensusllm.orchestrator.client import FaultsClient
@@ -33,22 +32,6 @@ async def eventually(
             return found
         assert loop.time() < end, f"not within {patience_s} s: {what}"
         await asyncio.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports below the range from which the kernel takes those of outgoing connections."""
-    found: list[int] = []
-    chooser = random.SystemRandom()
-    while len(found) < count:
-        port = chooser.randrange(10_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
 
 
 class RealCluster:

@@ -17,8 +17,9 @@ from edges import (
     files,
     no_log_holds_a_traceback,
 )
-from real_cluster import RealCluster, eventually, free_ports
+from real_cluster import RealCluster, eventually
 
+from consensusllm.bench.processes import free_ports
 from consensusllm.storage import format_disk
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

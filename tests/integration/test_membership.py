@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from real_cluster import PATIENCE_S, RealCluster, eventually, free_ports
+from real_cluster import PATIENCE_S, RealCluster, eventually
 from test_real_cluster import Counter
 
+from consensusllm.bench.processes import free_ports
 from consensusllm.client import ChangeRefused, Client, Unavailable
 
 

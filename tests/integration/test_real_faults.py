@@ -16,8 +16,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from real_cluster import RealCluster, eventually, free_ports
+from real_cluster import RealCluster, eventually
 
+from consensusllm.bench.processes import free_ports
 from consensusllm.client import Client, Plan, Turn, cluster_models
 from tests.llm.dialects import DIALECTS, Dialect, Reply, Seen, Server
 
