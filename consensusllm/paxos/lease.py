@@ -75,9 +75,9 @@ class Lease:
     """The leader's side."""
 
     def __init__(self, config: PaxosConfig) -> None:
-        self.asked_ms = int(config.leader_lease_s * 1000)
+        self.asked_ms = int(round(config.leader_lease_s * 1000, 3))
         drift = config.clock_drift
-        self._length_s = config.leader_lease_s * (1.0 - drift) / (1.0 + drift)
+        self._length_s = self.asked_ms / 1000 * (1.0 - drift) / (1.0 + drift)
         self._until = -math.inf
 
     def granted(self, asked_at: float) -> None:

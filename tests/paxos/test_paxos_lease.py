@@ -6,7 +6,8 @@ import pytest
 from core_cluster import CoreCluster
 from core_driver import Driver, only, settled_leader
 
-from consensusllm.paxos import BOTTOM, Ballot, Recovered, Role
+from consensusllm.paxos import BOTTOM, Ballot, PaxosConfig, Recovered, Role
+from consensusllm.paxos.lease import Lease
 from consensusllm.paxos.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -218,3 +219,15 @@ def test_a_cluster_with_leases_reads_without_rounds_and_fails_over(seed: int) ->
     cluster.propose_somewhere(b"second")
     cluster.start(leader)
     cluster.settle()
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.0001, DRIFT])
+def test_no_lease_is_longer_than_what_is_asked_for(drift: float) -> None:
+    """Of lengths in whole milliseconds some are a little less once they are in seconds."""
+    for length_ms in range(1, 2000):
+        length_s = length_ms / 1000
+        settings = {"leader_lease_s": length_s, "election_timeout_s": 2.0, "clock_drift": drift}
+        lease = Lease(PaxosConfig(node=1, members=(1, 2, 3), **settings))
+        assert lease.asked_ms == length_ms
+        lease.granted(0.0)
+        assert not lease.holds(lease.asked_ms / 1000 * (1 - drift) / (1 + drift))
