@@ -117,7 +117,7 @@ def set_aside(path: Path) -> Path:
             source = path / (DATABASE + suffix)
             if source.exists():
                 source.rename(path / (aside + suffix))
-        _sync_directory(path)
+                _sync_directory(path)  # never the journal alone: the database would do without
         return path / aside
 
 

@@ -151,6 +151,27 @@ def test_a_journal_without_its_database_is_damaged(sqlite_bench: SqliteBench) ->
         format_disk(sqlite_bench.data, CLUSTER, NODE, 1, True)
 
 
+def test_no_loss_of_power_sets_aside_a_journal_and_leaves_its_database(
+    sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system may keep the later of two renames alone, unless the earlier one is durable."""
+    sqlite_bench.open()
+    sqlite_bench.dispose()
+    (sqlite_bench.data / "node.db-wal").write_bytes(b"a journal")
+    names: list[set[str]] = []
+    sync = identity._sync_directory
+
+    def noting(path: Path) -> None:
+        names.append({file.name for file in path.iterdir()})
+        sync(path)
+
+    monkeypatch.setattr(identity, "_sync_directory", noting)
+    set_aside(sqlite_bench.data)
+    assert "node.db-wal" in names[0]
+    assert "node.db" not in names[0]
+    assert "node.db-wal" not in names[-1]
+
+
 def test_what_is_set_aside_is_kept_and_its_successor_does_not_vote(
     sqlite_bench: SqliteBench,
 ) -> None:
