@@ -191,6 +191,7 @@ class Replica:
         if now >= self._sweep_at:
             self._sweep_at = now + self.config.sweep_s
             self._sweep()
+        self._maybe_snapshot()
 
     def deadline(self) -> float:
         """When `tick` is due next."""
@@ -452,11 +453,13 @@ class Replica:
     # Snapshots ------------------------------------------------------------------------------
 
     def _maybe_snapshot(self) -> None:
-        """Take one when enough has been applied since the last, and none is coming in."""
+        """Take one when enough has been applied since the last, and none is coming in. A log that
+        filled meanwhile takes nothing more, so this waits for no command."""
+        if self._taking is not None or self._paxos.installing:
+            return
         slots = self.machine.applied_slot - self.snapshot_slot
-        due = self._pace.due(slots, fetched=self._fetchers.any(self._now))
         members_known = self.machine.applied_slot >= self.members_since
-        if due and members_known and self._taking is None and not self._paxos.installing:
+        if members_known and self._pace.due(slots, fetched=self._fetchers.any(self._now)):
             self.take_snapshot()
 
     def take_snapshot(self) -> None:
@@ -474,6 +477,7 @@ class Replica:
             self.snapshot_slot = step.slot
             self._pace.taken(step.encoding.size_bytes)
             self._paxos.compact(step.slot)
+            self._maybe_snapshot()
 
     def _queue_snapshots(self, ready: Ready) -> None:
         for install in ready.install:

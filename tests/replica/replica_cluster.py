@@ -17,7 +17,7 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.paxos import PaxosConfig, Role
 from consensusllm.paxos.messages import Message
-from consensusllm.replica.jobs import snapshot_chunks
+from consensusllm.replica.jobs import Job, TakeSnapshot, snapshot_chunks
 from consensusllm.replica.members import from_extra
 from consensusllm.replica.outcomes import Failure
 from consensusllm.replica.replica import Replica, ReplicaConfig
@@ -42,6 +42,8 @@ class ReplicaCluster:
         self.replicas: dict[int, Replica] = {}
         self.wire: deque[tuple[int, int, Message]] = deque()
         self.sent: list[tuple[int, int, Message]] = []
+        self.held_up: type[TakeSnapshot] | None = None
+        """The kind of job that the disks do not come to."""
         for node in self.ids:
             self.platters[node].format(incarnation=1, voting=True)
             self.start(node)
@@ -88,7 +90,7 @@ class ReplicaCluster:
                     self.wire.append((node, dst, message))
                     self.sent.append((node, dst, message))
                     busy = True
-                while (job := replica.next_job()) is not None:
+                while (job := self._next_job(replica)) is not None:
                     job.run(self.disks[node])
                     job.done()
                     busy = True
@@ -97,6 +99,14 @@ class ReplicaCluster:
                 if dst in self.replicas and (src, dst) not in self.cut:
                     self.replicas[dst].receive(message, self.now)
                     busy = True
+
+    def _next_job(self, replica: Replica) -> Job | None:
+        job = replica.next_job()
+        if self.held_up is not None and isinstance(job, self.held_up):
+            job = replica.next_job()  # a snapshot's is at most every other one
+            if isinstance(job, self.held_up):
+                return None
+        return job
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds

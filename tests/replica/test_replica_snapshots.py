@@ -19,6 +19,7 @@ from consensusllm.paxos.messages import (
 )
 from consensusllm.replica import jobs
 from consensusllm.replica.fetchers import PATIENCE_S, Fetchers
+from consensusllm.replica.jobs import TakeSnapshot
 from consensusllm.replica.pace import SLOT_BYTES, Pace
 from consensusllm.replica.progress import Progress
 from consensusllm.storage.port import Damaged, StorageError
@@ -296,3 +297,26 @@ def test_a_state_that_is_larger_than_the_log_may_be_goes_on_taking_commands() ->
     for number in range(1, 201):  # 4 MB of state
         assert cluster.submit(1, Put(f"k{number}", bytes(20_000)), number) == [Done()]
     assert cluster.replicas[1].snapshot_slot > 150
+
+
+def test_a_log_that_fills_while_a_snapshot_is_taken_is_compacted_by_the_next_one() -> None:
+    """Nothing is applied any more where a log is full, so that cannot be what asks for it."""
+    log = {"max_log_bytes": 40_000, "max_pending_bytes": 8_000, "max_batch_bytes": 4_000}
+    cluster = ReplicaCluster(3, snapshot_every_slots=8, paxos={**log, "log_retain_bytes": 10_000})
+    cluster.held_up = TakeSnapshot
+    cluster.open_session()
+    sequence = 0
+
+    def put() -> object:
+        nonlocal sequence
+        sequence += 1
+        outcomes = cluster.submit(cluster.leader(), Put(f"k{sequence % 8}", b"x" * 1000), sequence)
+        cluster.run(0.02)
+        return outcomes[0] if outcomes else None
+
+    while put() == Done():
+        assert sequence < 200, "a log has a bound"
+    assert all(replica._taking is not None for replica in cluster.replicas.values())
+    cluster.held_up = None
+    cluster.run(1.0)
+    assert put() == Done()
