@@ -80,6 +80,7 @@ class Admission:
         if answer.ballot == BOTTOM:
             if answer.incarnation >= self._acceptor.incarnation:
                 self._acceptor.renew_life(answer.incarnation + 1)
+                self._answer = None
             return False
         newer = self._answer is None or answer.ballot > self._answer.ballot
         if answer.incarnation != self._acceptor.incarnation or not newer:
@@ -122,8 +123,12 @@ class Admission:
         if 0 < life == member.incarnation and fence.lowest(sender) <= life:
             return Wanted.NOTHING  # it has joined, and will learn so
         membership = self._members.membership
-        # A clock that was set back may have given the new life the number of an older one.
-        taken = max(fence.lowest(sender) - 1, member.incarnation, self._proposer.life_seen(sender))
+        # A clock that was set back may have given the new life a number below or of an older one.
+        # The lowest that counts is perhaps of one that has voted: only who has it already may keep
+        # it, since the fence was raised for that.
+        lowest = fence.lowest(sender)
+        below = lowest if life < lowest else 0
+        taken = max(below, member.incarnation, self._proposer.life_seen(sender))
         if life <= taken:
             self._outbox.send(sender, Rejoined(node, BOTTOM, taken, fence.pairs(), membership))
         elif not self._proposer.fenced(sender, life):

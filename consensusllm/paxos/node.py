@@ -58,6 +58,10 @@ _ANSWERS = (CatchUpReply, Compacted, SnapshotChunk)
 _LEADERS_WORD = (Accept, Heartbeat, Commit)
 """From whoever leads; it says how far the leader's chosen prefix goes."""
 
+DISK_PATIENCE = 10
+"""After so many election timeouts without a write that ended, a leader's disk hangs: the others'
+votes choose what it proposes, but it can take no snapshot, and its log fills."""
+
 
 class PaxosNode(Reconfiguration):
     """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
@@ -261,7 +265,7 @@ class PaxosNode(Reconfiguration):
                 self._reads.confirm()
             if self._proposer.announcement_due(self._now):
                 self._announce()
-        batch, persist = self._outbox.take_changes(self._log.chosen_through)
+        batch, persist = self._outbox.take_changes(self._log.chosen_through, self._now)
         send = self._outbox.take_messages()
         reads, self._reads.confirmed = self._reads.confirmed, []
         failed, self._reads.failed = self._reads.failed, []
@@ -318,6 +322,10 @@ class PaxosNode(Reconfiguration):
     def _tick_leading(self) -> None:
         if self._heartbeats.lost_quorum():
             self._step_down(Event.QUORUM_LOST)
+            return
+        patience_s = DISK_PATIENCE * self.config.election_timeout_s
+        if self._now - self._outbox.unwritten_since() >= patience_s:
+            self._step_down(Event.DISK_SILENT)
             return
         self._proposer.tick(self._now)
         if self._heartbeats.due(self._now):

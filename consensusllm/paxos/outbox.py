@@ -8,6 +8,7 @@ promise and its own vote count exactly when a peer's would.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from .ballot import Ballot
@@ -27,7 +28,7 @@ class Outbox:
         self._durable = 0
         self.unwritten_bytes = 0
         """Of the entries that were recorded and are not durable."""
-        self._unwritten: deque[tuple[int, int]] = deque()  # batch -> bytes
+        self._unwritten: deque[tuple[int, int, float]] = deque()  # batch, bytes, taken at
         self._clear_changes()
 
     def _clear_changes(self) -> None:
@@ -85,6 +86,10 @@ class Outbox:
         self._membership = (slot, membership)
         return self._issued + 1
 
+    def unwritten_since(self) -> float:
+        """When the oldest batch that is not durable was taken; infinity where all are."""
+        return self._unwritten[0][2] if self._unwritten else math.inf
+
     def is_durable(self, batch: int) -> bool:
         return batch <= self._durable
 
@@ -99,13 +104,13 @@ class Outbox:
 
     # Draining -------------------------------------------------------------------------------
 
-    def take_changes(self, chosen_through: int) -> tuple[int, Persist | None]:
+    def take_changes(self, chosen_through: int, now: float) -> tuple[int, Persist | None]:
         """Close the recorded changes into a numbered batch. The end of the chosen prefix rides
         along: it is worth no sync of its own, since the leader tells it again."""
         if not self._has_changes():
             return self._issued, None
         self._issued += 1
-        self._unwritten.append((self._issued, self._entry_bytes))
+        self._unwritten.append((self._issued, self._entry_bytes, now))
         persist = Persist(
             promised=self._promised,
             incarnations=self._incarnations,

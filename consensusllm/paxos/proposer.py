@@ -127,10 +127,11 @@ class Proposer:
         return is_quorum(self.promised_by(), self._voters)
 
     def _honour_fence(self, promise: Promise) -> None:
-        """A promiser may know of a life that has ended: what that life promised counts no more."""
+        """A promiser may know of a life that has ended: what that life promised counts no more, and
+        its member is asked anew."""
         for member, incarnation in promise.incarnations:
-            if incarnation > self._acceptor.fence.lowest(member):
-                self._next_chunk.pop(member, None)
+            if incarnation > self._acceptor.fence.lowest(member) and member in self._next_chunk:
+                self._next_chunk[member] = self.ballot.op_num
         self._acceptor.learn_fence(promise.incarnations)
 
     def fenced(self, member: int, incarnation: int) -> bool:
@@ -209,12 +210,14 @@ class Proposer:
         self._pending_awaited |= awaited
 
     def has_room(self, count: int, size_bytes: int) -> bool:
-        """Whether the queue takes ``count`` more commands of ``size_bytes`` in all. A log over its
-        bound takes none: what it holds must be applied and compacted first."""
+        """Whether the queue takes ``count`` more commands of ``size_bytes`` in all, and the log has
+        room for what is queued: where it has not, what it holds must be applied and compacted
+        first, and a follower with as much would not vote."""
+        pending_bytes = self._pending_bytes + size_bytes
         return (
             len(self._pending) + count <= self._config.max_pending_commands
-            and self._pending_bytes + size_bytes <= self._config.max_pending_bytes
-            and self._log.size_bytes <= self._config.max_log_bytes
+            and pending_bytes <= self._config.max_pending_bytes
+            and self._log.size_bytes + pending_bytes <= self._config.max_log_bytes
         )
 
     def flush(self, now: float) -> None:

@@ -27,6 +27,7 @@ class Event(Enum):
     PROMISED_BY_QUORUM = "a quorum promised"
     HIGHER_BALLOT = "a higher ballot was seen"
     QUORUM_LOST = "no quorum was heard for long enough"
+    DISK_SILENT = "its own disk has ended no write for long"
     COMPACTED = "an acceptor answered that its log begins later: install its snapshot first"
     HANDING_OVER = "asked to: the successor prepares at once"
     HANDED_OVER = "the leader handed over to this node"
@@ -56,6 +57,7 @@ TRANSITIONS: dict[tuple[Role, Event], Role] = {
     (Role.PREPARING, Event.REMOVED): Role.FOLLOWING,
     (Role.LEADING, Event.HIGHER_BALLOT): Role.FOLLOWING,
     (Role.LEADING, Event.QUORUM_LOST): Role.FOLLOWING,
+    (Role.LEADING, Event.DISK_SILENT): Role.FOLLOWING,
     (Role.LEADING, Event.HANDING_OVER): Role.FOLLOWING,
     (Role.LEADING, Event.FENCING): Role.PREPARING,
     (Role.LEADING, Event.RECONFIGURED): Role.PREPARING,

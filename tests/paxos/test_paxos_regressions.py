@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from core_driver import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
-from consensusllm.paxos import Ballot, Batch, Overloaded, Recovered, Role, first_members
+from consensusllm.paxos import BOTTOM, Ballot, Batch, Overloaded, Recovered, Role, first_members
 from consensusllm.paxos.messages import (
     Accept,
     CatchUp,
@@ -148,7 +149,7 @@ def test_a_newer_snapshot_of_another_peer_does_not_begin_a_transfer_anew() -> No
 
 
 def test_a_leader_over_the_bound_of_its_log_takes_nothing_more_and_lives() -> None:
-    leader = Driver(max_log_bytes=3000, max_pending_bytes=3000, max_batch_bytes=3000)
+    leader = Driver(max_log_bytes=6000, max_pending_bytes=3000, max_batch_bytes=3000)
     ballot = leader.elect(2)
     taken = 0
     for _ in range(20):
@@ -180,3 +181,62 @@ def test_the_first_admission_of_a_ballot_is_kept() -> None:
     node.receive(Rejoined(1, Ballot(9, 1, 50), 2, ((3, 2),), MEMBERS))  # the leader has gone on
     node.receive(CatchUpReply(1, (Entry(1, Ballot(9, 1, 1), B),), 49))
     assert node.core.role is Role.FOLLOWING
+
+
+def test_a_life_below_the_fence_never_gets_the_fences_own_number() -> None:
+    """Life 7 of node 3 was admitted, and has perhaps voted where this leader has not heard it."""
+    leader = Driver(recovered=Recovered(incarnation=1, voting=True, incarnations=((3, 7),)))
+    ballot = leader.elect(2)
+    leader.vote(2, ballot, 1)
+    [answer] = only(Rejoined, leader.receive(Rejoin(3, 5, 0)))  # its clock was set back
+    assert answer.ballot == BOTTOM
+    assert answer.incarnation == 7, "it takes a number above that"
+    leader.receive(Rejoin(3, 8, 0))
+    assert leader.core.role is Role.PREPARING
+    assert only(Prepare, leader.sync())[0].incarnations == ((3, 8),)
+
+
+def test_an_answer_for_a_number_that_was_refused_since_admits_nobody() -> None:
+    node = Driver(node=3, recovered=Recovered(incarnation=2, voting=False))
+    node.receive(Rejoined(1, Ballot(9, 1, 2), 2, ((3, 2),), MEMBERS))
+    node.receive(Rejoined(2, BOTTOM, 4, ((3, 4),), MEMBERS))
+    node.receive(CatchUpReply(1, (Entry(1, Ballot(9, 1, 1), B),), 49))
+    assert node.core.role is Role.LEARNING
+
+
+def test_a_new_life_whose_promise_names_its_own_fence_is_counted() -> None:
+    candidate = Driver(node=5, size=5)
+    ballot = candidate.prepare(2, 3)
+    candidate.receive(promise_of(1, ballot, incarnation=9, incarnations=((1, 9),)))
+    candidate.receive(promise_of(2, ballot))
+    assert candidate.core.role is Role.LEADING
+
+
+def test_who_gave_a_promise_in_a_life_that_has_ended_is_asked_anew() -> None:
+    candidate = Driver(size=5)
+    ballot = candidate.prepare(2, 3)
+    candidate.receive(promise_of(3, ballot, incarnation=1))
+    candidate.receive(promise_of(2, ballot, incarnations=((3, 2),)))
+    sent = candidate.pass_time(candidate.config.resend_s) + candidate.sync()
+    assert 3 in {dst for dst, message in sent if isinstance(message, Prepare)}
+    candidate.receive(promise_of(3, ballot, incarnation=1))
+    assert candidate.core.role is Role.PREPARING
+    candidate.receive(promise_of(3, ballot, incarnation=2))
+    assert candidate.core.role is Role.LEADING
+
+
+def test_a_leader_takes_no_more_than_those_with_as_much_in_their_logs_will_vote_for() -> None:
+    leader = Driver(
+        max_log_bytes=4000, max_pending_bytes=4000, max_batch_bytes=1000, pipeline_slots=1
+    )
+    leader.elect(2)
+
+    def propose_for_ever() -> None:
+        for _ in range(20):
+            leader.core.propose(b"x" * 500, leader.now)
+            leader.sync()
+
+    with pytest.raises(Overloaded):
+        propose_for_ever()
+    assert leader.core.pending > 0
+    assert leader.core.log_size_bytes + 500 * leader.core.pending <= 4000

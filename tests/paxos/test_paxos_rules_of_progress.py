@@ -35,6 +35,7 @@ from consensusllm.paxos.messages import (
     SnapshotChunk,
     SnapshotRequest,
 )
+from consensusllm.paxos.node import DISK_PATIENCE
 
 # 10. Stepping down ------------------------------------------------------------------------------
 
@@ -77,6 +78,28 @@ def test_rule_10_a_leader_that_hears_no_quorum_steps_down() -> None:
     assert leader.core.role is Role.LEADING  # more patient than followers are with a leader
     for _ in range(3):
         leader.pass_time(leader.config.election_timeout_s / 4)
+    assert leader.core.role is Role.FOLLOWING
+
+
+def test_rule_10_a_leader_whose_disk_ends_no_write_steps_down() -> None:
+    leader, ballot = settled_leader()
+    leader.core.propose(b"x", leader.now)
+
+    def serve_for(seconds: float) -> None:
+        """Nothing that is written from now on becomes durable; node 2 hears and votes."""
+        end = leader.now + seconds
+        while leader.now < end:
+            for message in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s))[:1]:
+                leader.receive(HeartbeatReply(2, ballot, message.round, 1))
+
+    patience_s = DISK_PATIENCE * leader.config.election_timeout_s
+    serve_for(patience_s * 0.9)
+    leader.sync()
+    serve_for(patience_s * 0.5)
+    leader.core.propose(b"y", leader.now)
+    serve_for(patience_s * 0.9)
+    assert leader.core.role is Role.LEADING
+    serve_for(patience_s * 0.2)
     assert leader.core.role is Role.FOLLOWING
 
 
