@@ -131,8 +131,11 @@ def _check_files(path: Path) -> None:
         raise NotFormatted(
             f"{database_path}: no such file; format it first", data_lost=_set_aside_before(path)
         )
-    with database_path.open("rb") as file:
+    # For writing: what may only be read SQLite takes, and fails later as if it were damaged.
+    with database_path.open("r+b") as file:
         head = file.read(20)
+    if journal.exists():
+        journal.open("r+b").close()
     if head[:16] != _MAGIC or head[18:20] != _WAL_VERSIONS:
         # With another version SQLite would not look at the journal at all.
         raise Damaged(f"{database_path}: its header is not that of a node's database")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,24 @@ disk = open_disk(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+NOBODY = 65534
+
+
+@contextmanager
+def directory_of_a_plain_user() -> Iterator[Path]:
+    """A new directory, and its owner as the user of this process: root may write everything."""
+    with tempfile.TemporaryDirectory() as directory:
+        privileged = os.geteuid() == 0
+        if privileged:
+            os.chown(directory, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(directory)
+        finally:
+            if privileged:
+                os.seteuid(0)
 
 
 def test_a_missing_directory_or_database_is_not_formatted(tmp_path: Path) -> None:
@@ -217,3 +239,17 @@ def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskFailed, match=r"file/data: .+|file: .+"):
         format_disk(tmp_path / "file" / "data", CLUSTER, NODE, 1, True)
+
+
+@pytest.mark.parametrize("name", ["node.db", "node.db-wal"])
+def test_a_file_that_may_not_be_written_is_not_called_damaged(name: str) -> None:
+    with directory_of_a_plain_user() as directory:
+        format_disk(directory, CLUSTER, NODE, incarnation=1, voting=True)
+        (directory / name).touch()
+        (directory / name).chmod(0o444)
+        with pytest.raises(DiskFailed, match=f"{directory / name}: Permission denied"):
+            open_disk(directory, CLUSTER, NODE).load()
+        (directory / name).chmod(0o644)
+        disk = open_disk(directory, CLUSTER, NODE)
+        assert disk.load().incarnation == 1
+        disk.close()
