@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -25,6 +29,12 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "consensusllm_cli.main", *arguments], capture_output=True, text=True
     )
+
+
+def without(streams: str, *arguments: str) -> list[str]:
+    """The command line of the program, started with ``streams`` closed, as in ``>&-``."""
+    program = (sys.executable, "-m", "consensusllm_cli.main", *arguments)
+    return ["sh", "-c", f'exec "$@" {streams}', "sh", *program]
 
 
 def test_help_imports_no_command() -> None:
@@ -195,3 +205,34 @@ def test_the_module_runs_as_a_program() -> None:
     done = program("zzz")
     assert done.returncode == 2
     assert done.stderr.startswith("consensusllm: no such command 'zzz'")
+
+
+@pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-"])
+def test_a_command_runs_with_its_standard_streams_closed(streams: str) -> None:
+    done = subprocess.run(without(streams, "--version"), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_server_runs_with_standard_error_closed(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    node = {"id": 1, "address": "127.0.0.1:1"}
+    document = {"orchestrator": {"address": f"127.0.0.1:{address[1]}"}, "nodes": [node]}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    server = subprocess.Popen(
+        without("2>&-", "orchestrator", "--config", str(tmp_path / "config.json"))
+    )
+    try:
+        deadline = time.monotonic() + 20
+        while server.poll() is None:
+            with socket.socket() as caller:
+                if caller.connect_ex(address) == 0:
+                    break
+            assert time.monotonic() < deadline, "it never served"
+            time.sleep(0.05)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
