@@ -162,5 +162,6 @@ def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
 
 def _ending(status: int) -> str:
     if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
+        names = {int(each): each.name for each in signal.Signals}  # most real-time ones have none
+        return f"was killed by {names.get(-status, f'signal {-status}')}"
     return f"ended with status {status}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -112,6 +113,22 @@ async def test_a_child_that_dies_by_itself_is_reported_and_stays_down(children: 
     assert name == "node-1"
     assert how.startswith("ended with status 1: the disk of this node is made of cheese (log: ")
     assert not children.launcher.running("node-1")
+    await children.launcher.stop()
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(int(signal.SIGABRT), "SIGABRT"), (signal.SIGRTMIN + 3, "signal ")]
+)
+async def test_the_signal_that_killed_a_child_is_named_or_numbered(
+    children: Children, number: int, name: str
+) -> None:
+    os.kill(await children.started("node-1"), number)
+    deadline = time.monotonic() + DEADLINE_S
+    while children.launcher.running("node-1"):
+        assert time.monotonic() < deadline, "it lives"
+        await asyncio.sleep(0.01)
+    [(_, how)] = children.reports
+    assert how.startswith(f"was killed by {name}")
     await children.launcher.stop()
 
 
