@@ -42,7 +42,14 @@ def split_address(address: str) -> tuple[str, int]:
         raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:5101")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError(f"{address!r} needs a port from 1 to 65535")
-    return host.strip("[]"), int(port)
+    name = host.strip("[]")
+    try:
+        known = bool(name.encode("idna")) and name.isprintable()
+    except UnicodeError:  # a part between dots is empty or too long
+        known = False
+    if not known:
+        raise ValueError(f"{address!r:.120} names no host that could be looked up")
+    return name, int(port)
 
 
 class Address(str):

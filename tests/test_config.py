@@ -237,6 +237,14 @@ def test_an_ip6_address_is_bracketed() -> None:
     assert split_address("[::1]:5101") == ("::1", 5101)
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, f"b.{'ü' * 64}", "[]", "a\0b"])
+def test_a_host_that_no_name_can_be_is_refused_with_the_configuration(host: str) -> None:
+    fault = fault_of({"nodes": [{"id": 1, "address": f"{host}:5101"}]})
+    assert fault.startswith("nodes[0].address: ")
+    assert fault.endswith(" names no host that could be looked up")
+    assert split_address("bücher.example.:5101") == ("bücher.example.", 5101)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
