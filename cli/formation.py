@@ -7,11 +7,13 @@ must rejoin, because it may have promised what it no longer knows (Paxos Made Li
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from consensusllm.storage import format_disk
 from consensusllm.storage.identity import DATABASE
 
 RECORD = "cluster.json"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class DataDirError(Exception):
@@ -64,13 +68,9 @@ class Formation:
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        try:
+        with _operating(data_dir):
             data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(data_dir / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise DataDirError(
-                f"{data_dir}: {error.strerror}: use another --data-dir, or make it writable"
-            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -80,8 +80,13 @@ class Formation:
                 f"{data_dir} is in use by another launcher (process {holder}): "
                 "stop that one, or use another --data-dir"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            with _operating(data_dir):
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        except DataDirError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let another launcher have the directory."""
@@ -143,27 +148,44 @@ class Formation:
         self.write(RECORD, asdict(replace(record, formed=True)))
 
     def keep(self, record: Record) -> None:
-        """Remember what the cluster of this directory has become."""
+        """Remember what the cluster of this directory has become. Raises DataDirError."""
         self.write(RECORD, asdict(record))
 
     def write(self, name: str, document: dict[str, Any]) -> Path:
-        """Replace a JSON file in the directory, durably and readable by its owner alone."""
+        """Replace a JSON file in the directory, durably and readable by its owner alone. Raises
+        DataDirError."""
         path = self.data_dir / name
-        fresh = path.with_name(f".{name}.new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600)
-            json.dump(document, file, indent=2, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        directory = os.open(self.data_dir, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with _operating(self.data_dir):
+            _replace(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
         return path
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _operating(data_dir: Path) -> Iterator[None]:
+    """Turns the operating system's errors into DataDirError."""
+    try:
+        yield
+    except OSError as error:
+        cure = "free some space" if error.errno in _FULL else "make it writable"
+        raise DataDirError(
+            f"{data_dir}: {error.strerror}: {cure}, or use another --data-dir"
+        ) from None
 
 
 def _has_disk(directory: Path) -> bool:

@@ -21,7 +21,7 @@ from consensusllm.config import Config, split_address
 from consensusllm.logs import configure
 
 from . import terminal
-from .formation import Record
+from .formation import DataDirError, Record
 from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, in_words, node_name
 from .logtail import LogTail
 from .probe import Prober
@@ -225,8 +225,11 @@ class Cluster:
         self._say(f"node {node} is no member any more, and its process was ended")
 
     def _remember(self, record: Record) -> None:
+        try:
+            self._plan.keep(record)
+        except DataDirError as error:
+            raise _refusal(error) from None
         self._record = record
-        self._plan.keep(record)
 
     async def _fail(self, node: int) -> None:
         try:

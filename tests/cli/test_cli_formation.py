@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -92,6 +94,35 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataDirError, match="file/data: Not a directory"):
         Formation(tmp_path / "file" / "data")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (errno.ENOSPC, "No space left on device: free some space, or use another --data-dir"),
+        (errno.EROFS, "Read-only file system: make it writable, or use another --data-dir"),
+    ],
+)
+def test_a_directory_that_cannot_be_written_is_told_with_the_remedy(
+    formation: Formation,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: int,
+    words: str,
+) -> None:
+    def fails(*_: object) -> int:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(DataDirError, match=f"{formation.data_dir}: {words}"):
+        formation.form(config)
+    monkeypatch.setattr(os, "pwrite", fails)
+    other = tmp_path / "other"
+    with pytest.raises(DataDirError, match=f"{other}: {words}"):
+        Formation(other)
+    monkeypatch.undo()
+    Formation(other).release()  # nobody holds it
 
 
 def test_what_is_written_is_for_its_owner_alone(formation: Formation) -> None:
