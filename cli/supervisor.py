@@ -198,7 +198,8 @@ class Cluster:
         except ValueError as error:
             raise _refusal(error) from None
         if self._joined.get(node) == address and self._launcher.running(node_name(node)):
-            return  # it was started before, and asked for again
+            self._remember_joined()  # it was started before, and perhaps that could not be kept
+            return
         if node in self._record.retired:
             raise _refusal(f"node {node} was removed, and its number is never used again")
         if node in self._ids:
@@ -211,7 +212,7 @@ class Cluster:
             self._ids.remove(node)
             del self._joined[node]
             raise
-        self._remember(replace(self._record, joined=dict(self._joined)))
+        self._remember_joined()
         self._say(f"node {node} was started to join, at {address}")
 
     async def _retire(self, node: int) -> None:
@@ -223,6 +224,9 @@ class Cluster:
         with contextlib.suppress(LauncherError):  # it may be down already
             await self._launcher.kill(node_name(node))
         self._say(f"node {node} is no member any more, and its process was ended")
+
+    def _remember_joined(self) -> None:
+        self._remember(replace(self._record, joined=dict(self._joined)))
 
     def _remember(self, record: Record) -> None:
         try:

@@ -1,6 +1,7 @@
-"""A launcher whose nodes are fake children: ``fake_cluster.py CONFIG PIDS [--orchestrated]``.
+"""A launcher whose nodes are fake children: ``fake_cluster.py CONFIG PIDS``.
 
-Node 2 leads. With ``--orchestrated`` the orchestrator is the real one.
+Node 2 leads, and node 4 answers where it is installed, four ports above the orchestrator. What the
+launcher is to remember is printed; the first time there is no room for it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from consensusllm.config import Config
-from consensusllm_cli.formation import Record
+from consensusllm.config import Config, split_address
+from consensusllm_cli.formation import DataDirError, Record
 from consensusllm_cli.launcher import ORCHESTRATOR, node_name
 from consensusllm_cli.main import explain
 from consensusllm_cli.supervisor import Cluster, Plan, command_line
@@ -20,15 +21,25 @@ from consensusllm_cli.supervisor import Cluster, Plan, command_line
 def main(config_path: str, pids: str) -> int:
     config = Config.load(config_path)
     config.data_dir.mkdir(exist_ok=True)
-    plan = Plan(config, Path(config_path), config.data_dir, Record("demo", (1, 2, 3), True), print)
+    full = iter([DataDirError("the disk is full")])
+
+    def keep(record: Record) -> None:
+        for error in full:
+            raise error
+        print(f"kept: {dict(record.joined)}", flush=True)
+
+    plan = Plan(config, Path(config_path), config.data_dir, Record("demo", (1, 2, 3), True), keep)
+    host, port = split_address(config.orchestrator.address)
+    leads = {2: config.node(2).address, 4: f"{host}:{port + 4}"}
 
     def arguments(name: str, lifeline: int) -> Sequence[str]:
         if name == ORCHESTRATOR:
             return command_line(plan, lifeline, ORCHESTRATOR)
         fake = Path(__file__).with_name("fake_child.py")
         command = [sys.executable, str(fake), pids, name, str(lifeline)]
-        if name == node_name(2):
-            command += ["--leads", "2", config.node(2).address]
+        for node, address in leads.items():
+            if name == node_name(node):
+                command += ["--leads", str(node), address]
         return command
 
     try:

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from consensusllm.config import demo_config, demo_document
-from consensusllm.orchestrator import FaultsClient
+from consensusllm.orchestrator import FaultRefused, FaultsClient
 from consensusllm_cli.formation import Formation
 from consensusllm_cli.main import run
 
@@ -90,7 +90,7 @@ class Fakes:
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
-        for number in (1, 2, 3):  # those that a failing test left
+        for number in (1, 2, 3, 4):  # those that a failing test left
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 os.kill(int((self.directory / f"node-{number}").read_text()), signal.SIGKILL)
 
@@ -155,6 +155,23 @@ async def test_fault_commands_kill_and_start_nodes_for_real(tmp_path: Path) -> N
     finally:
         fakes.end()
     fakes.gone(new)
+
+
+async def test_a_node_that_could_not_be_remembered_is_when_it_is_asked_for_again(
+    fakes: Fakes,
+) -> None:
+    launcher = fakes.start()
+    assert fakes.ready_line().startswith("ready: ")
+    address = f"127.0.0.1:{fakes.base_port + 4}"
+    async with FaultsClient(f"127.0.0.1:{fakes.base_port}") as faults:
+        with pytest.raises(FaultRefused, match="the disk is full"):
+            await faults.install_node(4, address)
+        assert await faults.install_node(4, address) == f"node 4 is started at {address}"
+    pids = [*fakes.pids(), int((fakes.directory / "node-4").read_text())]
+    launcher.send_signal(signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=DEADLINE_S)
+    assert output == f"kept: {{4: '{address}'}}\n"
+    fakes.gone(pids)
 
 
 def test_a_node_that_dies_by_itself_is_reported_with_the_remedy(fakes: Fakes) -> None:
