@@ -56,6 +56,10 @@ class Address(str):
     """``HOST:PORT``, as `split_address` takes it."""
 
 
+class Token(Secret):
+    """A secret that calls carry in a header: printable ASCII."""
+
+
 class ProviderName(str):
     """A provider of ours, one that an installed package has, or ``auto``."""
 
@@ -92,6 +96,8 @@ def _made(kind: type, value: Any) -> Any:
         raise ValueError(f"there is no provider {value!r:.80}: name one of {known}")
     elif kind is Path:
         _check_path(value)
+    elif kind is Token:
+        _check_token(value)
     return kind(value)
 
 
@@ -107,6 +113,11 @@ def _check_path(value: str) -> None:
         raise ValueError(
             f"is no path: a name has at most {NAME_BYTES} bytes, and all of it {PATH_BYTES}"
         )
+
+
+def _check_token(value: str) -> None:
+    if not (value.isascii() and value.isprintable()):
+        raise ValueError("must be printable ASCII, without a line's end")
 
 
 def _domains(value: Any) -> Domains:
@@ -203,7 +214,7 @@ class OrchestratorConfig(_Section, frozen=True):
     """The relay and its fault commands; ``token`` guards the latter."""
 
     address: Address = Address(f"{LOOPBACK}:{DEFAULT_BASE_PORT}")
-    token: Secret | None = None
+    token: Token | None = None
 
 
 class PaxosSettings(_Section, frozen=True):
@@ -286,7 +297,7 @@ class Config(_Section, frozen=True, kw_only=True):
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     nodes: tuple[NodeConfig, ...]
     orchestrator: OrchestratorConfig = OrchestratorConfig()
-    client_token: Secret | None = None
+    client_token: Token | None = None
     paxos: PaxosSettings = PaxosSettings()
     answering: AnsweringSettings = AnsweringSettings()
     council: CouncilSettings = CouncilSettings()
@@ -440,8 +451,8 @@ class ClusterAddresses:
     nodes: tuple[str, ...]
     by_id: Mapping[int, str] = field(default_factory=dict)
     orchestrator: str | None = None
-    client_token: Secret | None = None
-    orchestrator_token: Secret | None = None
+    client_token: Token | None = None
+    orchestrator_token: Token | None = None
 
 
 def resolve_cluster(
@@ -461,8 +472,8 @@ def resolve_cluster(
         config = Config.load(config_path, serves=())
         client_token, orchestrator_token = config.client_token, config.orchestrator.token
     else:
-        client_token = _secret("CONSENSUSLLM_CLIENT_TOKEN")
-        orchestrator_token = _secret("CONSENSUSLLM_ORCHESTRATOR_TOKEN")
+        client_token = _token("CONSENSUSLLM_CLIENT_TOKEN")
+        orchestrator_token = _token("CONSENSUSLLM_ORCHESTRATOR_TOKEN")
         if connect is not None:
             nodes = tuple(part.strip() for part in connect.split(",") if part.strip())
             try:
@@ -484,9 +495,13 @@ def resolve_cluster(
     )
 
 
-def _secret(variable: str) -> Secret | None:
-    value = os.environ.get(variable)
-    return Secret(value) if value else None
+def _token(variable: str) -> Token | None:
+    value = os.environ.get(variable, "")
+    try:
+        _check_token(value)
+    except ValueError as error:
+        raise ConfigError(f"{variable}: {error}") from None
+    return Token(value) if value else None
 
 
 def _unknown(name: str, names: list[str]) -> str:

@@ -324,6 +324,20 @@ def test_a_secret_is_in_no_repr_and_no_error(monkeypatch: pytest.MonkeyPatch) ->
     assert "s3cret" not in fault_of(document)
 
 
+@pytest.mark.parametrize("token", ["s3crét", "s3cret\n", "\x00"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = "must be printable ASCII, without a line's end"
+    assert fault_of(two_nodes(client_token=token)) == f"client_token: {words}"
+    fault = fault_of(two_nodes(orchestrator={"token": token}))
+    assert fault == f"orchestrator.token: {words}"
+    if "\0" not in token:
+        monkeypatch.setenv("CONSENSUSLLM_ORCHESTRATOR_TOKEN", token)
+        with pytest.raises(ConfigError, match=f"^CONSENSUSLLM_ORCHESTRATOR_TOKEN: {words}$"):
+            resolve_cluster(None, None, "a:1")
+
+
 def test_the_document_of_a_file_keeps_its_variables(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text(json.dumps(with_key("${SOME_KEY}")))
