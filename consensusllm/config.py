@@ -80,6 +80,10 @@ Tokens = Annotated[int, Meta(ge=1, le=1 << 40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 MillisecondsOrZero = Annotated[int, Meta(ge=0, le=86_400_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
+LogBytes = Annotated[int, Meta(ge=1024, le=256 << 20)]
+"""At most what the log of a replica holds."""
+MessageBytes = Annotated[int, Meta(ge=2 << 20, le=1 << 30)]
+"""Nodes, relay and clients fill messages up to a mebibyte; gRPC counts in 31 bits."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -227,7 +231,7 @@ class PaxosSettings(_Section, frozen=True):
     max_batch_bytes: Bytes = 1 << 20
     max_batch_commands: Count = 2048
     pipeline_slots: Count = 8
-    max_pending_bytes: Bytes = 32 << 20
+    max_pending_bytes: LogBytes = 32 << 20
     max_pending_commands: Count = 16_384
     snapshot_every_bytes: Bytes = 16 << 20
     snapshot_every_slots: Count = 10_000
@@ -279,7 +283,7 @@ class Limits(_Section, frozen=True):
     question_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 1 << 20
     answer_bytes: Annotated[int, Meta(ge=1024, le=4 << 20)] = 1 << 20
     value_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 1 << 20
-    message_bytes: Bytes = 16 << 20
+    message_bytes: MessageBytes = 16 << 20
 
 
 class LogSettings(_Section, frozen=True):
