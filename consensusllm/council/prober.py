@@ -57,6 +57,8 @@ class Prober:
                 await self._look(server)
             except SubmitFailed as error:
                 log.warning("a look at a model server is not recorded", error=str(error))
+            except Exception:  # the node that looks answers questions too
+                log.exception("a bug: a look at a model server failed", server=server)
             await asyncio.sleep(self._interval_s * self._rng.uniform(0.9, 1.1))
 
     def _nodes(self, server: str) -> list[int]:

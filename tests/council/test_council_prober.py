@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from council_fakes import Cluster, until
+from structlog.testing import capture_logs
 
 from consensusllm.conversations import RecordProbe, RegisteredModel, ServedModel, ServeModels
 from consensusllm.conversations.probe_rules import PROBE_LEASE_MS
@@ -26,7 +27,7 @@ class Looked:
 
     def __init__(self) -> None:
         self.found: dict[str, Probe] = {}
-        self.failure: ProviderError | None = None
+        self.failure: Exception | None = None
         self.looks: dict[int, int] = {}
 
     def by(self, node: int) -> Any:
@@ -118,6 +119,17 @@ async def test_nothing_is_written_while_nothing_changes(begin: Any, shared: Clus
     await more_looks(own)
     written = shared.operations(RecordProbe)[before:]
     assert [each.server for each in written] == [GPU]
+
+
+async def test_a_bug_in_a_look_is_told_and_ends_no_looking(begin: Any, shared: Cluster) -> None:
+    gpu = Looked()
+    gpu.failure = ZeroDivisionError("a bug")
+    with capture_logs() as logs:
+        await begin(shared, 1, gpu=gpu)
+        await more_looks(gpu, 2)
+    assert (logs[0]["event"], logs[0]["server"]) == ("a bug: a look at a model server failed", GPU)
+    gpu.failure = None
+    await until(lambda: registered(shared, 1).probed_ms)
 
 
 async def test_another_node_looks_when_the_one_that_did_is_gone(
