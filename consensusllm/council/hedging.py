@@ -34,6 +34,8 @@ class HedgeTimer:
         self._port = port
         self._key = key
         self._task = asyncio.create_task(self._ask(after_s)) if after_s else None
+        if self._task is not None:
+            self._task.add_done_callback(_report_bug)
 
     def stop(self) -> None:
         """There is text: do not propose it any more."""
@@ -62,6 +64,12 @@ class HedgeTimer:
         else:
             why = reply.message if isinstance(reply, Refused) else ""
             log.info("another model is asked too", **asdict(hedge), refused=why)
+
+
+def _report_bug(task: asyncio.Task[None]) -> None:
+    """The holder's call goes on all the same."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a bug: nobody else is asked", exc_info=task.exception())
 
 
 def hedge_after_s(turn: RecordedTurn, candidate: Candidate, own_ms: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from council_fakes import Cluster, until
+from structlog.testing import capture_logs
 
 from consensusllm.conversations import (
     Candidate,
@@ -22,6 +23,7 @@ from consensusllm.conversations import (
     SetBudget,
     SubmitQuery,
 )
+from consensusllm.council import hedging
 from consensusllm.council.answerer import Answerer
 from consensusllm.llm.port import Chunk, GenerateRequest, Unavailable
 
@@ -193,6 +195,25 @@ async def test_nobody_else_is_asked_where_text_comes_in_time(scene: Scene) -> No
     assert (candidate.hedge, candidate.cost) == (None, 5)
     assert scene.cluster.operations(HedgeCandidate) == []
     all_is_paid(scene)
+
+
+async def test_a_bug_in_asking_another_model_is_told_and_stops_no_answer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = asyncio.Event()
+
+    def broken(*_: object, **__: object) -> None:
+        failed.set()
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(hedging, "successor", broken)
+    await scene.begin()
+    with capture_logs() as logs:
+        scene.ask()
+        await asyncio.wait_for(failed.wait(), 10)
+        scene.slow.goes()
+        assert (await scene.closed()).text == "slow one slow two"
+    assert "a bug: nobody else is asked" in [each["event"] for each in logs]
 
 
 @pytest.mark.parametrize(("asked_ms", "own_ms"), [(None, SOON_MS), (SOON_MS, NEVER_MS)])
