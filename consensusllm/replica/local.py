@@ -1,7 +1,7 @@
 """The replica as the node's own answerer uses it: a client in the same process.
 
 It has a session like any other client, so what it proposes happens at most once; the session is
-opened when it is first needed, and anew when the cluster has forgotten it.
+opened when it is first needed, and anew when the cluster has forgotten it or it is full.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ TRY_S = 2.0
 
 SUBMIT_S = 30.0
 
+NUMBERS_MAX = 1024
+"""How far a session's numbers go beyond one that is not answered; then the next ones are of a fresh
+session. Well below the replies that the cluster keeps of a session."""
+
 
 class Shell(Protocol):
     """What owns the replica: the asyncio runtime, or the simulator's."""
@@ -65,6 +69,10 @@ class _Session:
     name: bytes
     sequence: int = 0
     unfinished: set[int] = field(default_factory=set)
+
+    @property
+    def is_full(self) -> bool:
+        return self.sequence - min(self.unfinished, default=self.sequence) >= NUMBERS_MAX
 
 
 class LocalReplica:
@@ -173,7 +181,7 @@ class LocalReplica:
 
     async def _open_session(self, end: float) -> _Session:
         async with self._opening:
-            if self._session is None:
+            if self._session is None or self._session.is_full:
                 session = _Session(self._random_bytes(16))
                 await self._repeat(session, 0, OpenSession(), end)
                 self._session = session
