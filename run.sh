@@ -157,12 +157,15 @@ demo_in_tmux() {
     tmux set-environment -t "=$session" CONSENSUSLLM_LAUNCHER \
         "$(tmux display-message -p -t "$up" '#{pane_pid}')"
     # From the start of its history (-S -): what a pane shows moves up when its program ends.
-    until tmux capture-pane -p -S - -t "$up" | grep -q '^ready: '; do
-        if [ "$(tmux display-message -p -t "$up" '#{pane_dead}')" = 1 ]; then
-            tmux capture-pane -p -J -S - -t "$up" | grep -E '^consensusllm: ' >&2 || true
-            fail "the cluster did not start: see the lines above and the logs in $data_dir/logs"
-        fi
-        sleep 0.1
+    until tmux capture-pane -p -S - -t "$up" 2>/dev/null | grep -q '^ready: '; do
+        case $(tmux display-message -p -t "$up" '#{pane_dead}' 2>/dev/null) in
+            0) sleep 0.1 ;;
+            1)
+                tmux capture-pane -p -J -S - -t "$up" | grep -E '^consensusllm: ' >&2 || true
+                fail "the cluster did not start: see the lines above and the logs in $data_dir/logs"
+                ;;
+            *) fail "the session '$session' was ended from elsewhere: run this again" ;;
+        esac
     done
 
     repl=$(tmux split-window -h -b -P -F '#{pane_id}' -t "$up" -c "$root" \

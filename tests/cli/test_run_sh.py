@@ -210,6 +210,21 @@ def test_tmux_session_that_was_left_is_ended_first(machine: Machine) -> None:
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_a_session_that_is_ended_while_it_starts_ends_what_waits_for_it(
+    machine: Machine, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    program(tmp_path / "venv" / "bin" / "consensusllm", "sh", "-c", f"touch {started}; sleep 60")
+    terminal = machine.in_terminal()
+    wait_for(started.exists, "launcher")
+    machine.tmux("kill-session", "-t", "=consensusllm")
+    terminal.expect("the session 'consensusllm' was ended from elsewhere: run this again")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 1
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 def test_who_is_in_tmux_already_sees_the_demo_and_comes_back_to_where_they_were(
     machine: Machine,
 ) -> None:
