@@ -99,14 +99,14 @@ class Formation:
             found = json.loads(path.read_text(encoding="utf-8"))
             return Record(
                 str(found["cluster_id"]),
-                tuple(found["nodes"]),
+                tuple(map(int, found["nodes"])),
                 found["formed"] is True,
                 {int(node): str(address) for node, address in found.get("joined", {}).items()},
-                tuple(found.get("retired", ())),
+                tuple(map(int, found.get("retired", ()))),
             )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DataDirError(f"{path} cannot be read: use another --data-dir") from None
 
     def form(self, config: Config) -> None:

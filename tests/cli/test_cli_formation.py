@@ -79,8 +79,17 @@ def test_another_cluster_is_refused(formation: Formation, config: Config) -> Non
         formation.form(demo_config(nodes=5, data_dir=formation.data_dir))
 
 
-def test_a_damaged_record_is_named(formation: Formation, config: Config) -> None:
-    (formation.data_dir / "cluster.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[" * 100_000,
+        '{"cluster_id": "demo", "nodes": [1, 2, "three"], "formed": true}',
+        '{"cluster_id": "demo", "nodes": [1, 2, 3], "formed": true, "retired": [[]]}',
+    ],
+)
+def test_a_damaged_record_is_named(formation: Formation, config: Config, text: str) -> None:
+    (formation.data_dir / "cluster.json").write_text(text)
     with pytest.raises(DataDirError, match=r"cluster\.json cannot be read"):
         formation.form(config)
 
