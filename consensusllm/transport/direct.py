@@ -88,6 +88,8 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
             while (message := await receive(context)) is not None:
                 for envelope in message.envelopes:
                     refusal = refuse(envelope, self._cluster_id, self._node)
+                    if src and envelope.src != src:
+                        refusal = f"it names node {envelope.src} on a stream of node {src}"
                     if refusal:
                         raise StreamRefused(
                             grpc.StatusCode.FAILED_PRECONDITION, f"envelope refused: {refusal}"
@@ -101,8 +103,10 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
         finally:
             if src:
                 self._streams[src] -= 1
-                if not self._streams[src] and not self._closing.is_set():
-                    receiver(Envelope(src, self._node, GONE, b""))
+                if not self._streams[src]:
+                    del self._streams[src]
+                    if not self._closing.is_set():
+                        receiver(Envelope(src, self._node, GONE, b""))
 
 
 class DirectTransport:

@@ -17,6 +17,7 @@ from consensusllm.transport import (
     listen,
     stream_options,
 )
+from consensusllm.transport.envelopes import pack
 from consensusllm.wire.generated import peer_pb2, peer_pb2_grpc
 
 
@@ -198,6 +199,21 @@ async def test_a_foreign_envelope_ends_the_stream_and_is_not_delivered(pair, env
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert why in error.value.details()
     assert one.inbox == []
+
+
+async def test_a_stream_speaks_for_the_node_that_opened_it_and_for_no_other(pair) -> None:
+    one, _ = pair
+    batch = peer_pb2.Envelopes()
+    pack(batch, "c", [Envelope(2, 1, "k", b"mine"), Envelope(3, 1, "k", b"forged")])
+    async with grpc.aio.insecure_channel(one.address) as channel:
+        call = peer_pb2_grpc.PeerStub(channel).Link()
+        await call.write(batch)
+        assert await call.read() == peer_pb2.LinkAck()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await asyncio.wait_for(call.read(), 10)
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "it names node 3 on a stream of node 2" in error.value.details()
+    assert one.sent() == [Envelope(2, 1, "k", b"mine")]
 
 
 async def test_bytes_that_are_no_protobuf_end_the_stream(pair) -> None:
