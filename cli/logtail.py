@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from .launcher import printable
@@ -16,12 +16,16 @@ _SERIOUS = re.compile(r'\[(?:warning|error|critical)\s*\]|"level": ?"(?:warning|
 
 
 class LogTail:
-    """Reports each line of warning level or above that is added to ``paths`` from now on."""
+    """Reports each line of warning level or above that is added to the files it follows."""
 
-    def __init__(self, paths: Iterable[Path], report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
-        self._places = {path: _size(path) for path in paths}
-        self._rest = dict.fromkeys(self._places, b"")
+        self._places: dict[Path, int] = {}
+        self._rest: dict[Path, bytes] = {}
+
+    def follow(self, path: Path) -> None:
+        """Report what is added to ``path``, which may be missing yet, from now on."""
+        self._places[path], self._rest[path] = _size(path), b""
 
     async def run(self) -> None:
         """Poll until cancelled."""

@@ -90,6 +90,7 @@ class Cluster:
         self._launcher = Launcher(
             arguments or child_arguments(plan, self._joined), plan.log_dir, self._report_death
         )
+        self._warnings = LogTail(self._say)
         self._attached = asyncio.Event()
         self._signalled = asyncio.Event()
         self._signal: int | None = None
@@ -206,6 +207,7 @@ class Cluster:
             raise _refusal(f"node {node} is there already: take another number")
         self._joined[node] = address
         self._ids.append(node)
+        self._follow_log(node)
         try:
             await self._start(node, prober)
         except BaseException:
@@ -270,9 +272,13 @@ class Cluster:
         return 130 if self._signal == signal.SIGINT else 0
 
     async def _show_warnings(self) -> int:
-        paths = [self._launcher.log_path(node_name(node)) for node in self._ids]
-        await LogTail(paths, self._say).run()
+        for node in self._ids:
+            self._follow_log(node)
+        await self._warnings.run()
         raise AssertionError("logs are followed until this is cancelled")
+
+    def _follow_log(self, node: int) -> None:
+        self._warnings.follow(self._launcher.log_path(node_name(node)))
 
     def _report_death(self, name: str, how: str) -> None:
         number = name.removeprefix("node-")

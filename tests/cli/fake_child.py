@@ -1,6 +1,7 @@
 """A child for the launcher's tests: leaves its pid, holds its lifeline, and may answer as a node.
 
-``fake_child.py PIDS NAME LIFELINE [--leads NODE ADDRESS] [--stubborn] [--fails]``
+``fake_child.py PIDS NAME LIFELINE [--leads NODE ADDRESS] [--stubborn] [--fails]
+[--warns]``
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def main(pids: str, name: str, lifeline: str, *rest: str) -> None:
     place.with_suffix(".new").replace(place)
     if "--fails" in rest:
         sys.exit("the disk of this node is made of cheese")
+    if "--warns" in rest:
+        print("[warning  ] a slow disk", flush=True)
     if "--leads" in rest:
         at = rest.index("--leads")
         asyncio.run(lead(int(rest[at + 1]), rest[at + 2]))

@@ -1,7 +1,7 @@
 """A launcher whose nodes are fake children: ``fake_cluster.py CONFIG PIDS``.
 
-Node 2 leads, and node 4 answers where it is installed, four ports above the orchestrator. What the
-launcher is to remember is printed; the first time there is no room for it.
+Node 2 leads. Node 4 answers where it is installed, four ports above the orchestrator, and warns of
+its disk. What the launcher is to remember is printed; the first time there is no room for it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def main(config_path: str, pids: str) -> int:
         for node, address in leads.items():
             if name == node_name(node):
                 command += ["--leads", str(node), address]
+        if name == node_name(4):
+            command.append("--warns")
         return command
 
     try:

@@ -152,7 +152,8 @@ async def test_a_foreground_childs_status_is_handed_on(
 def test_only_warnings_and_worse_reach_the_terminal_and_each_once(tmp_path: Path) -> None:
     log, seen = tmp_path / "node-1.log", list[str]()
     log.write_text("2030 [warning  ] from an earlier run\n")
-    tail = LogTail([log], seen.append)
+    tail = LogTail(seen.append)
+    tail.follow(log)
     with log.open("a") as file:
         file.write("2030 [info     ] all is well\n2030 [warning  ] a slow disk\x1b[2J\n")
         file.write('{"level": "error", "event": "half a li')

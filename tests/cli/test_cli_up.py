@@ -174,6 +174,25 @@ async def test_a_node_that_could_not_be_remembered_is_when_it_is_asked_for_again
     fakes.gone(pids)
 
 
+async def test_the_warnings_of_a_node_that_joins_are_shown_as_the_others_are(fakes: Fakes) -> None:
+    launcher = fakes.start()
+    assert fakes.ready_line().startswith("ready: ")
+    async with FaultsClient(f"127.0.0.1:{fakes.base_port}") as faults:
+        with contextlib.suppress(FaultRefused):
+            await faults.install_node(4, f"127.0.0.1:{fakes.base_port + 4}")
+    assert launcher.stderr is not None
+    errors = launcher.stderr.fileno()
+    os.set_blocking(errors, False)
+    shown = bytearray()
+
+    def is_shown() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            shown.extend(os.read(errors, 4096))
+        return b"consensusllm: node-4: [warning  ] a slow disk\n" in shown
+
+    wait_for(is_shown, "warning of node 4")
+
+
 def test_a_node_that_dies_by_itself_is_reported_with_the_remedy(fakes: Fakes) -> None:
     launcher = fakes.start()
     fakes.ready_line()
