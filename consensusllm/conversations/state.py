@@ -44,9 +44,9 @@ class FrozenState:
 class State:
     """Conversations, keys, the registry of models, budgets, and the replicated clock.
 
-    ``attempt_floor`` is the highest attempt under any conversation id that was given up: new
-    candidates start above it, so that an answer which was still on its way when its conversation
-    was deleted never lands in another one of the same id.
+    ``attempt_floor`` is the highest attempt, a hedge's included, under any conversation id that was
+    given up: new candidates start above it, so that an answer which was still on its way when its
+    conversation was deleted never lands in another one of the same id.
     """
 
     def __init__(self, frozen: FrozenState) -> None:
@@ -156,7 +156,8 @@ class State:
             self.open.discard(turn_id)
             taken.append(turn)
             for candidate in turn.candidates:
-                self.attempt_floor = max(self.attempt_floor, candidate.attempt)
+                attempt = candidate.attempt + (candidate.hedged is not None)
+                self.attempt_floor = max(self.attempt_floor, attempt)
         return tuple(taken)
 
     # Keys -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from consensusllm.conversations import (
     CloseTurn,
     Code,
     CreateConversation,
+    Delete,
     GenerationOptions,
     Hedge,
     HedgeCandidate,
@@ -229,3 +230,10 @@ def test_snapshot_history_chain_and_documents_have_the_hedge(driver: Any) -> Non
     assert not contradiction(turn)
     wrong = replace(candidate(asked), hedge=Hedge(2, 2, "quick", 99))
     assert "hedge" in contradiction(replace(turn, candidates=(wrong,)))
+
+
+def test_a_new_conversation_begins_above_the_hedges_of_the_one_that_had_its_id(asked: Any) -> None:
+    asked.done(HEDGE)
+    asked.done(Delete("c1"))
+    asked.ask("c1", "another question")
+    assert {each.attempt for each in asked.turn("c1", 1).candidates} == {3}

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from consensusllm.conversations import (
     Candidate,
     CreateConversation,
+    Delete,
     GenerationOptions,
     HedgeCandidate,
     PlannedCandidate,
@@ -185,6 +186,18 @@ async def test_the_holder_answers_where_it_is_first(scene: Scene) -> None:
     assert scene.text_of(2, 2) == "", "nothing of a hedge is seen before it has won"
     assert candidate.cost > 5
     all_is_paid(scene)
+
+
+async def test_a_hedge_never_answers_for_a_conversation_of_the_same_id(scene: Scene) -> None:
+    await scene.begin()
+    scene.ask()
+    await asyncio.wait_for(scene.quick.asked.wait(), 10)
+    scene.cluster.propose(Delete("c1"))
+    scene.cluster.propose(CreateConversation("c1"))
+    scene.cluster.propose(SubmitQuery("c1", "another", (PlannedCandidate(1, 2, "quick"),)))
+    scene.quick.goes()
+    await scene.closed()
+    assert scene.quick.calls == 2, "what was asked before answered the other question"
 
 
 async def test_nobody_else_is_asked_where_text_comes_in_time(scene: Scene) -> None:
