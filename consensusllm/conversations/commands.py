@@ -179,7 +179,7 @@ class ConveneCouncil:
 class CloseStage:
     """End the open stage of a council's turn for ``reason`` (non-empty) and go on with what is
     there. STALE where the turn is closed, or has candidates behind ``last_candidate``: the council
-    has then gone on already.
+    has then gone on already. STALE too where its deadline has not passed: another turn's had.
     """
 
     conversation: str
@@ -296,8 +296,11 @@ class ReassignCandidate:
 @dataclass(frozen=True, slots=True)
 class CloseTurn:
     """End the turn: candidates that are still open get ``reason`` (non-empty) as their error, and
-    keep the text that is recorded. ``turn`` 0 is the latest. STALE where it is closed already, or
-    has candidates behind ``last_candidate`` (0: whatever it has): it was then asked again.
+    keep the text that is recorded. ``turn`` 0 is the latest. STALE where it is closed already.
+
+    A ``last_candidate`` is named where the turn is closed for its deadline (0: whatever it has, and
+    whenever). STALE where it has candidates behind that one, since it was then asked again, and
+    where the deadline has not passed: that of another turn had, in a conversation of the same id.
     """
 
     conversation: str

@@ -22,6 +22,7 @@ from .state import State
 from .stopped_calls import carried
 from .turn_checks import (
     check_deadline,
+    check_late,
     check_node,
     check_query,
     find_conversation,
@@ -85,6 +86,7 @@ class CouncilRules:
         if not close.reason:
             raise Refusal(Code.INVALID, "no reason is given: say why the stage is closed")
         check_size("the reason", close.reason, self._limits.text_bytes)
+        check_late(close.conversation, turn, self._state.time_ms)
         now = self._now(close.conversation)
         ended = turn.with_open_ended(close.reason, now.revision)
 

@@ -109,6 +109,15 @@ def check_deadline(deadline_ms: int, limits: Limits) -> None:
         )
 
 
+def check_late(conversation: str, turn: Turn, time_ms: int) -> None:
+    """STALE unless the turn's deadline has passed: who saw that meant a turn of before."""
+    if time_ms <= turn.deadline_ms:
+        raise Refusal(
+            Code.STALE,
+            f"turn {turn.turn} of {conversation} has time until its deadline: nothing to do",
+        )
+
+
 def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> tuple[int, ...]:
     """The candidates' numbers in order: some, distinct, positive, and not too many with those that
     are ``present`` already."""

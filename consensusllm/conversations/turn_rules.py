@@ -39,6 +39,7 @@ from .state import State
 from .stopped_calls import carried, count_stopped, count_stopped_hedge, settle_closed
 from .turn_checks import (
     check_deadline,
+    check_late,
     check_node,
     check_numbers,
     check_query,
@@ -282,6 +283,8 @@ class TurnRules:
         if not close.reason:
             raise Refusal(Code.INVALID, "no reason is given: say why the turn is closed")
         check_size("the reason", close.reason, self._limits.text_bytes)
+        if close.last_candidate:
+            check_late(close.conversation, turn, self._state.time_ms)
         revision = self._state.next_revision(close.conversation)
         after = turn.closed_because(close.reason, revision)
         after = settle_closed(self._state, close.conversation, turn, after)

@@ -91,6 +91,11 @@ class Driver:
         attempt = self.turn(conversation, turn).candidate(candidate).attempt  # type: ignore[union-attr]
         self.done(RecordCandidate(conversation, turn, candidate, attempt, text, "model", "stop"))
 
+    def wait_past_the_deadline(self, conversation: str, turn: int) -> None:
+        """Apply a slot without commands at the first moment after it."""
+        late_ms = self.turn(conversation, turn).deadline_ms + 1
+        self.machine.apply(self.machine.applied_slot + 1, late_ms, ())
+
     def turn(self, conversation: str, turn: int) -> Turn:
         found = self.machine.turn(conversation, turn)
         assert found is not None

@@ -212,6 +212,17 @@ def test_an_answer_for_a_deleted_conversation_never_lands_in_its_namesake(driver
     driver.answer("c1", 1, 1)
 
 
+def test_a_deadline_that_passed_closes_no_conversation_of_the_same_id(driver: Any) -> None:
+    driver.ask("c1")
+    late = CloseTurn("c1", 1, "deadline passed", last_candidate=3)
+    driver.done(Delete("c1"))
+    driver.ask("c1", "another question")
+    assert driver.refused(late).code is Code.STALE
+    driver.wait_past_the_deadline("c1", 1)
+    driver.done(late)
+    assert driver.turn("c1", 1).closed
+
+
 def test_closing_ends_every_open_candidate_with_the_reason(driver: Any) -> None:
     driver.ask("c1")
     driver.answer("c1", 1, 2, "in time")

@@ -16,6 +16,7 @@ from consensusllm.conversations import (
     ConveneCouncil,
     Council,
     CreateConversation,
+    Delete,
     Fork,
     GenerationOptions,
     Limits,
@@ -173,17 +174,31 @@ def test_failures_are_neither_reviewed_nor_summed_up(driver: Any) -> None:
 def test_a_stage_past_its_deadline_ends_once_and_each_chairman_has_a_time(driver: Any) -> None:
     convene(driver, replace(COUNCIL, stages=(OPINIONS, SYNTHESIS)))
     record(driver, 1)
+    assert driver.refused(CloseStage("c1", 1, 3, "deadline passed")).code is Code.STALE
+    driver.wait_past_the_deadline("c1", 1)
     driver.done(CloseStage("c1", 1, 3, "deadline passed"))
     turn = driver.turn("c1", 1)
     assert open_candidates(turn) == [(4, 2, 4, 1)]
     assert turn.deadline_ms == driver.machine.time_ms + 7000
     # Another leader that had looked before that does no harm.
     assert driver.refused(CloseStage("c1", 1, 3, "deadline passed")).code is Code.STALE
+    driver.wait_past_the_deadline("c1", 1)
     driver.done(CloseStage("c1", 1, 4, "deadline passed"))
     assert open_candidates(driver.turn("c1", 1)) == [(5, 2, 5, 2)]
+    driver.wait_past_the_deadline("c1", 1)
     driver.done(CloseStage("c1", 1, 5, "deadline passed"))
     assert driver.turn("c1", 1).closed
     assert driver.refused(CloseStage("c1", 1, 5, "deadline passed")).code is Code.STALE
+
+
+def test_what_ends_a_stage_is_no_end_for_a_conversation_of_the_same_id(driver: Any) -> None:
+    convene(driver)
+    late = CloseStage("c1", 1, 3, "deadline passed")
+    driver.done(Delete("c1"))
+    convene(driver)
+    assert driver.refused(late).code is Code.STALE
+    driver.wait_past_the_deadline("c1", 1)
+    driver.done(late)
 
 
 def test_only_a_councils_stage_can_be_closed_and_with_a_reason(driver: Any) -> None:

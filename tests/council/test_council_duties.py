@@ -62,6 +62,22 @@ async def test_a_turn_is_closed_once_and_after_its_deadline_not_at_it():
     assert cluster.turn().closed
 
 
+async def test_a_leader_whose_wall_clock_is_ahead_closes_no_turn_before_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    cluster.ask((1,), deadline_ms=5000)
+    night_ms = 8 * 3_600_000
+    monkeypatch.setattr(cluster.ports[1], "now_ms", lambda: cluster.time_ms + night_ms)
+    duties = Duties(cluster.ports[1], 3.0)
+    duties.look()
+    await until(lambda: not duties._proposals)
+    assert not cluster.turn().closed
+    cluster.time_ms += 5001
+    duties.look()
+    await until(lambda: cluster.turn().closed)
+
+
 async def test_a_turn_that_is_asked_again_meanwhile_is_not_closed_for_the_deadline_before() -> None:
     cluster = Cluster()
     cluster.ask((1,), deadline_ms=5000)
