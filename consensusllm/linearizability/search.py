@@ -116,7 +116,7 @@ class _Search:
         self._partition = partition
         self._actions = partition.actions
         self._starts, self._ends = partition.starts, partition.ends
-        self._ties = max(partition.after, default=-1) >= 0
+        self._ties = max((*partition.after, *partition.unknown_after), default=-1) >= 0
         self._unknown_actions = partition.unknown_actions
         self._unknown_starts = partition.unknown_starts
         self._pending = Pending(partition)

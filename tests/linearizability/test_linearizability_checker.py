@@ -190,6 +190,15 @@ def test_two_of_one_process_at_one_instant_keep_the_order_of_their_lines() -> No
     assert verdict_of(of_two_processes).verdict is Verdict.LINEARIZABLE
 
 
+def test_of_two_alike_that_end_at_one_instant_either_may_be_first() -> None:
+    swap = Operation(0, "cas", "k", [None, 1], 0.0, 0.0, True, None)
+    other = replace(swap, process=1)
+    given_up = Operation(1, "put", "k", None, 0.0, 1.0, None, None)
+    found = verdict_of([swap, other, given_up])
+    assert found.verdict is Verdict.LINEARIZABLE
+    assert found.order == (1, 2, 0), "the second one, what its process gave up, and the first one"
+
+
 class PartitionWithoutZones(Partition):
     """Leaves every verdict to the search itself."""
 
