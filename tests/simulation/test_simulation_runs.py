@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from consensusllm.paxos.proposer import Proposer
-from consensusllm.simulation import Scenario, from_json, parse_kinds, run, shrink
+from consensusllm.simulation import Scenario, from_json, parse_kinds, run, run_all, shrink
 from consensusllm_cli.main import commands
 from consensusllm_cli.main import run as run_command
 
@@ -137,6 +142,25 @@ def test_a_failure_in_json_has_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     assert failure["invariant"]
     assert failure["trace"]
     assert from_json((tmp_path / f"seed-{SEED}.faults").read_text(), (1, 2, 3))
+
+
+def test_a_seed_whose_process_dies_has_failed_and_the_others_are_run() -> None:
+    scenarios = [Scenario(seed, seconds=1.0, faults=()) for seed in (1, 2, 3)]
+
+    def kill_one() -> None:
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.01)
+        os.kill(children[0].pid or 0, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    results = list(run_all(scenarios, 2))
+    killer.join()
+    assert sorted(result.scenario.seed for result in results) == [1, 2, 3]
+    (dead,) = (result for result in results if result.broken)
+    assert "died with exit code -9" in dead.reason
+    assert all(result.rounds for result in results if result is not dead)
+    assert multiprocessing.active_children() == []
 
 
 def test_without_a_violation_the_figures_are_shown() -> None:
