@@ -193,6 +193,8 @@ def from_json(text: str, members: Sequence[int]) -> list[Fault]:
             if not isinstance(values, dict) or set(values) != names:
                 raise ValueError(f"not a fault: it has the fields {', '.join(sorted(names))}")
             faults.append(_checked(values, members))
+        except RecursionError:
+            raise ValueError(f"line {number}: nested too deeply") from None
         except (ValueError, TypeError) as error:
             raise ValueError(f"line {number}: {error}") from None
     return faults

@@ -162,7 +162,7 @@ def test_faults_are_chosen_by_family_or_by_kind() -> None:
         parse_kinds("cut,fire")
 
 
-@pytest.mark.parametrize("text", ["{}", "nothing", '{"round": 1}', "[1]"])
+@pytest.mark.parametrize("text", ["{}", "nothing", '{"round": 1}', "[1]", "[" * 10**6])
 def test_what_is_no_schedule_is_refused_by_line(text: str) -> None:
     with pytest.raises(ValueError, match="line 1"):
         from_json(text, (1, 2, 3))
