@@ -17,13 +17,12 @@ from itertools import pairwise
 from typing import Any
 
 from consensusllm.client.errors import InvalidRequest
-from consensusllm.conversations.records import Candidate, Conversation, Turn
+from consensusllm.conversations.records import TIME_MAX_MS, Candidate, Conversation, Turn
 
 NO_ANSWER = "no answer in the file that was imported"
 NO_TEXT = "[no text]"
 
 _NOT_IN_AN_ID = re.compile(r"[^a-z0-9]+")
-_TIME_MAX_S = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +317,6 @@ def _time_ms(value: Any, place: str) -> int:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidRequest(f"{place} must be a number of seconds")
-    if not (math.isfinite(value) and 0 <= value < _TIME_MAX_S):
+    if not (math.isfinite(value) and 0 <= value <= TIME_MAX_MS / 1000):
         raise InvalidRequest(f"{place} is no time: {value!r:.40}")
     return int(value * 1000)

@@ -17,8 +17,8 @@ from typing import TypeAlias
 from .commands import GenerationOptions, ServedModel, Usage
 from .council import Council
 
-TIME_MAX_MS = 1 << 53
-"""After the epoch; later ones are no times."""
+TIME_MAX_MS = 253_402_300_799_999
+"""After the epoch: the end of the year 9999. Later ones are no times, and no calendar has them."""
 
 TurnId: TypeAlias = tuple[str, int]
 """(conversation id, turn number >= 1)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,10 @@ from consensusllm.client import (
     Conversation,
     NodeCopy,
 )
-from consensusllm.conversations import chain
+from consensusllm.conversations import ConversationSummary, chain
+from consensusllm.conversations.records import TIME_MAX_MS
+from consensusllm_cli.repl.output import Output
+from consensusllm_cli.repl.render import show_conversations
 from consensusllm_cli.repl.session import Outcome
 from tests.cli.desk import Desk
 
@@ -161,6 +165,22 @@ async def test_export_as_markdown(desk: Desk) -> None:
     out = await desk.done("query c1 What?", "choose c1 2", "export c1 --markdown")
     assert out.startswith("# c1\n\n## Turn 1\n\n> What?\n")
     assert "### Candidate 2: node 2, `model-2` (chosen)\n\n> answer 2\n" in out
+
+
+async def test_a_time_that_no_calendar_has_is_not_imported(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "c1.json"
+    await desk.done("query c1 What?", f"export c1 {file}")
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document["conversation"]["updated_ms"] = TIME_MAX_MS + 1
+    file.write_text(json.dumps(document), encoding="utf-8")
+    assert f"updated at {TIME_MAX_MS + 1} ms" in await desk.failed(f"import {file} c2")
+
+
+def test_the_last_time_that_can_be_imported_is_listed() -> None:
+    out = io.StringIO()
+    summary = ConversationSummary("c1", 0, 0, "", TIME_MAX_MS)
+    show_conversations(Output(out, io.StringIO(), terminal=False), [summary])
+    assert "9999-12-31 23:59:59Z" in out.getvalue()
 
 
 @pytest.mark.parametrize("content", ["[1]", "no json", '{"turns": []}'])

@@ -192,6 +192,7 @@ MESSAGES = [0, "chat", "history", "messages"]
         ),
         (spoilt(CHATGPT, [*MAPPING, "q1", "message", "create_time"], "now"), "number of seconds"),
         (spoilt(CHATGPT, [*MAPPING, "q1", "message", "create_time"], -1), "is no time: -1"),
+        (spoilt(CHATGPT, [*MAPPING, "q1", "message", "create_time"], 3e11), "is no time: 3"),
         (spoilt(CHATGPT, [*MAPPING, "q1", "children"], "a1"), "children must be a list"),
         (spoilt(CHATGPT, [0, "current_node"], "gone"), r"\[0\]: message 'gone' is named, and not"),
         (spoilt(CHATGPT, [0, "current_node"], None), r"\[0\] names no current message"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -182,7 +183,8 @@ def test_a_choice_made_after_the_question_is_not_in_its_prompt(driver: Any) -> N
 
 def test_an_import_keeps_the_times_that_it_has_elsewhere(driver: Any) -> None:
     driver.done(CreateConversation(TEMPORARY))
-    for times in ((2, 1), (-1, 1), (1, 1 << 54)):
+    end_of_9999_ms = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc).timestamp()) * 1000
+    for times in ((2, 1), (-1, 1), (1, end_of_9999_ms + 1000)):
         assert driver.refused(Rename(TEMPORARY, "c1", *times)).code is Code.INVALID
     driver.done(Rename(TEMPORARY, "c1", 7, 9))
     found = driver.machine.conversation("c1")
