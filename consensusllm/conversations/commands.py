@@ -194,8 +194,9 @@ class RetryTurn:
 
     ``turn`` 0 is the latest. The numbers in ``plan`` are offsets: the machine numbers the new
     candidates on from the highest that the turn has. The turn then closes when all have ended,
-    whatever its ``close_after`` was. Refused with CONFLICT where a choice stands, and with INVALID
-    where a council answered. Answers TurnOpened.
+    whatever its ``close_after`` was, or ``deadline_ms`` after the batch's time; one that is still
+    open not before the deadline that it had. Refused with CONFLICT where a choice stands, and with
+    INVALID where a council answered. Answers TurnOpened.
     """
 
     conversation: str

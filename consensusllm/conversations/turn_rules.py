@@ -120,12 +120,15 @@ class TurnRules:
             retry.plan, revision, after=turn.candidates[-1].number, present=len(turn.candidates)
         )
         retried = Retried(revision, self._state.time_ms, turn.deadline_ms, turn.close_after)
+        deadline_ms = self._deadline(retry.deadline_ms)
+        if not turn.closed:  # what is still being answered keeps its time
+            deadline_ms = max(turn.deadline_ms, deadline_ms)
         turn = replace(
             turn,
             candidates=turn.candidates + candidates,
             closed=False,
             close_after=0,
-            deadline_ms=max(turn.deadline_ms, self._deadline(retry.deadline_ms)),
+            deadline_ms=deadline_ms,
             retries=(*turn.retries, retried),
         )
         opened = [each.number for each in candidates]

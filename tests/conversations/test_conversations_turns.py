@@ -289,7 +289,14 @@ def test_a_retry_adds_candidates_and_overwrites_nothing(driver: Any) -> None:
     assert driver.refused(RetryTurn("c1", 1, PLAN)).winner == 3
 
 
-def test_a_retry_never_brings_the_deadline_forward(driver: Any) -> None:
+def test_a_retry_of_a_closed_turn_has_its_own_deadline(driver: Any) -> None:
+    driver.ask("c1", deadline_ms=100_000)
+    driver.done(CloseTurn("c1", 1, "enough"))
+    driver.done(RetryTurn("c1", 1, PLAN, deadline_ms=5000))
+    assert driver.turn("c1", 1).deadline_ms == driver.machine.time_ms + 5000
+
+
+def test_a_retry_never_brings_the_deadline_of_an_open_turn_forward(driver: Any) -> None:
     driver.ask("c1", deadline_ms=100_000)
     deadline_ms = driver.turn("c1", 1).deadline_ms
     driver.done(RetryTurn("c1", 1, PLAN, deadline_ms=1))
