@@ -26,6 +26,7 @@ from .sessions import DONE
 from .state import State
 from .stopped_calls import settle_closed
 from .turn_checks import (
+    check_fallbacks,
     check_numbers,
     check_options,
     find_conversation,
@@ -149,6 +150,13 @@ class ConversationRules:
         check_size("the question", turn.question, limits.question_bytes)
         check_options(turn.options, limits)
         check_size("the user", turn.user, limits.name_bytes)
+        times = [turn.opened_ms, turn.deadline_ms]
+        times += [time_ms for each in turn.retries for time_ms in (each.time_ms, each.deadline_ms)]
+        if not all(0 <= time_ms <= TIME_MAX_MS for time_ms in times):
+            raise Refusal(
+                Code.INVALID,
+                f"turn {number} cannot be imported: it has a time before 1970 or after 9999",
+            )
         for each in turn.candidates:
             check_size(f"candidate {each.number}'s text", each.text, limits.text_bytes)
             check_size(f"candidate {each.number}'s error", each.error, limits.text_bytes)
@@ -161,6 +169,10 @@ class ConversationRules:
                 ("hedge", each.hedge.model if each.hedge is not None else ""),
             ):
                 check_size(f"candidate {each.number}'s {what}", name, limits.name_bytes)
+            check_fallbacks(f"candidate {each.number}", each.fallbacks, limits)
+            for taken in each.takeovers:
+                check_size(f"candidate {each.number}'s model", taken.model, limits.name_bytes)
+                check_size(f"candidate {each.number}'s error", taken.reason, limits.text_bytes)
             if each.attempt > _ATTEMPT_MAX:
                 raise Refusal(
                     Code.INVALID, f"candidate {each.number} is at attempt {each.attempt}: too high"

@@ -16,6 +16,7 @@ from .commands import (
 from .limits import Limits
 from .records import Candidate, Head, Turn
 from .refusal import Refusal, check_size, named
+from .registry_rules import FALLBACKS_MAX
 from .state import State
 
 _NUMBER_MAX = 65_535
@@ -136,6 +137,13 @@ def check_numbers(numbers: Iterable[int], limits: Limits, present: int = 0) -> t
             f"over the limit of {limits.candidates_per_turn}: ask fewer",
         )
     return ordered
+
+
+def check_fallbacks(whose: str, fallbacks: tuple[str, ...], limits: Limits) -> None:
+    if len(fallbacks) > FALLBACKS_MAX:
+        raise Refusal(Code.TOO_LARGE, f"{whose} has over {FALLBACKS_MAX} fallbacks: name fewer")
+    for name in fallbacks:
+        check_size(f"{whose}'s fallback", name, limits.name_bytes)
 
 
 def find_candidate(conversation: str, turn: Turn, number: int) -> Candidate:

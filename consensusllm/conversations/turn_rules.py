@@ -33,12 +33,13 @@ from .council_steps import Moment, advanced, with_ranking
 from .limits import Limits
 from .records import Candidate, Retried, TakenOver, Turn
 from .refusal import Refusal, check_size
-from .registry_rules import FALLBACKS_MAX, Call, count_call
+from .registry_rules import Call, count_call
 from .sessions import DONE
 from .state import State
 from .stopped_calls import carried, count_stopped, count_stopped_hedge, settle_closed
 from .turn_checks import (
     check_deadline,
+    check_fallbacks,
     check_late,
     check_node,
     check_numbers,
@@ -348,13 +349,7 @@ class TurnRules:
         for each in plan:
             check_node(each.number, each.node)
             check_size(f"candidate {each.number}'s model", each.model, self._limits.name_bytes)
-            if len(each.fallbacks) > FALLBACKS_MAX:
-                raise Refusal(
-                    Code.TOO_LARGE,
-                    f"candidate {each.number} has over {FALLBACKS_MAX} fallbacks: name fewer",
-                )
-            for name in each.fallbacks:
-                check_size(f"candidate {each.number}'s fallback", name, self._limits.name_bytes)
+            check_fallbacks(f"candidate {each.number}", each.fallbacks, self._limits)
         attempt = self._state.attempt_floor + 1
         return tuple(
             Candidate(

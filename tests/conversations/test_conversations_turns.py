@@ -381,6 +381,14 @@ def test_an_import_may_say_that_it_was_taken_over_and_retried(driver: Any) -> No
         answer_of(TAKEN_OVER, attempt=4),
         answer_of(TAKEN_OVER, node=2),
         answer_of(TAKEN_OVER, takeovers=(TakenOver(3, 0, 0, 9),)),
+        answer_of(TAKEN_OVER, takeovers=(TakenOver(3, 0, 0, 3, model="far too long"),)),
+        answer_of(TAKEN_OVER, takeovers=(TakenOver(3, 0, 0, 3, reason="far too long"),)),
+        answer_of(GOOD, fallbacks=("far too long",)),
+        answer_of(GOOD, fallbacks=("m",) * 33),
+        replace(GOOD, opened_ms=-1),
+        replace(GOOD, deadline_ms=1 << 62),
+        replace(GOOD, retries=(Retried(3, -1, 0, 0),)),
+        replace(GOOD, retries=(Retried(3, 0, 1 << 62, 0),)),
     ],
 )
 def test_an_imported_turn_that_cannot_have_come_about_is_refused(
