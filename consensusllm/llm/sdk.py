@@ -36,6 +36,9 @@ ClientT = TypeVar("ClientT")
 MODELS_MAX = 1000
 """Names of models that are read from a server."""
 
+TOKENS_MAX = 1 << 40
+"""No call has used more, whatever a server says: sums of such counts would fit in no message."""
+
 
 def require(provider: str, *modules: str) -> None:
     """Raise Rejected, naming the extra to install, where one of ``modules`` is not there."""
@@ -248,7 +251,7 @@ def _merged(end: Chunk, piece: Chunk) -> Chunk:
 
 
 def _count(value: Any, before: int | None) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else before
+    return value if isinstance(value, int) and 0 <= value <= TOKENS_MAX else before
 
 
 def _host(base_url: str) -> str:

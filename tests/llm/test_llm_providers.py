@@ -81,6 +81,15 @@ async def test_an_answer_is_streamed_with_its_model_finish_reason_and_usage(
     assert server.seen[0].path.endswith(dialect.answer_path)
 
 
+async def test_a_count_of_tokens_that_cannot_be_is_taken_for_none(server, dialect, provider_of):
+    for count in (1 << 64, -1):
+        reply = dialect.stream(["x"])
+        pieces = [each.replace(b": 7", b": %d" % count) for each in reply.pieces]
+        server.replies = [replace(reply, pieces=pieces)]
+        chunks = await collect(provider_of(dialect.settings(server)))
+        assert (chunks[-1].prompt_tokens, chunks[-1].completion_tokens) == (None, 1)
+
+
 async def test_the_request_carries_history_system_prompt_options_and_key(
     server, dialects, provider_of
 ):
