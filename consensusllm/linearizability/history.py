@@ -111,8 +111,20 @@ def _operation(line: int, text: str) -> Operation:
     def refuse(reason: str) -> NoReturn:
         raise MalformedHistory(line, reason)
 
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            refuse(f"{json.dumps(twice)[:40]} is there twice")
+        return found
+
     try:
-        fields: Any = json.loads(text, parse_constant=lambda name: refuse(f"{name} is not JSON"))
+        fields: Any = json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=lambda name: refuse(f"{name} is not JSON"),
+        )
     except MalformedHistory:
         raise
     except (ValueError, RecursionError) as error:

@@ -57,6 +57,8 @@ def test_value_and_output_may_be_missing_and_other_fields_are_skipped() -> None:
         (b"put k 5", "not JSON (Expecting value at column 1)"),
         (b"[1]", "not a JSON object"),
         (b'{"process": NaN}', "NaN is not JSON"),
+        (line()[:-1] + b',"value":6}', '"value" is there twice'),
+        (line(value={})[:-1].replace(b"{}", b'{"a":1,"a":2}') + b"}", '"a" is there twice'),
         (b"[" * 100_000, "not JSON (nested too deeply)"),
         (b'{"process": ' + b"1" * 10_000 + b"}", "not JSON (a number is too long)"),
         (b'"\xff"', "not UTF-8 text (byte 2)"),
