@@ -91,6 +91,9 @@ def bench(
     afterwards; what is not installed is named as missing. The exit status is 1 where a
     measurement failed.
     """
+    if quick and everything:
+        raise click.UsageError("--quick and --all: use one of them")
+    _check_writable(json_path, plots)
     # Processes are started while gRPC is in use; they run another program at once.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     poll_in_one_thread()
@@ -102,8 +105,6 @@ def bench(
     from consensusllm.bench.report import report
     from consensusllm.bench.run import Bench, available, versions
 
-    if quick and everything:
-        raise click.UsageError("--quick and --all: use one of them")
     plan = QUICK if quick else ALL if everything else Plan()
     changes: dict[str, Any] = {
         "workloads": None if only is None else _chosen("--only", only, tuple(WORKLOADS)),
@@ -135,6 +136,20 @@ def bench(
         for path in write(results, Path(plots)):
             click.echo(f"wrote {path}", err=True)
     return 1 if results.failures else 0
+
+
+def _check_writable(json_path: str | None, plots: str | None) -> None:
+    """Find out before an hour of measuring. Raises UsageError."""
+    if json_path is not None:
+        try:
+            open(json_path, "a", encoding="utf-8").close()
+        except OSError as error:
+            raise click.UsageError(f"--json {json_path}: {error.strerror}") from None
+    if plots is not None:
+        try:
+            Path(plots).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.UsageError(f"--plots {plots}: {error.strerror}") from None
 
 
 def measured(bench: Bench) -> Results:

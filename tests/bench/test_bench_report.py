@@ -13,7 +13,7 @@ from consensusllm.bench.figures import SYSTEMS, Cell, Results
 from consensusllm.bench.plan import FLOOR_CELL, WORKLOADS, Plan
 from consensusllm.bench.plots import bars, write
 from consensusllm.bench.report import milliseconds, report, table
-from consensusllm_cli.bench import _chosen
+from consensusllm_cli.bench import _chosen, bench
 
 LOOP = {"per_second": 2000.0, "p50_us": 500.0, "p99_us": 1500.0}
 
@@ -121,3 +121,13 @@ def test_a_name_that_is_misspelt_is_answered_with_near_ones() -> None:
 def test_an_unknown_name_or_none_is_misuse_that_names_the_known_ones(text: str) -> None:
     with pytest.raises(click.UsageError, match="none of floor, starting, memory, puts"):
         _chosen("--only", text, tuple(WORKLOADS))
+
+
+@pytest.mark.parametrize("option", ["--json", "--plots"])
+def test_nothing_is_measured_where_the_figures_cannot_be_written(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consensusllm.bench.run.Bench", lambda *_: pytest.fail("it is measured"))
+    (tmp_path / "file").touch()
+    with pytest.raises(click.UsageError, match=f"{option} .*: Not a directory"):
+        bench.main([option, str(tmp_path / "file" / "below")], standalone_mode=False)
