@@ -158,6 +158,8 @@ def usage(pid: int) -> Usage:
         io = _numbers((directory / "io").read_text())
     except OSError as error:
         raise BenchError(f"{error.filename}: {error.strerror}: /proc of Linux is needed") from None
+    if "VmRSS" not in status:
+        raise BenchError(f"process {pid} has ended")
     ticks = int(fields[11]) + int(fields[12])
     return Usage(ticks * _TICK_S, io["write_bytes"], status["VmRSS"] * 1024)
 

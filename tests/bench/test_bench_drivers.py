@@ -145,6 +145,9 @@ async def test_a_program_that_is_not_there_cannot_be_started(
 
 def test_a_process_that_has_gone_has_no_usage() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(BenchError, match="has ended"):  # and nobody has asked how yet
+        usage(child.pid)
     child.wait()
     with pytest.raises(BenchError):
         usage(child.pid)
