@@ -7,7 +7,7 @@ some of it, so what was written so far is not kept, and such a candidate has no 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from .commands import Usage
 from .council_steps import contradiction as council_contradiction
@@ -115,7 +115,10 @@ def contradiction(turn: Turn) -> str:
         turn.choice_revision and not turn.choice
     ):
         return "its choice has the wrong revision"
-    asked = [turn.asked_revision, *(each.revision for each in turn.retries)]
+    again = [each.revision for each in turn.retries]
+    if turn.council is not None:  # it goes over stages that no budget allows within one revision
+        again = [revision for revision, _ in groupby(again)]
+    asked = [turn.asked_revision, *again]
     if asked[0] < 1 or any(a >= b for a, b in pairwise(asked)):
         return "it was asked at wrong revisions"
     return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from consensusllm.client.export import export, read_export
 from consensusllm.conversations import (
     Budget,
     CloseStage,
@@ -294,6 +295,8 @@ def test_a_stage_that_no_budget_allows_ends_with_that_reason(spender: Any) -> No
     for each in turn.candidates[2:]:
         assert each.error.startswith("not asked: the budget of cluster is 0.00011: 0.000105 is")
     assert budget(spender) == Budget(110, spent=105)
+    conversation = spender.machine.conversation("c1")
+    assert read_export(export(conversation)).conversation == conversation
 
 
 def test_a_stage_past_its_time_is_charged_and_the_next_one_reserves(spender: Any) -> None:
