@@ -117,7 +117,8 @@ def hedge_reserved(
     other = replace(candidate, node=hedge.node, model=hedge.model)
     most = _most(state, conversation, turn, other, scopes[0])
     _take(state, scopes, most)
-    return replace(candidate, reserved=candidate.reserved + most)
+    # Where a budget is gone it has reserved nothing, and must not when it comes back.
+    return replace(candidate, reserved=candidate.reserved + most, budgets=tuple(scopes))
 
 
 def _take(state: State, scopes: Iterable[str], total: int) -> None:

@@ -237,3 +237,19 @@ def test_a_new_conversation_begins_above_the_hedges_of_the_one_that_had_its_id(a
     asked.done(Delete("c1"))
     asked.ask("c1", "another question")
     assert {each.attempt for each in asked.turn("c1", 1).candidates} == {3}
+
+
+def test_a_hedge_reserves_nothing_in_a_budget_that_is_gone_or_comes_back(driver: Any) -> None:
+    for scope in ("cluster", "user:ann"):
+        driver.done(SetBudget(scope, 10_000))
+    driver.done(ServeModels(1, (replace(SLOW, prompt_price=0, completion_price=0),)))
+    driver.done(ServeModels(2, (QUICK,)))
+    driver.done(CreateConversation("c1"))
+    plan = (PlannedCandidate(1, 1, "slow", ("quick",)),)
+    driver.done(SubmitQuery("c1", "why?", plan, user="ann"))
+    driver.done(SetBudget("cluster", None))
+    driver.done(HEDGE)
+    driver.done(SetBudget("cluster", 10_000))
+    assert driver.machine.budgets["user:ann"].reserved > 0
+    driver.done(CloseTurn("c1", 1, "cancelled"))
+    assert {each.reserved for each in driver.machine.budgets.values()} == {0}
