@@ -96,7 +96,7 @@ class State:
         self.heads[conversation] = Head(
             revision=revision or head.revision + 1,
             created_ms=head.created_ms,
-            updated_ms=self.time_ms,
+            updated_ms=max(self.time_ms, head.created_ms),  # an import's may be to come
             turns=max(head.turns, turn.turn),
             open_turns=head.open_turns + (not turn.closed) - was_open,
             system=head.system,
@@ -111,11 +111,12 @@ class State:
         head = self.heads[conversation]
         for turn in self._take_turns(conversation):
             self._set_turn(target, turn)
+        created_ms = created_ms or head.created_ms
         moved = replace(
             head,
             revision=head.revision + 1,
-            created_ms=created_ms or head.created_ms,
-            updated_ms=updated_ms or self.time_ms,
+            created_ms=created_ms,
+            updated_ms=max(updated_ms or self.time_ms, created_ms),
         )
         self._add_head(target, moved)
 

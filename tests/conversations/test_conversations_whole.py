@@ -192,6 +192,23 @@ def test_an_import_keeps_the_times_that_it_has_elsewhere(driver: Any) -> None:
     assert driver.refused(Rename("c1", "c2", 7, 9)).code is Code.INVALID
 
 
+def test_what_was_imported_from_a_clock_ahead_is_not_updated_before_it_was_created(
+    driver: Any,
+) -> None:
+    ahead_ms = driver.machine.time_ms + 3_600_000
+    driver.done(CreateConversation(TEMPORARY))
+    driver.done(Rename(TEMPORARY, "c1", ahead_ms, ahead_ms))
+    driver.ask("c1")
+    driver.done(CloseTurn("c1", 1, "enough"))
+    driver.done(Rename("c1", "c2"))
+    found = driver.machine.conversation("c2")
+    assert (found.created_ms, found.updated_ms) == (ahead_ms, ahead_ms)
+    driver.done(CreateConversation(TEMPORARY))
+    driver.done(Rename(TEMPORARY, "c3", 0, 1))
+    found = driver.machine.conversation("c3")
+    assert found.created_ms == found.updated_ms > 1
+
+
 def test_a_fork_and_a_rename_keep_every_prompt(driver: Any) -> None:
     driver.ask("c1", "one")
     driver.answer("c1", 1, 1, "answer")
