@@ -82,6 +82,8 @@ MillisecondsOrZero = Annotated[int, Meta(ge=0, le=86_400_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 LogBytes = Annotated[int, Meta(ge=1024, le=256 << 20)]
 """At most what the log of a replica holds."""
+RetainedBytes = Annotated[int, Meta(ge=1024, le=64 << 20)]
+"""A quarter of that: with more, what is between two snapshots would not fit beside it."""
 MessageBytes = Annotated[int, Meta(ge=2 << 20, le=1 << 30)]
 """Nodes, relay and clients fill messages up to a mebibyte; gRPC counts in 31 bits."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -236,7 +238,7 @@ class PaxosSettings(_Section, frozen=True):
     snapshot_every_bytes: Bytes = 16 << 20
     snapshot_every_slots: Count = 10_000
     snapshot_bytes_per_s: Bytes = 64 << 20
-    log_retain_bytes: Bytes = 8 << 20
+    log_retain_bytes: RetainedBytes = 8 << 20
     chunk_bytes: Bytes = 512 << 10
 
     def __post_init__(self) -> None:

@@ -234,7 +234,11 @@ def test_ten_nodes_are_too_many() -> None:
 
 @pytest.mark.parametrize(
     ("section", "key", "least", "most"),
-    [("limits", "message_bytes", 2 << 20, 1 << 30), ("paxos", "max_pending_bytes", 1 << 20, LOG)],
+    [
+        ("limits", "message_bytes", 2 << 20, 1 << 30),
+        ("paxos", "max_pending_bytes", 1 << 20, LOG),
+        ("paxos", "log_retain_bytes", 1024, LOG // 4),
+    ],
 )
 def test_a_bound_that_a_node_cannot_keep_is_refused(
     section: str, key: str, least: int, most: int
