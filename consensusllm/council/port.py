@@ -51,7 +51,8 @@ class ReplicaPort(Protocol):
         ...
 
     def now_ms(self) -> int:
-        """Wall-clock time in ms since the epoch."""
+        """The replicated clock, as far as it is known here, in ms since the epoch: deadlines and
+        all other times of the state are of this clock."""
         ...
 
     def subscribe_touched(self, callback: Callable[[str, int], None]) -> None:

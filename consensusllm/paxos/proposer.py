@@ -194,10 +194,7 @@ class Proposer:
         self._propose(batches, now)
 
     def _noop(self, now: float) -> Batch:
-        return Batch.noop(self._time_ms(now))
-
-    def _time_ms(self, now: float) -> int:
-        return self._config.epoch_ms + int(now * 1000)
+        return Batch.noop(self._config.time_ms(now))
 
     def enqueue(self, command: bytes, *, awaited: bool) -> None:
         """Queue a command for the next batch; ``awaited``: a peer waits to learn that it is chosen.
@@ -227,7 +224,7 @@ class Proposer:
             return
         batches: list[Batch] = []
         while self._pending and self._has_slot(len(batches)):
-            batches.append(Batch.pack(self._time_ms(now), self._take_commands()))
+            batches.append(Batch.pack(self._config.time_ms(now), self._take_commands()))
         if batches:
             self._propose(batches, now)
             if self._pending_awaited:
@@ -249,7 +246,7 @@ class Proposer:
     def change(self, membership: Membership, now: float) -> None:
         """Propose ``membership`` in the next slot, and nothing after it in this ballot."""
         assert not self.stopped, "one change at a time"
-        self._propose([Batch.change(self._time_ms(now), membership)], now)
+        self._propose([Batch.change(self._config.time_ms(now), membership)], now)
 
     def take_pending(self) -> list[bytes]:
         """The commands that wait for a slot; they wait no more."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -47,6 +46,10 @@ class Shell(Protocol):
 
     replica: Replica
 
+    def clock(self) -> float:
+        """The clock of the replica's ``now``, in seconds."""
+        ...
+
     def submit(
         self,
         command: bytes,
@@ -56,10 +59,6 @@ class Shell(Protocol):
     ) -> None: ...
 
     def read(self, timeout_s: float, resolve: Callable[[Failure | None], None]) -> None: ...
-
-
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -76,23 +75,18 @@ class _Session:
 
 
 class LocalReplica:
-    """Implements council.port.ReplicaPort around ``runtime``.
-
-    ``random_bytes`` names sessions and ``now_ms`` is the wall clock, in ms since the epoch.
-    """
+    """Implements council.port.ReplicaPort around ``runtime``; ``random_bytes`` names sessions."""
 
     def __init__(
         self,
         runtime: Shell,
         live: LiveText,
         random_bytes: Callable[[int], bytes] = os.urandom,
-        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self.node = runtime.replica.node
         self._runtime = runtime
         self._live = live
         self._random_bytes = random_bytes
-        self.now_ms = now_ms
         self._seen = runtime.replica.machine
         self._callbacks: list[Callable[[str, int], None]] = []
         self._asking: Callable[[SubmitQuery], None] | None = None
@@ -105,6 +99,9 @@ class LocalReplica:
     @property
     def machine(self) -> Machine:
         return self._runtime.replica.machine
+
+    def now_ms(self) -> int:
+        return self._runtime.replica.time_ms(self._runtime.clock())
 
     def is_leader(self) -> bool:
         return self._runtime.replica.role is Role.LEADING

@@ -201,6 +201,12 @@ class Replica:
         waits = self._serving and self._serve_at > self._now  # else for the disk, which wakes us
         return min(at, self._serve_at) if waits else at
 
+    def time_ms(self, now: float) -> int:
+        """The replicated clock, as far as it is known here: what was applied, and what a batch of
+        this replica's would say. In ms since the epoch; every time in the state is of this clock.
+        """
+        return max(self.machine.time_ms, self.config.paxos.time_ms(now))
+
     def stop(self) -> None:
         """Answer everybody who still waits."""
         self._requests.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -127,5 +126,5 @@ class Planner:
         replica = self._runtime.replica
         live = replica.paxos.live or replica.paxos.membership.voters
         load = {} if wishes.plain else load_of(replica.machine.open_turns())
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = replica.time_ms(self._runtime.clock())
         return Cluster(replica.machine.registry, live, load, now_ms)

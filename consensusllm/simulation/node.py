@@ -168,7 +168,7 @@ class _WatchedPort(LocalReplica):
     """The answerer's port of production; what models produce is noted."""
 
     def __init__(self, life: Life, node: Node, live: LiveText) -> None:
-        super().__init__(life, live, node.rng.randbytes, node.clock.wall_ms)
+        super().__init__(life, live, node.rng.randbytes)
         self._invariants = node.cluster.invariants
 
     def publish(self, delta: Delta) -> None:
@@ -248,6 +248,9 @@ class Life:
         self._live.close()
         self._disk.close()
         self._ending = self._loop.create_task(self._answerer.close())
+
+    def clock(self) -> float:
+        return self._clock.now()
 
     # What comes in ------------------------------------------------------------------------------
 

@@ -25,6 +25,12 @@ class Shell:
         self.holds = asyncio.Event()
         self.release: Callable[[], None] = lambda: None
 
+    def clock(self) -> float:
+        return 7.0
+
+    def time_ms(self, now: float) -> int:
+        return 1000 + int(now)
+
     def submit(
         self,
         command: bytes,
@@ -55,3 +61,8 @@ async def test_one_command_that_is_held_up_holds_up_no_later_one() -> None:
         assert await local.submit(Put(f"k{number % 10}", b"")) == Done()
     shell.release()
     assert await held == Done()
+
+
+async def test_its_time_is_the_replicas_and_not_the_machines() -> None:
+    """A machine that slept shows hours that no batch knows of: each turn would be past its time."""
+    assert LocalReplica(Shell(), LiveText(1, lambda node, body: None)).now_ms() == 1007

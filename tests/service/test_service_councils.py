@@ -23,7 +23,12 @@ class Node:
         paxos = SimpleNamespace(live=(1, 3), membership=SimpleNamespace(voters=(1, 2, 3)))
         machine = SimpleNamespace(registry={}, open_turns=list)
         config = SimpleNamespace(limits=Limits())
-        self.replica = SimpleNamespace(paxos=paxos, machine=machine, node=3, config=config)
+        self.replica = SimpleNamespace(
+            paxos=paxos, machine=machine, node=3, config=config, time_ms=int
+        )
+
+    def clock(self) -> float:
+        return 0.0
 
 
 def test_a_model_that_this_node_cannot_serve_is_refused_with_the_reason() -> None:

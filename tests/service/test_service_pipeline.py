@@ -40,10 +40,14 @@ class FakeRuntime:
             config=SimpleNamespace(limits=Limits()),
             paxos=SimpleNamespace(live=frozenset({1, 2})),
             machine=SimpleNamespace(registry={}),
+            time_ms=int,
         )
         self.heard = asyncio.Event()
         self.submitted: list[SessionCommand] = []
         self.resolve: list[Callable[[Any], None]] = []
+
+    def clock(self) -> float:
+        return 0.0
 
     def submit(self, command: bytes, decoded: Any, timeout_s: float, resolve: Any) -> None:
         assert encode_command(decoded) == command
