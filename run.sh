@@ -133,6 +133,11 @@ pane() {
     printf 'exec bash %q' "$script"
 }
 
+# in_session COMMAND...: of tmux's, once the session is there; somebody may end it at any moment.
+in_session() {
+    tmux "$@" 2>/dev/null || fail "the session '$session' was ended from elsewhere: run this again"
+}
+
 demo_in_tmux() {
     local port up repl log number columns lines
     columns=$(tput cols) lines=$(tput lines)
@@ -151,11 +156,11 @@ demo_in_tmux() {
     say "starting the cluster"
     up=$(tmux new-session -d -P -F '#{pane_id}' -s "$session" -n demo -c "$root" \
         -x "$columns" -y "$lines" "exec sleep 60")
-    tmux set-option -w -t "$up" remain-on-exit on
-    tmux respawn-pane -k -t "$up" \
+    in_session set-option -w -t "$up" remain-on-exit on
+    in_session respawn-pane -k -t "$up" \
         "$(pane up exec "$venv/bin/consensusllm" up --base-port "$port" --data-dir "$data_dir")"
-    tmux set-environment -t "=$session" CONSENSUSLLM_LAUNCHER \
-        "$(tmux display-message -p -t "$up" '#{pane_pid}')"
+    in_session set-environment -t "=$session" CONSENSUSLLM_LAUNCHER \
+        "$(tmux display-message -p -t "$up" '#{pane_pid}' 2>/dev/null)"
     # From the start of its history (-S -): what a pane shows moves up when its program ends.
     until tmux capture-pane -p -S - -t "$up" 2>/dev/null | grep -q '^ready: '; do
         case $(tmux display-message -p -t "$up" '#{pane_dead}' 2>/dev/null) in
@@ -168,21 +173,21 @@ demo_in_tmux() {
         esac
     done
 
-    repl=$(tmux split-window -h -b -P -F '#{pane_id}' -t "$up" -c "$root" \
+    repl=$(in_session split-window -h -b -P -F '#{pane_id}' -t "$up" -c "$root" \
         "$(pane repl bash "$root/run.sh" in-pane "$port" "$scratch/status")")
-    tmux set-option -p -t "$repl" remain-on-exit off
-    tmux set-option -w -t "$up" main-pane-width $((columns * 6 / 10))
-    tmux set-option -w -t "$up" pane-border-status top
-    tmux set-option -w -t "$up" pane-border-format ' #{pane_title} '
-    tmux select-pane -t "$repl" -T "REPL"
-    tmux select-pane -t "$up" -T "launcher"
+    in_session set-option -p -t "$repl" remain-on-exit off
+    in_session set-option -w -t "$up" main-pane-width $((columns * 6 / 10))
+    in_session set-option -w -t "$up" pane-border-status top
+    in_session set-option -w -t "$up" pane-border-format ' #{pane_title} '
+    in_session select-pane -t "$repl" -T "REPL"
+    in_session select-pane -t "$up" -T "launcher"
     for number in 3 2 1; do
-        log=$(tmux split-window -v -P -F '#{pane_id}' -t "$up" \
+        log=$(in_session split-window -v -P -F '#{pane_id}' -t "$up" \
             "exec tail -n 50 -F $(printf %q "$data_dir/logs/node-$number.log")")
-        tmux select-pane -t "$log" -T "node $number"
-        tmux select-layout -t "$up" main-vertical
+        in_session select-pane -t "$log" -T "node $number"
+        in_session select-layout -t "$up" main-vertical
     done
-    tmux select-pane -t "$repl"
+    in_session select-pane -t "$repl"
 
     if [ -n "${TMUX:-}" ] && [ -n "$(tmux list-clients -t "${TMUX_PANE:-}" 2>/dev/null)" ]; then
         tmux set-option -t "=$session:" detach-on-destroy off
@@ -220,7 +225,7 @@ run_tests() {
     install test
     cd "$root"
     exec "$venv/bin/python" -m pytest -m "$marks" --numprocesses auto --maxprocesses 4 \
-        --dist loadgroup ${arguments[@]+"${arguments[@]}"}
+        --dist loadscope ${arguments[@]+"${arguments[@]}"}
 }
 
 case ${1:-demo} in

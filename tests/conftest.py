@@ -13,9 +13,11 @@ import os
 import secrets
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 SEED = int(os.environ.get("CONSENSUSLLM_SEED") or secrets.randbits(32))
 os.environ["CONSENSUSLLM_SEED"] = str(SEED)  # for the other processes of this run
@@ -49,13 +51,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(SEED)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Scheduler(LoadScopeScheduling):
     """Whoever opens ports does so one after another: a port that was free a moment ago, or whose
     node is down for a moment, must not be taken by a test that runs beside."""
-    for item in items:
-        if ON_LOOPBACK.intersection(item.path.relative_to(Path(__file__).parent).parts):
-            item.add_marker(pytest.mark.xdist_group("loopback"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        opens_ports = ON_LOOPBACK.intersection(Path(nodeid.partition("::")[0]).parts)
+        return "loopback" if opens_ports else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
 
 
 def pytest_report_header() -> str:
