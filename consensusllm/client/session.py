@@ -21,7 +21,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 
 from consensusllm.client.calls import Calls, Deadline, unavailable
-from consensusllm.client.errors import OutcomeUnknown, Overloaded, Unavailable, refusal
+from consensusllm.client.errors import (
+    InvalidRequest,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+    refusal,
+)
 from consensusllm.conversations.commands import (
     Code,
     OpenSession,
@@ -29,22 +35,26 @@ from consensusllm.conversations.commands import (
     Refused,
     Reply,
     SessionCommand,
+    SessionOpened,
 )
+from consensusllm.conversations.sessions import NAME_BYTES
 from consensusllm.wire.commands import encode_command, reply_from_proto
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2
 
-SESSION_BYTES = 16
 HELD_REPLIES_MAX = 1024
 """Well below what the cluster keeps of a session, as commands under way add to it."""
 
+_OTHER_VERSION = "install the version that the nodes run"
+
 
 class Numbers:
-    """One session's id and the sequence numbers that are in use."""
+    """One session and the sequence numbers that are in use. ``session`` is what its commands carry:
+    b"" until the cluster has opened the session of this ``name``."""
 
-    def __init__(self, session: bytes) -> None:
-        self.session = session
-        self.opened = False
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.session = b""
         self._next = 1
         self._lowest = 1
         self._live: set[int] = set()
@@ -77,7 +87,7 @@ class Session:
     def __init__(self, calls: Calls, timeout_s: float) -> None:
         self._calls = calls
         self._timeout_s = timeout_s
-        self._numbers = Numbers(os.urandom(SESSION_BYTES))
+        self._numbers = Numbers(os.urandom(NAME_BYTES))
         self._opening: asyncio.Task[None] | None = None
 
     def command(self, operation: Operation, deadline: Deadline) -> Coroutine[None, None, Reply]:
@@ -111,7 +121,7 @@ class Session:
     ) -> Reply:
         while True:
             numbers = self._numbers
-            if not numbers.opened or numbers.held_replies > HELD_REPLIES_MAX:
+            if not numbers.session or numbers.held_replies > HELD_REPLIES_MAX:
                 numbers = await self._opened(deadline)
             sequence = numbers.take()
             try:
@@ -123,7 +133,7 @@ class Session:
             try:
                 reply = reply_from_proto(response.reply)
             except MalformedMessage as error:
-                raise OutcomeUnknown(f"{error}: install the version that the nodes run") from None
+                raise OutcomeUnknown(f"{error}: {_OTHER_VERSION}") from None
             if not isinstance(reply, Refused):
                 return reply
             if reply.code is not Code.SESSION_EXPIRED:
@@ -137,14 +147,14 @@ class Session:
                 )
 
     def _renew(self) -> None:
-        self._numbers = Numbers(os.urandom(SESSION_BYTES))
+        self._numbers = Numbers(os.urandom(NAME_BYTES))
 
     async def _opened(self, deadline: Deadline) -> Numbers:
         """The session, once the cluster knows it. All who wait share one attempt to open it."""
         if self._numbers.held_replies > HELD_REPLIES_MAX:
             self._renew()
         joined = self._opening is not None  # one whose deadline may be earlier than this call's
-        while not self._numbers.opened:
+        while not self._numbers.session:
             if self._opening is None:
                 patience = Deadline(max(self._timeout_s, deadline.remaining_s()))
                 self._opening = asyncio.create_task(self._open(self._numbers, patience))
@@ -170,11 +180,16 @@ class Session:
             opening.exception()  # those who still wait raise it; there may be none left
 
     async def _open(self, numbers: Numbers, deadline: Deadline) -> None:
-        command = encode_command(SessionCommand(numbers.session, 0, 0, OpenSession()))
+        command = encode_command(SessionCommand(numbers.name, 0, 0, OpenSession()))
         response, _ = await self._calls.answered(
             lambda: client_pb2.Request(command=command), deadline, changes=False
         )
-        reply = reply_from_proto(response.reply)
+        try:
+            reply = reply_from_proto(response.reply)
+        except MalformedMessage as error:
+            raise InvalidRequest(f"{error}: {_OTHER_VERSION}") from None
         if isinstance(reply, Refused):
             raise refusal(reply)
-        numbers.opened = True
+        if not isinstance(reply, SessionOpened):
+            raise InvalidRequest(f"the nodes number no sessions: {_OTHER_VERSION}")
+        numbers.session = reply.session

@@ -128,7 +128,10 @@ class RecordProbe:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """Make the session known. Commands of a session that is not known are refused."""
+    """Make the session of this name known. Commands of a session that is not known are refused.
+    Answers SessionOpened; one that is not ``numbered``, as in logs of before, answers Done."""
+
+    numbered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,10 +438,11 @@ Operation: TypeAlias = (
 
 
 class SessionCommand(NamedTuple):
-    """``operation`` as number ``sequence`` (>= 1) of ``session`` (16 bytes, chosen at random).
+    """``operation`` as number ``sequence`` (>= 1) of ``session``, as SessionOpened gave it.
 
     Numbers below ``acknowledged`` are finished for the client: their replies may be forgotten, and
-    they will not be sent again. OpenSession has sequence 0.
+    they will not be sent again. OpenSession has sequence 0, and as its ``session`` the name: 16
+    bytes, chosen at random.
     """
 
     session: bytes
@@ -470,6 +474,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """``session`` is what the session's later commands carry: its name, and 8 bytes that no other
+    opening has, of the same name or another."""
+
+    session: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TurnOpened:
     """Turn number ``turn`` (>= 1), with the numbers of the candidates that this command opened."""
 
@@ -498,4 +510,4 @@ class Refused:
     current: bytes | None = None
 
 
-Reply: TypeAlias = Done | TurnOpened | Chosen | Refused
+Reply: TypeAlias = Done | SessionOpened | TurnOpened | Chosen | Refused

@@ -4,6 +4,10 @@ A session's commands may arrive repeated and in any order. Each number is applie
 kept until the client says, by `acknowledged`, that it has finished with it (Raft thesis, 6.3). The
 table is bounded; which session has to go is a function of the log alone: the one that has gone
 without a command the longest.
+
+The client names its session, and the table adds a number that no other opening has. A late copy of
+an OpenSession thus never brings back a session that is gone: it opens another one, which the late
+commands of the old one are none of. Sessions of logs of before are known by their name alone.
 """
 
 from __future__ import annotations
@@ -11,10 +15,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from .commands import Code, Done, OpenSession, Refused, Reply, SessionCommand
+from .commands import (
+    Code,
+    Done,
+    OpenSession,
+    Refused,
+    Reply,
+    SessionCommand,
+    SessionOpened,
+)
 from .limits import Limits
 
 DONE = Done()
+
+NAME_BYTES = 16
+SESSION_BYTES = NAME_BYTES + 8
+"""Of what SessionOpened gives: the name, and the opening's number, big-endian."""
 
 _EXPIRED = Refused(
     Code.SESSION_EXPIRED,
@@ -69,9 +85,10 @@ def _held_bytes(reply: Reply) -> int:
 
 
 class Sessions:
-    """All sessions: ``table`` has the longest unused first, ``marked`` is told of every change."""
+    """All sessions by what their commands carry: ``table`` has the longest unused first, ``marked``
+    is told of every change. ``touches`` counts uses, and so numbers what is opened."""
 
-    __slots__ = ("_limits", "_marked", "table", "touches")
+    __slots__ = ("_limits", "_marked", "_named", "table", "touches")
 
     def __init__(
         self,
@@ -82,6 +99,7 @@ class Sessions:
     ) -> None:
         self._limits = limits
         self._marked = marked
+        self._named = {session[:NAME_BYTES]: session for session in table}
         self.table = table
         self.touches = touches
 
@@ -122,16 +140,25 @@ class Sessions:
     def _open(self, command: SessionCommand) -> Reply:
         if not isinstance(command.operation, OpenSession):
             return _MISNUMBERED
-        session = self.table.get(command.session)
-        if session is None:
+        name, numbered = command.session, command.operation.numbered
+        key = self._named.get(name)
+        if key is None:
             while len(self.table) >= self._limits.sessions:
-                dropped, _ = self.table.popitem(last=False)
-                self._marked.add(dropped)
-            session = self.table[command.session] = Session(0, command.acknowledged, {})
-        elif command.acknowledged > session.acknowledged:
-            session.acknowledge(command.acknowledged)
-        self._touch(command.session, session)
-        return DONE
+                self._drop(next(iter(self.table)))
+            key = name + (self.touches + 1).to_bytes(8, "big") if numbered else name
+            session = self.table[key] = Session(0, command.acknowledged, {})
+            self._named[name] = key
+        else:
+            session = self.table[key]
+            if command.acknowledged > session.acknowledged:
+                session.acknowledge(command.acknowledged)
+        self._touch(key, session)
+        return SessionOpened(key) if numbered else DONE
+
+    def _drop(self, key: bytes) -> None:
+        del self.table[key]
+        del self._named[key[:NAME_BYTES]]
+        self._marked.add(key)
 
     def _touch(self, key: bytes, session: Session) -> None:
         self.touches = session.used = self.touches + 1

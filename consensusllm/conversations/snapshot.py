@@ -20,7 +20,7 @@ from .limits import Limits
 from .lines import MalformedLine
 from .machine import Machine
 from .records import Budget, Head, ProbeLease, RegisteredModel, Turn, TurnId
-from .sessions import Session
+from .sessions import NAME_BYTES, Session
 from .state import FrozenState
 
 _FORMAT = "consensusllm-state"
@@ -210,6 +210,8 @@ def _check(frozen: FrozenState) -> None:
     )
     if not in_order:
         raise MalformedLine("records are out of order")
+    if len({session[:NAME_BYTES] for session, _ in frozen.sessions}) != len(frozen.sessions):
+        raise MalformedLine("two sessions have one name")
     if sum(head.turns for head in frozen.heads.values()) != len(frozen.turns):
         raise MalformedLine("turns are missing")
     open_turns = dict.fromkeys(frozen.heads, 0)

@@ -20,6 +20,7 @@ from consensusllm.conversations.commands import (
     Refused,
     Reply,
     SessionCommand,
+    SessionOpened,
     SubmitQuery,
 )
 from consensusllm.council.generation import Generation
@@ -63,7 +64,8 @@ class Shell(Protocol):
 
 @dataclass(slots=True)
 class _Session:
-    """``unfinished`` are its numbers that are not answered yet."""
+    """``name`` is what its commands carry, ``unfinished`` are its numbers that are not answered
+    yet."""
 
     name: bytes
     sequence: int = 0
@@ -179,9 +181,11 @@ class LocalReplica:
     async def _open_session(self, end: float) -> _Session:
         async with self._opening:
             if self._session is None or self._session.is_full:
-                session = _Session(self._random_bytes(16))
-                await self._repeat(session, 0, OpenSession(), end)
-                self._session = session
+                name = _Session(self._random_bytes(16))
+                opened = await self._repeat(name, 0, OpenSession(), end)
+                if not isinstance(opened, SessionOpened):
+                    raise SubmitFailed(f"no session was opened: {opened}")
+                self._session = _Session(opened.session)
             return self._session
 
     async def _repeat(

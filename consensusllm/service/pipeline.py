@@ -36,6 +36,7 @@ from consensusllm.conversations.commands import (
     SetBudget,
     SubmitQuery,
 )
+from consensusllm.conversations.sessions import SESSION_BYTES
 from consensusllm.council.planning import Unplannable
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.replica.runtime import Runtime
@@ -157,6 +158,10 @@ class Requests:
             raise MalformedMessage(
                 f"{type(decoded.operation).__name__} is for the nodes themselves"
             )
+        if not isinstance(decoded.operation, OpenSession):
+            _numbered(decoded.session)
+        elif not decoded.operation.numbered:
+            raise MalformedMessage(f"the session would have no number: {_OLD_CLIENT}")
         value = getattr(decoded.operation, "value", getattr(decoded.operation, "new", None))
         _bounded("a value", len(value or b""), self._max_value_bytes)
         self._submit(identifier, command, decoded, timeout_s, to)
@@ -205,8 +210,7 @@ class Requests:
         as new as the question."""
         _bounded("a query", ask.ByteSize(), self._max_command_bytes)
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
-        if len(ask.session) != 16:
-            raise MalformedMessage("a session has 16 bytes")
+        _numbered(ask.session)
         wishes = wishes_of(ask)
 
         def submit(failure: Failure | None) -> None:
@@ -306,6 +310,18 @@ _TOO_MANY_READS = Failure(
     "too many reads wait at this node: try again later",
     retry_after_ms=RETRY_AFTER_MS,
 )
+
+
+_OLD_CLIENT = "install the client of the version that the nodes run"
+
+
+def _numbered(session: bytes) -> None:
+    """Only logs of before have commands that carry a session's name alone."""
+    if len(session) != SESSION_BYTES:
+        raise MalformedMessage(
+            f"a session has the {SESSION_BYTES} bytes that opening it answered, "
+            f"and this one has {len(session)}: {_OLD_CLIENT}"
+        )
 
 
 def _bounded(what: str, size_bytes: int, limit_bytes: int) -> None:

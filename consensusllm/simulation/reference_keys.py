@@ -16,6 +16,7 @@ from consensusllm.conversations.commands import (
 
 @dataclass(slots=True)
 class _Seen:
+    session: bytes  # its name, and the number of its opening
     acknowledged: int
     numbers: set[int] = field(default_factory=set)
 
@@ -26,18 +27,23 @@ class ReferenceKeys:
 
     def __init__(self, sessions: int) -> None:
         self._sessions_max = sessions
-        self._sessions: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._sessions: OrderedDict[bytes, _Seen] = OrderedDict()  # by name
+        self._uses = 0
         self.values: dict[str, bytes] = {}
 
     def takes_effect(self, command: SessionCommand) -> bool:
-        seen = self._sessions.get(command.session)
-        if seen is None:
-            if command.sequence != 0:
-                return False
-            while len(self._sessions) >= self._sessions_max:
-                self._sessions.popitem(last=False)
-            seen = self._sessions[command.session] = _Seen(command.acknowledged)
-        self._sessions.move_to_end(command.session)
+        name = command.session[:16]
+        seen = self._sessions.get(name)
+        if command.sequence == 0:
+            if seen is None:
+                while len(self._sessions) >= self._sessions_max:
+                    self._sessions.popitem(last=False)
+                session = name + (self._uses + 1).to_bytes(8, "big")
+                seen = self._sessions[name] = _Seen(session, command.acknowledged)
+        elif seen is None or seen.session != command.session:
+            return False
+        self._uses += 1
+        self._sessions.move_to_end(name)
         if command.sequence < seen.acknowledged or command.sequence in seen.numbers:
             return False
         if command.acknowledged > seen.acknowledged:

@@ -16,7 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consensusllm.conversations.commands import OpenSession, Operation, Put, Reply, SessionCommand
+from consensusllm.conversations.commands import (
+    OpenSession,
+    Operation,
+    Put,
+    Reply,
+    SessionCommand,
+    SessionOpened,
+)
+from consensusllm.conversations.sessions import SESSION_BYTES
 from consensusllm.paxos import Ballot, Batch, PaxosConfig
 from consensusllm.paxos.messages import Accept
 from consensusllm.replica.outcomes import Failure
@@ -56,7 +64,7 @@ HEARTBEAT_S, ELECTION_TIMEOUT_S = 0.05, 1.0
 PATIENCE_S = 120.0
 SETTLING_S = 3.0
 LOOK_S = 0.01
-_SESSION = b"wide area client"
+_NAME = b"wide area client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ def load(nodes: int, batch: int, value_bytes: int = 256) -> Load:
     """Of puts, in slots of ``batch`` commands. Each slot is one Accept to and one Accepted from
     each peer; the end of the chosen prefix rides along with the next."""
     put = Put("key/0000", bytes(value_bytes))
-    command = encode_command(SessionCommand(_SESSION, 1_000_000, 999_999, put))
+    command = encode_command(SessionCommand(bytes(SESSION_BYTES), 1_000_000, 999_999, put))
     slot = Batch.pack(1_700_000_000_000, [command] * batch)
     accept = Accept(1, Ballot(7, 1, 1_000_000), (slot,), 999_999)
     peers = nodes - 1
@@ -159,7 +167,7 @@ def measure(
 async def _row(cluster: Cluster, delay_ms: float, writes: int, failovers: int) -> Row:
     cluster.start()
     writer = _Writer(cluster)
-    await writer.write(cluster.members[0], OpenSession())
+    await writer.open(cluster.members[0])
     leaders, followers = [], []
     await _settle(cluster)
     for _ in range(writes):
@@ -199,25 +207,30 @@ class _Writer:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._session = _NAME
         self._number = 0
+
+    async def open(self, node: int) -> None:
+        opened = await self._write(node, OpenSession())
+        assert isinstance(opened, SessionOpened), opened
+        self._session = opened.session
 
     async def put(self, node: int) -> float:
         """How long it took, in simulated ms."""
+        begin = self._cluster.loop.time()
         self._number += 1
-        return await self.write(node, Put("key", b"%256d" % self._number))
+        await self._write(node, Put("key", b"%256d" % self._number))
+        return (self._cluster.loop.time() - begin) * 1000
 
-    async def write(self, node: int, operation: Operation) -> float:
-        loop = self._cluster.loop
-        outcome: asyncio.Future[Reply | Failure] = loop.create_future()
-        number = self._number
-        command = SessionCommand(_SESSION, number, number, operation)
+    async def _write(self, node: int, operation: Operation) -> Reply:
+        outcome: asyncio.Future[Reply | Failure] = self._cluster.loop.create_future()
+        command = SessionCommand(self._session, self._number, self._number, operation)
         life = self._cluster.life(node)
         assert life is not None
-        begin = loop.time()
         life.submit(encode_command(command), command, PATIENCE_S, outcome.set_result)
         answer = await outcome
         assert not isinstance(answer, Failure), answer
-        return (loop.time() - begin) * 1000
+        return answer
 
 
 def _another(cluster: Cluster, leader: int) -> int:

@@ -36,6 +36,7 @@ from consensusllm.conversations.commands import (
     Reply,
     RetryTurn,
     SessionCommand,
+    SessionOpened,
     SetBudget,
     SubmitQuery,
     TurnOpened,
@@ -193,13 +194,10 @@ class _Client:
         """The answer to ``operation``; None where it will never be known. ``must``: go on until it
         is known; other clients sometimes lose their patience, and their session."""
         if not self._session:
-            self._session, self._sequence = self._rng.randbytes(16), 0
-            if (
-                await self._exchange(SessionCommand(self._session, 0, 0, OpenSession()), None)
-                is None
-            ):
-                self._session = b""
-                return None
+            opening = SessionCommand(self._rng.randbytes(16), 0, 0, OpenSession())
+            opened = await self._exchange(opening, None)
+            assert isinstance(opened, SessionOpened), opened
+            self._session, self._sequence = opened.session, 0
         self._sequence += 1
         command = SessionCommand(self._session, self._sequence, self._sequence, operation)
         tries = None if must or self._rng.random() < 0.95 else 1

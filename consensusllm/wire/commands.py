@@ -1,8 +1,8 @@
 """The codec of what goes into the replicated log, and of its replies.
 
 A command is encoded once, by the client; nodes carry the bytes and decode them where they are
-applied. Decoding accepts nothing by halves: bytes without a known operation or a session of 16
-bytes are malformed. Whether the values make sense is for the state machine to say.
+applied. Decoding accepts nothing by halves: bytes without a known operation or a session of the
+length of one are malformed. Whether the values make sense is for the state machine to say.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ from consensusllm.conversations import (
     RetryTurn,
     ServeModels,
     SessionCommand,
+    SessionOpened,
     SetBudget,
     SubmitQuery,
     TurnOpened,
 )
+from consensusllm.conversations.sessions import NAME_BYTES, SESSION_BYTES
 from consensusllm.wire.councils import council_from_proto, council_to_proto
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
@@ -61,7 +63,6 @@ from consensusllm.wire.records import (
     usage_to_proto,
 )
 
-SESSION_BYTES = 16
 _REASSIGN = tuple(set(pb.ReassignCandidate.DESCRIPTOR.fields_by_name) - {"usage", "hedge_usage"})
 
 # Commands -------------------------------------------------------------------------------------
@@ -92,7 +93,10 @@ def decode_command(data: bytes) -> SessionCommand:
         raise MalformedMessage("a command has no operation that this version knows")
     operation = _DECODERS[name](getattr(message, name))
     session = message.session
-    if len(session) != SESSION_BYTES:
+    if isinstance(operation, OpenSession):
+        if len(session) != NAME_BYTES:
+            raise MalformedMessage(f"a session's name has {len(session)} bytes, not {NAME_BYTES}")
+    elif len(session) not in (NAME_BYTES, SESSION_BYTES):  # logs of before have its name alone
         raise MalformedMessage(f"a command's session has {len(session)} bytes, not {SESSION_BYTES}")
     return SessionCommand(session, message.sequence, message.acknowledged, operation)
 
@@ -328,6 +332,8 @@ def reply_to_proto(reply: Reply) -> pb.Reply:
         return pb.Reply(turn_opened=pb.TurnOpened(turn=reply.turn, candidates=reply.candidates))
     if isinstance(reply, Chosen):
         return pb.Reply(chosen=pb.Chosen(turn=reply.turn, candidate=reply.candidate))
+    if isinstance(reply, SessionOpened):
+        return pb.Reply(session_opened=pb.SessionOpened(session=reply.session))
     return pb.Reply(
         refused=pb.Refused(
             code=reply.code.value,
@@ -349,6 +355,11 @@ def reply_from_proto(message: pb.Reply) -> Reply:
         return TurnOpened(opened.turn, tuple(opened.candidates))
     if kind == "chosen":
         return Chosen(message.chosen.turn, message.chosen.candidate)
+    if kind == "session_opened":
+        session = message.session_opened.session
+        if len(session) != SESSION_BYTES:
+            raise MalformedMessage(f"a session has {len(session)} bytes, not {SESSION_BYTES}")
+        return SessionOpened(session)
     if kind is None:
         raise MalformedMessage("a reply is of no kind that this version knows")
     refused = message.refused

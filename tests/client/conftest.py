@@ -22,6 +22,7 @@ from consensusllm.conversations import (
     Reply,
     RetryTurn,
     SessionCommand,
+    SessionOpened,
     SubmitQuery,
 )
 from consensusllm.wire.commands import decode_command, reply_to_proto
@@ -57,6 +58,7 @@ class Cluster:
         self.leader = 1
         self.commands: list[SessionCommand] = []
         self._internal = 0
+        self._session = b"internal-session"
         self.on_turn: Callable[[str, int, tuple[int, ...]], None] | None = None
 
     def apply(self, command: SessionCommand) -> Reply:
@@ -80,11 +82,12 @@ class Cluster:
 
     def internal(self, operation: Any) -> Reply:
         """Apply a command of the nodes' own."""
-        session = b"internal-session"
         if self._internal == 0:
-            self.apply(SessionCommand(session, 0, 0, OpenSession()))
+            opened = self.apply(SessionCommand(self._session, 0, 0, OpenSession()))
+            assert isinstance(opened, SessionOpened)
+            self._session = opened.session
         self._internal += 1
-        return self.apply(SessionCommand(session, self._internal, self._internal, operation))
+        return self.apply(SessionCommand(self._session, self._internal, self._internal, operation))
 
     @property
     def addresses(self) -> list[str]:

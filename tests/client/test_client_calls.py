@@ -28,6 +28,7 @@ from consensusllm.client.pipeline import Pipeline
 from consensusllm.conversations import (
     Code,
     CompareAndSwap,
+    Done,
     Limits,
     OpenSession,
     Put,
@@ -284,6 +285,14 @@ async def test_a_command_that_was_sent_before_its_session_was_forgotten_is_unkno
         with pytest.raises(OutcomeUnknown, match="forgotten"):
             await pending
         await client.put("c", b"")
+
+
+async def test_a_cluster_that_numbers_no_sessions_is_of_another_version(start_cluster):
+    cluster = await start_cluster()
+    cluster.apply = lambda command: Done()
+    async with Client(cluster.addresses) as client:
+        with pytest.raises(InvalidRequest, match="install the version that the nodes run"):
+            await client.put("a", b"")
 
 
 # Where calls go -------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    SessionOpened,
     SetBudget,
     Stage,
     StageKind,
@@ -176,11 +177,12 @@ operations: st.SearchStrategy[Operation] = st.one_of(
     st.builds(CompareAndSwap, keys, st.none() | values, st.none() | values),
     st.builds(DeleteKey, keys),
 )
-sessions = st.sampled_from([b"a" * 16, b"a" * 16, b"b" * 16, b"c" * 16, b"d" * 16])
+sessions = st.sampled_from([b"a" * 16, b"a" * 16, b"b" * 16, b"c" * 16, b"d" * 16])  # see `played`
+openings = st.sampled_from([OpenSession(), OpenSession(), OpenSession(numbered=False)])
 commands: st.SearchStrategy[SessionCommand | None] = st.one_of(
     st.builds(SessionCommand, sessions, st.integers(0, 12), st.integers(0, 6), operations),
     *[st.builds(SessionCommand, sessions, st.integers(1, 999), st.integers(0, 6), operations)] * 3,
-    st.builds(SessionCommand, sessions, st.just(0), st.integers(0, 3), st.just(OpenSession())),
+    st.builds(SessionCommand, sessions, st.just(0), st.integers(0, 3), openings),
     st.none(),
 )
 slots = st.tuples(st.integers(0, 5000), st.lists(commands, max_size=8))
@@ -199,12 +201,11 @@ BEGINNING: list[Operation] = [
     ConveneCouncil("c2", "three", COUNCIL),
     Put("k", b"v"),
 ]
-OPENING: list[SessionCommand | None] = [
-    SessionCommand(b"a" * 16, 0, 0, OpenSession()),
-    SessionCommand(b"b" * 16, 0, 0, OpenSession()),
-    *(SessionCommand(b"a" * 16, 1000 + i, 0, each) for i, each in enumerate(BEGINNING)),
+OPENING: list[tuple[int, list[SessionCommand | None]]] = [
+    (7, [SessionCommand(name * 16, 0, 0, OpenSession()) for name in (b"a", b"b")]),
+    (7, [SessionCommand(b"a" * 16, 1000 + i, 0, each) for i, each in enumerate(BEGINNING)]),
 ]
-logs = st.lists(slots, max_size=15).map(lambda log: [(7, OPENING), *log])
+logs = st.lists(slots, max_size=15).map(lambda log: [*OPENING, *log])
 operation_lists = st.lists(conversation_operations, min_size=5, max_size=40).map(
     lambda rest: [*BEGINNING, *rest]
 )
@@ -213,7 +214,23 @@ Log = Sequence[tuple[int, Sequence[SessionCommand | None]]]
 
 
 def play(machine: Machine, log: Log) -> list[list[Reply]]:
-    return [machine.apply(machine.applied_slot + 1, time_ms, commands) for time_ms, commands in log]
+    """Apply ``log``; its commands name sessions, and carry what the machine knows these by."""
+    return [machine.apply(machine.applied_slot + 1, *played(machine, slot)) for slot in log]
+
+
+def played(
+    machine: Machine, slot: tuple[int, Sequence[SessionCommand | None]]
+) -> tuple[int, list[SessionCommand | None]]:
+    """What clients send that were told which sessions they have before the slot. In the slot they
+    may be evicted, or opened anew: then theirs is one of before."""
+    known = {session[:16]: session for session, _ in machine.freeze().sessions}
+
+    def sent(command: SessionCommand | None) -> SessionCommand | None:
+        if command is None or isinstance(command.operation, OpenSession):
+            return command
+        return command._replace(session=known.get(command.session, command.session))
+
+    return slot[0], [sent(command) for command in slot[1]]
 
 
 @dataclass
@@ -222,13 +239,16 @@ class Client:
 
     machine: Machine = field(default_factory=lambda: Machine(replace(LIMITS, sessions=9)))
     sequence: int = -1
+    session: bytes = b"x" * 16
 
     def __post_init__(self) -> None:
-        self.do(OpenSession())
+        opened = self.do(OpenSession())
+        assert isinstance(opened, SessionOpened)
+        self.session = opened.session
 
     def do(self, operation: Operation) -> Reply:
         self.sequence += 1
-        command = SessionCommand(b"x" * 16, self.sequence, self.sequence, operation)
+        command = SessionCommand(self.session, self.sequence, self.sequence, operation)
         slot = self.machine.applied_slot + 1
         return self.machine.apply(slot, slot, [command])[0]
 

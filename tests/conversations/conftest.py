@@ -18,6 +18,7 @@ from consensusllm.conversations import (
     Refused,
     Reply,
     SessionCommand,
+    SessionOpened,
     SubmitQuery,
     Turn,
 )
@@ -25,7 +26,7 @@ from consensusllm.conversations.prompt import Prompt
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest imports test files by path
 
-SESSION = b"driver's session"
+NAME = b"driver's session"
 
 
 class Driver:
@@ -34,15 +35,21 @@ class Driver:
     def __init__(self, limits: Limits | None = None) -> None:
         self.machine = Machine(limits or Limits())
         self.sequence = 0
-        self.send(SessionCommand(SESSION, 0, 0, OpenSession()))
+        self.session = self.opened(NAME)
 
     def send(self, *commands: SessionCommand | None) -> list[Reply]:
         slot = self.machine.applied_slot + 1
         return self.machine.apply(slot, 1000 * slot, commands)
 
+    def opened(self, name: bytes) -> bytes:
+        """The session of this name, which is opened where it is not there."""
+        (reply,) = self.send(SessionCommand(name, 0, 0, OpenSession()))
+        assert isinstance(reply, SessionOpened)
+        return reply.session
+
     def do(self, operation: Operation) -> Reply:
         self.sequence += 1
-        (reply,) = self.send(SessionCommand(SESSION, self.sequence, self.sequence, operation))
+        (reply,) = self.send(SessionCommand(self.session, self.sequence, self.sequence, operation))
         return reply
 
     def done(self, operation: Operation) -> Reply:

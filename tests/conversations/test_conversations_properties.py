@@ -16,6 +16,7 @@ from any_commands import (
     operation_lists,
     operations,
     play,
+    played,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,8 +78,7 @@ def test_what_budgets_have_reserved_is_what_open_candidates_hold(log: Log) -> No
 def test_equal_logs_give_equal_replies_and_equal_hashes_at_every_slot(log: Log) -> None:
     one, other = Machine(LIMITS), Machine(LIMITS)
     for time_ms, batch in log:
-        slot = one.applied_slot + 1
-        assert one.apply(slot, time_ms, batch) == other.apply(slot, time_ms, batch)
+        assert play(one, [(time_ms, batch)]) == play(other, [(time_ms, batch)])
         # Asking at every slot, or at the end only, must not matter.
         one.state_hash()
     assert one.state_hash() == other.state_hash()
@@ -164,13 +164,14 @@ def test_each_command_happens_once_however_often_and_late_it_is_repeated(
 ) -> None:
     limits = replace(LIMITS, replies_per_session=100, reply_bytes_per_session=1000)
     once, often = Machine(limits), Machine(limits)
-    sent = [
-        SessionCommand(b"a" * 16, number, 0, operation)
-        for number, operation in enumerate(wanted, 1)
-    ]
     opening = SessionCommand(b"a" * 16, 0, 0, OpenSession())
     play(once, [(0, [opening])])
     play(often, [(0, [opening])])
+    named: list[SessionCommand | None] = [
+        SessionCommand(b"a" * 16, number, 0, operation)
+        for number, operation in enumerate(wanted, 1)
+    ]
+    _, sent = played(once, (0, named))
     replies = [once.apply(once.applied_slot + 1, 0, [command])[0] for command in sent]
     for number, command in enumerate(sent):
         again = [sent[index] for index in repeats if index < number]
@@ -192,7 +193,7 @@ def test_reordered_commands_are_applied_in_the_order_of_the_log(
         swaps[number] = CompareAndSwap("k", held, held := bytes([number]))
     for number in [*order, *repeats]:
         command = SessionCommand(b"a" * 16, number, 0, swaps[number])
-        assert machine.apply(machine.applied_slot + 1, 0, [command]) == [Done()]
+        assert play(machine, [(0, [command])]) == [[Done()]]
     assert machine.get("k") == held
 
 
@@ -200,11 +201,10 @@ def test_reordered_commands_are_applied_in_the_order_of_the_log(
 def test_a_refusal_changes_nothing_but_the_session(log: Log, operation: Operation) -> None:
     machine = Machine(replace(LIMITS, sessions=9))
     play(machine, log)
-    machine.apply(machine.applied_slot + 1, 0, [SessionCommand(b"x" * 16, 0, 0, OpenSession())])
+    client = Client(machine)
     machine.take_touched()
     before = content(machine), machine.state_hash()
-    command = SessionCommand(b"x" * 16, 1, 0, operation)
-    (reply,) = machine.apply(machine.applied_slot + 1, 0, [command])
+    reply = client.do(operation)
     after = content(machine), machine.state_hash()
     assert before[1] != after[1], "the session's number is part of the state"
     if isinstance(reply, Refused):

@@ -16,6 +16,7 @@ from consensusllm.conversations import (
     PlannedCandidate,
     Reply,
     SessionCommand,
+    SessionOpened,
     SubmitQuery,
     Turn,
     TurnOpened,
@@ -41,8 +42,9 @@ class Cluster:
         self.session = self.open_session(b"client".ljust(16))
 
     def open_session(self, name: bytes) -> list[Any]:
-        self.append(SessionCommand(name, 0, 1, OpenSession()))
-        return [name, 0]
+        opened = self.append(SessionCommand(name, 0, 1, OpenSession()))
+        assert isinstance(opened, SessionOpened)
+        return [opened.session, 0]
 
     def append(self, command: SessionCommand) -> Reply:
         self.log.append(command)

@@ -147,7 +147,7 @@ async def test_requests_without_a_pause_are_each_answered_and_others_are_served(
     node: Node, count: int
 ) -> None:
     batch = 1_000
-    session = os.urandom(16)
+    session = os.urandom(16)  # its name, until it is opened
     before = node.memory_mib
 
     def request(number: int) -> client_pb2.Request:
@@ -158,7 +158,8 @@ async def test_requests_without_a_pause_are_each_answered_and_others_are_served(
         call = pipeline(raw)
         opening = encode_command(SessionCommand(session, 0, 0, OpenSession()))
         await call.write(client_pb2.Requests(requests=[client_pb2.Request(id=0, command=opening)]))
-        assert list((await call.read()).done) == [0]
+        (response,) = (await call.read()).responses
+        session = response.reply.session_opened.session
 
         async def send() -> None:
             for first in range(1, count + 1, batch):

@@ -66,7 +66,8 @@ class Home:
 def command(slot: int) -> SessionCommand:
     if slot == 1:
         return SessionCommand(b"s" * 16, 0, 0, OpenSession())
-    return SessionCommand(b"s" * 16, slot, slot, Put(f"k{slot % 7}", b"%d" % slot * 300))
+    session = b"s" * 16 + (1).to_bytes(8, "big")
+    return SessionCommand(session, slot, slot, Put(f"k{slot % 7}", b"%d" % slot * 300))
 
 
 def entry(slot: int) -> Entry:

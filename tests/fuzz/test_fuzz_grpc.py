@@ -114,7 +114,7 @@ def request_of(rng: random.Random, kind: Descriptor) -> bytes:
     if kind.name == "Requests" and rng.random() < 0.5:
         command = random_message(rng, client_pb2.SessionCommand.DESCRIPTOR)
         assert isinstance(command, client_pb2.SessionCommand)
-        command.session = rng.randbytes(16)
+        command.session = rng.randbytes(16 if command.HasField("open_session") else 24)
         request = client_pb2.Request(id=1, timeout_ms=50, command=command.SerializeToString())
         return client_pb2.Requests(requests=[request]).SerializeToString()
     return random_message(rng, kind).SerializeToString()

@@ -21,6 +21,7 @@ from consensusllm.conversations.commands import (
     PlannedCandidate,
     Put,
     SessionCommand,
+    SessionOpened,
     SubmitQuery,
 )
 from consensusllm.conversations.limits import Limits
@@ -37,7 +38,8 @@ ROUNDS = [
     2_000,
     pytest.param(100_000, marks=[pytest.mark.full, pytest.mark.timeout(3600)]),
 ]
-SESSION = b"s" * 16
+NAME = b"s" * 16
+SESSION = NAME + (1).to_bytes(8, "big")
 NUMBER_MAX = 1 << 62
 
 
@@ -137,7 +139,7 @@ async def test_live_text_takes_any_bytes(seed: int) -> None:
 def command_bytes(rng: random.Random) -> bytes:
     command = random_message(rng, client_pb2.SessionCommand.DESCRIPTOR)
     assert isinstance(command, client_pb2.SessionCommand)
-    command.session = SESSION
+    command.session = NAME if command.HasField("open_session") else SESSION
     if rng.random() < 0.9:
         command.sequence = rng.randrange(1, 1 << 40)
         command.acknowledged = rng.randrange(command.sequence + 1)
@@ -148,11 +150,15 @@ def command_bytes(rng: random.Random) -> bytes:
 def begin(machine: Machine) -> None:
     """A session, and conversations by the names that random messages use."""
     plan = tuple(PlannedCandidate(number, number) for number in (1, 2, 3))
-    operations: list[Operation] = [OpenSession(), Put("c", b"1")]
+    operations: list[Operation] = [Put("c", b"1")]
     for name in ("c", "told", "test"):
         operations += [CreateConversation(name), SubmitQuery(name, "q", plan)]
-    commands = [SessionCommand(SESSION, number, 0, each) for number, each in enumerate(operations)]
-    machine.apply(1, 1_000, commands)
+    opening = SessionCommand(NAME, 0, 0, OpenSession())
+    commands = [
+        SessionCommand(SESSION, number, 0, each) for number, each in enumerate(operations, 1)
+    ]
+    opened, *_ = machine.apply(1, 1_000, [opening, *commands])
+    assert opened == SessionOpened(SESSION)
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)

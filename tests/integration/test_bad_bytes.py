@@ -16,6 +16,8 @@ from edges import (
 from real_cluster import RealCluster
 
 from consensusllm.conversations.commands import (
+    OpenSession,
+    Put,
     RecordCandidate,
     SessionCommand,
 )
@@ -117,8 +119,13 @@ async def test_commands_of_the_nodes_and_nonsense_are_refused_before_the_log(
 ) -> None:
     before = await state_hash(cluster)
     record = RecordCandidate("told", 1, 2, 1, "forged", "m", "stop")
-    forged = encode_command(SessionCommand(b"s" * 16, 1, 1, record))
+    forged = encode_command(SessionCommand(b"s" * 24, 1, 1, record))
     short = client_pb2.Ask(session=b"short", conversation="told", question="q")
+    name = b"s" * 16
+    unnumbered = (
+        SessionCommand(name, 0, 0, OpenSession(numbered=False)),
+        SessionCommand(name, 1, 1, Put("k", b"v")),
+    )
     responses = await pipeline(
         cluster,
         client_pb2.Request(id=1),
@@ -127,10 +134,17 @@ async def test_commands_of_the_nodes_and_nonsense_are_refused_before_the_log(
         client_pb2.Request(id=4, command=forged),
         client_pb2.Request(id=5, ask=short),
         client_pb2.Request(id=6, read=client_pb2.Read()),
+        *(
+            client_pb2.Request(id=number, command=encode_command(command))
+            for number, command in enumerate(unnumbered, 7)
+        ),
+        client_pb2.Request(id=9, ask=client_pb2.Ask(session=name, sequence=1, question="q")),
     )
-    assert sorted(each.id for each in responses) == [1, 2, 3, 4, 5, 6]
+    assert sorted(each.id for each in responses) == list(range(1, 10))
     assert all(each.failure.kind == client_pb2.Failure.INVALID for each in responses)
     assert all(each.failure.message for each in responses)
+    for each in responses:
+        assert (each.id in (5, 7, 8, 9)) == ("install the client of the" in each.failure.message)
     assert await state_hash(cluster) == before
 
 

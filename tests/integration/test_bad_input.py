@@ -271,7 +271,7 @@ async def test_a_question_or_value_of_5_mib_is_refused_early(cluster: RealCluste
     assert "5242880 bytes" in ended.err[0]
     assert "5242880 bytes" in ended.err[1]
     assert "1048576" in ended.err[0]
-    session = os.urandom(16)
+    session = os.urandom(24)
     ask = client_pb2.Ask(
         session=session, sequence=1, acknowledged=1, conversation="told", question="x" * (5 * MIB)
     )

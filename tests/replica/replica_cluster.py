@@ -14,6 +14,7 @@ from consensusllm.conversations.commands import (
     Operation,
     Reply,
     SessionCommand,
+    SessionOpened,
 )
 from consensusllm.paxos import PaxosConfig, Role
 from consensusllm.paxos.messages import Message
@@ -24,18 +25,26 @@ from consensusllm.replica.replica import Replica, ReplicaConfig
 from consensusllm.storage import MemoryDisk, MemoryPlatter
 from consensusllm.wire.commands import encode_command
 
-SESSION = b"s" * 16
+NAME = b"s" * 16
 
 
 class ReplicaCluster:
     def __init__(
-        self, size: int = 3, *, paxos: dict[str, Any] | None = None, **settings: Any
+        self,
+        size: int = 3,
+        *,
+        paxos: dict[str, Any] | None = None,
+        limits: Limits | None = None,
+        **settings: Any,
     ) -> None:
         self.ids = tuple(range(1, size + 1))
         self.now = 100.0
         self.seeds = itertools.count()
         self.cut: set[tuple[int, int]] = set()
         self.settings = settings
+        self.limits = limits or Limits()
+        self.session = NAME
+        """Of the commands that name none: as the last `open_session` opened it."""
         self.paxos = {"linger_s": 0.0, **(paxos or {})}
         self.platters = {node: MemoryPlatter(f"node {node}") for node in self.ids}
         self.disks: dict[int, MemoryDisk] = {}
@@ -51,9 +60,9 @@ class ReplicaCluster:
     def start(self, node: int) -> None:
         disk = MemoryDisk(self.platters[node])
         recovered = disk.load()
-        machine = Machine(Limits())
+        machine = Machine(self.limits)
         if recovered.snapshot_slot:
-            machine = restore(snapshot_chunks(disk, recovered.snapshot_slot), Limits())
+            machine = restore(snapshot_chunks(disk, recovered.snapshot_slot), self.limits)
             membership, since = from_extra(machine.extra)
             if since > recovered.membership_slot:
                 recovered = replace(recovered, membership=membership, membership_slot=since)
@@ -135,7 +144,7 @@ class ReplicaCluster:
         sequence: int = 0,
         *,
         timeout_s: float = 5.0,
-        session: bytes = SESSION,
+        session: bytes | None = None,
     ) -> list[Reply | Failure]:
         """Submit at ``node``; the list gets the outcome when there is one."""
         outcomes: list[Reply | Failure] = []
@@ -146,15 +155,18 @@ class ReplicaCluster:
         self.settle()
         return outcomes
 
-    @staticmethod
     def packed(
-        operation: Operation, sequence: int, session: bytes = SESSION
+        self, operation: Operation, sequence: int, session: bytes | None = None
     ) -> tuple[bytes, SessionCommand]:
-        decoded = SessionCommand(session, sequence, 1, operation)
+        decoded = SessionCommand(session or self.session, sequence, 1, operation)
         return encode_command(decoded), decoded
 
-    def open_session(self, session: bytes = SESSION) -> None:
-        self.submit(self.leader(), OpenSession(), session=session)
+    def open_session(self, name: bytes = NAME, node: int | None = None) -> bytes:
+        """By ``node``, or by the leader."""
+        (opened,) = self.submit(node or self.leader(), OpenSession(), session=name)
+        assert isinstance(opened, SessionOpened), opened
+        self.session = opened.session
+        return opened.session
 
     def read(self, node: int, *, timeout_s: float = 5.0) -> list[Failure | None]:
         outcomes: list[Failure | None] = []

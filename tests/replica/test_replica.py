@@ -8,7 +8,6 @@ from replica_cluster import ReplicaCluster
 from consensusllm.conversations.commands import (
     CompareAndSwap,
     Done,
-    OpenSession,
     Put,
     Refused,
     SessionCommand,
@@ -44,7 +43,7 @@ def test_commands_of_one_turn_are_forwarded_in_one_message() -> None:
     follower = cluster.follower()
     outcomes: list[object] = []
     for number in range(1, 101):
-        decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v"))
+        decoded = SessionCommand(cluster.session, number, 1, Put(f"k{number}", b"v"))
         cluster.replicas[follower].submit(
             encode_command(decoded), decoded, cluster.now + 5, outcomes.append, cluster.now
         )
@@ -128,7 +127,7 @@ def test_at_overload_every_command_is_applied_or_refused_with_a_time_to_try_agai
     replica = cluster.replicas[node]
     outcomes: list[list[object]] = [[] for _ in range(100)]
     for number, outcome in enumerate(outcomes, 1):
-        decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v"))
+        decoded = SessionCommand(cluster.session, number, 1, Put(f"k{number}", b"v"))
         replica.submit(
             encode_command(decoded), decoded, cluster.now + 5, outcome.append, cluster.now
         )
@@ -293,7 +292,8 @@ def test_a_session_that_was_never_opened_is_refused() -> None:
     cluster.leader()
     [reply] = cluster.submit(1, Put("k", b"v"), 1)
     assert isinstance(reply, Refused)
-    assert cluster.submit(1, OpenSession()) == [Done()]
+    cluster.open_session()
+    assert cluster.submit(1, Put("k", b"v"), 1) == [Done()]
 
 
 # Schedules that once broke it --------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_snapshots_are_taken_although_a_write_always_waits() -> None:
     cluster.open_session()
     replica, disk = cluster.replicas[1], cluster.disks[1]
     for number in range(1, 400):
-        decoded = SessionCommand(b"s" * 16, number, number, Put("k", b"v"))
+        decoded = SessionCommand(cluster.session, number, number, Put("k", b"v"))
         replica.submit(encode_command(decoded), decoded, cluster.now + 5, _ignore, cluster.now)
         replica.pump()
         job = replica.next_job()  # one job for each new command: the disk never catches up
@@ -337,7 +337,7 @@ def test_a_large_queue_is_forwarded_in_messages_of_a_bounded_size() -> None:
     follower = cluster.follower()
     outcomes: list[object] = []
     for number in range(1, 31):
-        decoded = SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v" * 1000))
+        decoded = SessionCommand(cluster.session, number, 1, Put(f"k{number}", b"v" * 1000))
         cluster.replicas[follower].submit(
             encode_command(decoded), decoded, cluster.now + 5, outcomes.append, cluster.now
         )
@@ -353,7 +353,7 @@ def test_a_forward_that_does_not_fit_whole_is_not_proposed_in_part() -> None:
     cluster.open_session()
     leader, follower = cluster.leader(), cluster.follower()
     commands = tuple(
-        encode_command(SessionCommand(b"s" * 16, number, 1, Put(f"k{number}", b"v")))
+        encode_command(SessionCommand(cluster.session, number, 1, Put(f"k{number}", b"v")))
         for number in range(1, 9)
     )
     cluster.replicas[leader].receive(Forward(follower, 1, commands), cluster.now)

@@ -24,6 +24,7 @@ from consensusllm.conversations.commands import (
     Refused,
     Reply,
     SessionCommand,
+    SessionOpened,
 )
 from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Entry
@@ -40,27 +41,33 @@ def apply(machine: Machine, session: bytes, sequence: int, operation: Operation)
     return machine.apply(machine.applied_slot + 1, 0, [command])[0]
 
 
+def opened(machine: Machine, name: bytes) -> bytes:
+    reply = apply(machine, name, 0, OpenSession())
+    assert isinstance(reply, SessionOpened)
+    return reply.session
+
+
 # 9. Sessions ------------------------------------------------------------------------------------
 
 
 def test_rule_09_a_repeated_command_is_answered_again_and_happens_once() -> None:
     machine = Machine(Limits())
-    apply(machine, A, 0, OpenSession())
-    apply(machine, A, 1, Put("n", b"0"))
-    first = apply(machine, A, 2, CompareAndSwap("n", b"0", b"1"))
-    again = apply(machine, A, 2, CompareAndSwap("n", b"0", b"1"))
+    a = opened(machine, A)
+    apply(machine, a, 1, Put("n", b"0"))
+    first = apply(machine, a, 2, CompareAndSwap("n", b"0", b"1"))
+    again = apply(machine, a, 2, CompareAndSwap("n", b"0", b"1"))
     assert first == again == Done()
     assert machine.get("n") == b"1"
 
 
 def test_rule_09_sessions_and_their_replies_are_in_the_snapshot() -> None:
     machine = Machine(Limits())
-    apply(machine, A, 0, OpenSession())
-    apply(machine, A, 1, Put("n", b"0"))
-    refused = apply(machine, A, 2, CompareAndSwap("n", b"9", b"1"))
+    a = opened(machine, A)
+    apply(machine, a, 1, Put("n", b"0"))
+    refused = apply(machine, a, 2, CompareAndSwap("n", b"9", b"1"))
     restored = restore(encode(machine.freeze()), Limits())
-    apply(restored, A, 3, Put("n", b"9"))
-    assert apply(restored, A, 2, CompareAndSwap("n", b"9", b"1")) == refused
+    apply(restored, a, 3, Put("n", b"9"))
+    assert apply(restored, a, 2, CompareAndSwap("n", b"9", b"1")) == refused
     assert restored.get("n") == b"9"
 
 
@@ -68,10 +75,10 @@ def test_rule_09_eviction_is_the_same_everywhere_and_the_evicted_are_told() -> N
     def run() -> tuple[list[Reply], str]:
         machine = Machine(Limits(sessions=1))
         replies = [
-            apply(machine, A, 0, OpenSession()),
-            apply(machine, B, 0, OpenSession()),
-            apply(machine, A, 1, Put("k", b"v")),
-            apply(machine, B, 1, Put("k", b"w")),
+            SessionOpened(a := opened(machine, A)),
+            SessionOpened(b := opened(machine, B)),
+            apply(machine, a, 1, Put("k", b"v")),
+            apply(machine, b, 1, Put("k", b"w")),
         ]
         return replies, machine.state_hash()
 
@@ -193,11 +200,12 @@ SCRIPT = """
 from consensusllm.conversations import Limits, Machine, encode
 from consensusllm.conversations.commands import *
 machine, slot = Machine(Limits()), 0
+session = b"s" * 16
 def apply(sequence, operation):
     global slot
     slot += 1
-    machine.apply(slot, 1000 + slot, [SessionCommand(b"s" * 16, sequence, 1, operation)])
-apply(0, OpenSession())
+    return machine.apply(slot, 1000 + slot, [SessionCommand(session, sequence, 1, operation)])
+session = apply(0, OpenSession())[0].session
 number = 0
 for name in ("zebra", "alpha", "middle"):
     number += 1; apply(number, CreateConversation(name))

@@ -27,7 +27,7 @@ from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnc
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.generated import client_pb2 as pb
 
-SESSION = b"s" * 16
+SESSION = b"s" * 24
 
 
 class FakeRuntime:

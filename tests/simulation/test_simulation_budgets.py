@@ -28,6 +28,7 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    SessionOpened,
     SetBudget,
     Stage,
     StageKind,
@@ -48,7 +49,6 @@ COUNCIL = Council(
 CONVENE = ConveneCouncil("c", "why?", COUNCIL)
 ASK_TWO = SubmitQuery("c", "why?", (PlannedCandidate(1, 1, fallbacks=("n",)),))
 HEDGE = HedgeCandidate("c", 1, 1, 1, 1, "n")
-SESSION = bytes(16)
 
 
 class Watched:
@@ -58,7 +58,10 @@ class Watched:
         self.machine = Machine(Limits())
         self.books = BudgetInvariants()
         self._sequence = -1
-        self.do(OpenSession())
+        self._session = bytes(16)
+        (opened,) = self.apply(OpenSession())
+        assert isinstance(opened, SessionOpened)
+        self._session = opened.session
         self.do(ServeModels(1, MODELS), CreateConversation("c"), SetBudget("cluster", 1000))
 
     def do(self, *operations: Operation) -> tuple[list[Reply], str]:
@@ -69,7 +72,7 @@ class Watched:
         commands = []
         for operation in operations:
             self._sequence += 1
-            commands.append(SessionCommand(SESSION, self._sequence, 0, operation))
+            commands.append(SessionCommand(self._session, self._sequence, 0, operation))
         return self.machine.apply(self.machine.applied_slot + 1, 0, commands)
 
     def set(self, budget: Budget) -> None:

@@ -24,6 +24,7 @@ from consensusllm.conversations import (
     Refused,
     Reply,
     SessionCommand,
+    SessionOpened,
     SubmitQuery,
     Turn,
 )
@@ -217,18 +218,21 @@ class Applied:
         self.invariants, self.platter = watched()
         self.machine = Machine(Limits())
         self._sequence = -1
+        self._session = bytes(16)
 
     def do(self, *operations: Operation) -> Reply:
         """The last one's reply."""
         for operation in operations:
             self._sequence += 1
             slot = self.machine.applied_slot + 1
-            command = SessionCommand(bytes(16), self._sequence, 0, operation)
+            command = SessionCommand(self._session, self._sequence, 0, operation)
             chosen = entry(slot, BALLOT, encode_command(command))
             for node in (1, 2):
                 self.invariants.written(node, self.platter, [Persist(entries=(chosen,))])
             (reply,) = self.machine.apply(slot, 0, [command])
             self.invariants.applied(1, slot, chosen.batch, self.machine)
+            if isinstance(reply, SessionOpened):
+                self._session = reply.session
         return reply
 
 

@@ -47,6 +47,7 @@ from consensusllm.conversations import (
     ServedModel,
     ServeModels,
     SessionCommand,
+    SessionOpened,
     SetBudget,
     Stage,
     StageKind,
@@ -135,7 +136,7 @@ served = st.builds(ServedModel, text, text, text, u64, u64, u64, u64, words, wor
 probed = st.builds(ProbedModel, text, st.none() | st.booleans(), text, u64)
 
 OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
-    OpenSession: st.builds(OpenSession),
+    OpenSession: st.builds(OpenSession, st.booleans()),
     ServeModels: st.builds(ServeModels, u32, st.lists(served, max_size=3).map(tuple)),
     RecordProbe: st.builds(RecordProbe, u32, text, st.lists(probed, max_size=3).map(tuple)),
     HedgeCandidate: st.builds(HedgeCandidate, text, u32, u32, u32, u32, text),
@@ -165,10 +166,15 @@ OPERATIONS: dict[type, st.SearchStrategy[Operation]] = {
     CompareAndSwap: st.builds(CompareAndSwap, text, st.none() | data, st.none() | data),
     DeleteKey: st.builds(DeleteKey, text),
 }
-session = st.binary(min_size=16, max_size=16)
-commands = st.builds(SessionCommand, session, u64, u64, st.one_of(*OPERATIONS.values()))
+names = st.binary(min_size=16, max_size=16)
+opened = st.binary(min_size=24, max_size=24)
+commands = st.one_of(
+    st.builds(SessionCommand, names | opened, u64, u64, st.one_of(*OPERATIONS.values())),
+    st.builds(SessionCommand, names, u64, u64, OPERATIONS[OpenSession]),
+).filter(lambda command: len(command.session) == 16 or type(command.operation) is not OpenSession)
 replies: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Done),
+    st.builds(SessionOpened, opened),
     st.builds(TurnOpened, u32, st.lists(u32, max_size=4).map(tuple)),
     st.builds(Chosen, u32, u32),
     st.builds(Refused, st.sampled_from(Code), text, u32, u32, st.none() | data),
@@ -183,7 +189,8 @@ def test_every_operation_is_tried() -> None:
 @given(data=st.data())
 def test_every_operation_comes_back_as_it_was(kind: type, data: st.DataObject) -> None:
     operation = data.draw(OPERATIONS[kind])
-    command = SessionCommand(data.draw(session), data.draw(u64), data.draw(u64), operation)
+    session = data.draw(names if kind is OpenSession else names | opened)
+    command = SessionCommand(session, data.draw(u64), data.draw(u64), operation)
     assert codec.decode_command(codec.encode_command(command)) == command
 
 
@@ -211,7 +218,7 @@ def test_random_bytes_are_malformed_or_a_command(data: bytes) -> None:
         command = codec.decode_command(data)
     except MalformedMessage:
         return
-    assert len(command.session) == 16
+    assert len(command.session) in (16, 24)
 
 
 @given(commands, st.data())
@@ -242,11 +249,14 @@ def test_damaged_commands_are_malformed_or_another_command(
         client_pb2.SessionCommand(
             session=b"s" * 17, delete=client_pb2.Delete()
         ).SerializeToString(),
+        client_pb2.SessionCommand(
+            session=b"s" * 24, open_session=client_pb2.OpenSession(numbered=True)
+        ).SerializeToString(),
         client_pb2.SessionCommand(session=b"s" * 16, put=client_pb2.Put(key="key"))
         .SerializeToString()
         .replace(b"key", b"k\xff\xfe"),
     ],
-    ids=["empty", "cut", "no operation", "no session", "short", "long", "not UTF-8"],
+    ids=["empty", "cut", "no operation", "no session", "short", "long", "no name", "not UTF-8"],
 )
 def test_a_malformed_command_is_named_as_such(data: bytes) -> None:
     with pytest.raises(MalformedMessage):

@@ -790,8 +790,10 @@ class PlannedCandidate(_message.Message):
     def __init__(self, number: _Optional[int] = ..., node: _Optional[int] = ..., model: _Optional[str] = ..., fallbacks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("numbered",)
+    NUMBERED_FIELD_NUMBER: _ClassVar[int]
+    numbered: bool
+    def __init__(self, numbered: _Optional[bool] = ...) -> None: ...
 
 class ServedModel(_message.Message):
     __slots__ = ("name", "provider", "model", "context_tokens", "max_tokens", "prompt_price", "completion_price", "tags", "fallbacks", "hedge_ms", "server")
@@ -1157,6 +1159,12 @@ class Done(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class SessionOpened(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    def __init__(self, session: _Optional[bytes] = ...) -> None: ...
+
 class TurnOpened(_message.Message):
     __slots__ = ("turn", "candidates")
     TURN_FIELD_NUMBER: _ClassVar[int]
@@ -1188,13 +1196,15 @@ class Refused(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., turn: _Optional[int] = ..., winner: _Optional[int] = ..., current: _Optional[bytes] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("done", "turn_opened", "chosen", "refused")
+    __slots__ = ("done", "turn_opened", "chosen", "refused", "session_opened")
     DONE_FIELD_NUMBER: _ClassVar[int]
     TURN_OPENED_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    SESSION_OPENED_FIELD_NUMBER: _ClassVar[int]
     done: Done
     turn_opened: TurnOpened
     chosen: Chosen
     refused: Refused
-    def __init__(self, done: _Optional[_Union[Done, _Mapping]] = ..., turn_opened: _Optional[_Union[TurnOpened, _Mapping]] = ..., chosen: _Optional[_Union[Chosen, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+    session_opened: SessionOpened
+    def __init__(self, done: _Optional[_Union[Done, _Mapping]] = ..., turn_opened: _Optional[_Union[TurnOpened, _Mapping]] = ..., chosen: _Optional[_Union[Chosen, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ...) -> None: ...
