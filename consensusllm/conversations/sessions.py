@@ -8,6 +8,9 @@ without a command the longest.
 The client names its session, and the table adds a number that no other opening has. A late copy of
 an OpenSession thus never brings back a session that is gone: it opens another one, which the late
 commands of the old one are none of. Sessions of logs of before are known by their name alone.
+
+What is refused stays refused: where a reply has no room the session ends, so that no late copy of
+the command finds room later.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ SESSION_BYTES = NAME_BYTES + 8
 
 _EXPIRED = Refused(
     Code.SESSION_EXPIRED,
-    "the session is not known, or was dropped because it was unused: open a new one",
+    "the session is not known, or was dropped because it was unused or had too many unacknowledged "
+    "replies: open a new one",
 )
 _FINISHED = Refused(
     Code.STALE, "the command's number is already acknowledged: send it under a new number"
@@ -124,18 +128,33 @@ class Sessions:
             return reply
         limits = self._limits
         if len(replies) >= limits.replies_per_session:
-            return Refused(
-                Code.TOO_LARGE,
-                f"{len(replies)} replies of the session are unacknowledged: acknowledge them, "
-                "then send the command again",
-            )
+            return self._overfull(command.session, len(replies))
         if session.held_bytes >= limits.reply_bytes_per_session:
-            return Refused(
+            refusal = Refused(
                 Code.TOO_LARGE,
                 f"unacknowledged replies of the session hold {session.held_bytes} bytes: "
-                "acknowledge them, then send the command again",
+                "acknowledge them, then send the command under a new number",
             )
+            if len(command.session) == SESSION_BYTES:  # logs of before had it forgotten
+                session.remember(sequence, refusal)
+            return refusal
         return session
+
+    def _overfull(self, key: bytes, replies: int) -> Reply:
+        """There is no room to remember that the command was refused: end the session, but for one
+        of before, of which the log has it go on."""
+        if len(key) == NAME_BYTES:
+            return Refused(
+                Code.TOO_LARGE,
+                f"{replies} replies of the session are not acknowledged: acknowledge them, "
+                "then send the command again",
+            )
+        self._drop(key)
+        return Refused(
+            Code.SESSION_EXPIRED,
+            f"the session has ended, since {replies} of its replies are not acknowledged: open a "
+            "new one, and acknowledge what is answered",
+        )
 
     def _open(self, command: SessionCommand) -> Reply:
         if not isinstance(command.operation, OpenSession):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from consensusllm.conversations.commands import Reply, SessionCommand
+from consensusllm.conversations.commands import Code, Refused, Reply, SessionCommand
 from consensusllm.wire.commands import decode_command
 from consensusllm.wire.errors import MalformedMessage
 
@@ -22,6 +22,13 @@ RETRY_AFTER_MAX_MS = 2_000
 
 _NO_MAJORITY = "no majority of the nodes can be reached"
 _REMEDY = "heal the network or start nodes"
+
+_EXPIRED = Failure(
+    FailureKind.UNKNOWN,
+    "the session ended while the command was sent again, so it may or may not have happened: "
+    "look before trying again",
+    may_have_happened=True,
+)
 
 Key: TypeAlias = tuple[bytes, int]
 Resolve: TypeAlias = Callable[[Reply | Failure], None]
@@ -119,7 +126,13 @@ class Requests:
         waiting = self._commands
         for command, reply in zip(commands, replies, strict=True):
             if command is not None and (key := (command.session, command.sequence)) in waiting:
-                self._finish(key, reply)
+                self._finish(key, _EXPIRED if self._may_be_second(key, reply) else reply)
+
+    def _may_be_second(self, key: Key, reply: Reply) -> bool:
+        """Whether ``reply`` says that the session is gone, of a command that was sent twice: the
+        first copy may have been applied in a slot that a snapshot spared this node."""
+        gone = isinstance(reply, Refused) and reply.code is Code.SESSION_EXPIRED
+        return gone and self._commands[key].sends > 1
 
     def fail(self, pending: PendingCommand, failure: Failure) -> None:
         key = (pending.decoded.session, pending.decoded.sequence)

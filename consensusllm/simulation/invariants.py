@@ -85,7 +85,7 @@ class Invariants:
         self._log: dict[int, Batch] = {}
         self._keys_after: dict[int, tuple[tuple[str, bytes | None], ...]] = {}
         self._hashes: dict[int, tuple[str, int]] = {}
-        self._reference = ReferenceKeys(limits.sessions)
+        self._reference = ReferenceKeys(limits.sessions, limits.replies_per_session)
         self._effective: dict[tuple[bytes, int], int] = {}  # the slot in which it was
         self.acknowledged_through = 0
         self._winners: dict[tuple[str, int], int] = {}

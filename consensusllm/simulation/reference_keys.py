@@ -23,10 +23,11 @@ class _Seen:
 
 class ReferenceKeys:
     """As simple as can be: a command has its effect once, when its number first comes in a session
-    that is known."""
+    that is known, and ends the session where its numbers are too many."""
 
-    def __init__(self, sessions: int) -> None:
+    def __init__(self, sessions: int, replies: int) -> None:
         self._sessions_max = sessions
+        self._replies_max = replies
         self._sessions: OrderedDict[bytes, _Seen] = OrderedDict()  # by name
         self._uses = 0
         self.values: dict[str, bytes] = {}
@@ -51,6 +52,9 @@ class ReferenceKeys:
             seen.numbers = {number for number in seen.numbers if number >= command.acknowledged}
         if command.sequence > 0:
             if command.sequence < command.acknowledged:
+                return False
+            if len(seen.numbers) >= self._replies_max:
+                del self._sessions[name]
                 return False
             seen.numbers.add(command.sequence)
         return True

@@ -33,7 +33,8 @@ class Driver:
     """Applies one operation a slot, each a second after the last, under its own session."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.machine = Machine(limits or Limits())
+        self.limits = limits or Limits()
+        self.machine = Machine(self.limits)
         self.sequence = 0
         self.session = self.opened(NAME)
 

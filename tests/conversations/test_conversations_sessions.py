@@ -18,6 +18,7 @@ from consensusllm.conversations import (
     Reply,
     SessionCommand,
     SessionOpened,
+    encode,
     restore,
 )
 from consensusllm.wire.commands import decode_command
@@ -99,14 +100,24 @@ def test_opening_again_forgets_no_number(driver: Any) -> None:
     assert code(driver.send(create(a, 1, 0, "c1"))[0]) is Code.STALE
 
 
-def test_too_many_unacknowledged_replies_are_refused_and_not_applied(driver_class: Any) -> None:
+def test_a_session_with_too_many_unacknowledged_replies_ends(driver_class: Any) -> None:
     driver = driver_class(Limits(replies_per_session=2))
     a = driver.opened(A)
     driver.send(create(a, 1, 0, "c1"), create(a, 2, 0, "c2"))
-    (reply,) = driver.send(create(a, 3, 0, "c3"))
-    assert code(reply) is Code.TOO_LARGE
-    assert driver.send(create(a, 2, 0, "c2")) == [Done()]
-    assert driver.send(create(a, 3, 2, "c3")) == [Done()]
+    assert driver.send(create(a, 2, 0, "c2")) == [Done()], "what is answered needs no room"
+    assert driver.send(create(a, 3, 2, "c3")) == [Done()], "what is acknowledged makes room"
+    (reply,) = driver.send(create(a, 4, 0, "c4"))
+    assert code(reply) is Code.SESSION_EXPIRED
+    assert "2 of its replies are not acknowledged" in reply.message
+    assert a not in dict(driver.machine.freeze().sessions)
+    for late in (create(a, 4, 4, "c4"), create(a, 2, 0, "c2"), create(a, 5, 5, "c5")):
+        assert code(driver.send(late)[0]) is Code.SESSION_EXPIRED
+    assert driver.machine.counts().conversations == 3
+    restored = restore(encode(driver.machine.freeze()), driver.limits)
+    assert restored.state_hash() == driver.machine.state_hash()
+    again = driver.opened(A)
+    assert again != a
+    assert driver.send(create(again, 1, 1, "c4")) == [Done()]
 
 
 def test_values_in_unacknowledged_replies_are_bounded_in_bytes(driver_class: Any) -> None:
@@ -116,9 +127,10 @@ def test_values_in_unacknowledged_replies_are_bounded_in_bytes(driver_class: Any
     driver.send(SessionCommand(a, 1, 0, Put("k", b"v" * 6)))
     for sequence, expected in ((2, Code.CONFLICT), (3, Code.CONFLICT), (4, Code.TOO_LARGE)):
         assert code(driver.send(SessionCommand(a, sequence, 0, lost))[0]) is expected
-    for sequence in (4, 5):
-        (reply,) = driver.send(SessionCommand(a, sequence, sequence - 1, lost))
-        assert code(reply) is Code.CONFLICT
+    assert dict(driver.machine.freeze().sessions)[a].held_bytes == 12
+    for sequence, expected in ((4, Code.TOO_LARGE), (5, Code.CONFLICT)):
+        (reply,) = driver.send(SessionCommand(a, sequence, 3, lost))
+        assert code(reply) is expected, "a refusal is final, like any other reply"
     assert dict(driver.machine.freeze().sessions)[a].held_bytes == 12
 
 
@@ -185,6 +197,18 @@ def test_a_snapshot_and_a_log_of_before_sessions_had_numbers_give_the_state_that
         (again,) = machine.apply(6, 6000, [commands[2]])
         assert code(again) is Code.CONFLICT
         assert again.current == b"1"
+
+
+def test_sessions_of_before_are_refused_what_they_have_no_room_for_as_before(
+    driver_class: Any,
+) -> None:
+    for limits in (Limits(replies_per_session=2), Limits(reply_bytes_per_session=2)):
+        driver = driver_class(limits)
+        driver.send(SessionCommand(A, 0, 0, OpenSession(numbered=False)))
+        driver.send(SessionCommand(A, 1, 0, Put("k", b"vv")))
+        driver.send(SessionCommand(A, 2, 0, CompareAndSwap("k", None, b"x")))
+        assert code(driver.send(create(A, 3, 0, "c3"))[0]) is Code.TOO_LARGE
+        assert driver.send(create(A, 3, 3, "c3")) == [Done()]
 
 
 def test_a_command_that_could_not_be_decoded_is_refused_alone(driver: Any) -> None:

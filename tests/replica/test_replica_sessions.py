@@ -7,16 +7,19 @@ from replica_cluster import ReplicaCluster
 from consensusllm.conversations import Limits
 from consensusllm.conversations.commands import (
     Code,
+    CompareAndSwap,
     Done,
     OpenSession,
-    Operation,
     Put,
     Refused,
     Reply,
+    SessionCommand,
     SessionOpened,
 )
 from consensusllm.paxos.messages import Forward
-from consensusllm.replica.outcomes import Failure
+from consensusllm.replica.outcomes import Failure, FailureKind
+from consensusllm.replica.requests import Requests
+from consensusllm.wire.commands import encode_command
 
 S, T = b"s" * 16, b"t" * 16
 
@@ -25,9 +28,9 @@ def code(outcome: Reply | Failure) -> Code | None:
     return outcome.code if isinstance(outcome, Refused) else None
 
 
-def arrive_late(cluster: ReplicaCluster, *copies: tuple[Operation, int, bytes]) -> None:
-    """A node that was cut off forwards (operation, number, session) to the leader."""
-    commands = tuple(cluster.packed(*copy)[0] for copy in copies)
+def arrive_late(cluster: ReplicaCluster, *copies: SessionCommand) -> None:
+    """A node that was cut off forwards them to the leader."""
+    commands = tuple(map(encode_command, copies))
     cluster.replicas[cluster.leader()].receive(
         Forward(cluster.follower(), 1, commands), cluster.now
     )
@@ -42,7 +45,8 @@ def test_rule_09_an_evicted_session_does_not_come_back_by_a_late_copy_of_its_ope
     for name in (b"u" * 16, T):
         cluster.open_session(name)
     assert cluster.submit(1, Put("k", b"second"), 1) == [Done()]
-    arrive_late(cluster, (OpenSession(), 0, S), (Put("k", b"first"), 1, evicted))
+    opening = SessionCommand(S, 0, 1, OpenSession())
+    arrive_late(cluster, opening, SessionCommand(evicted, 1, 1, Put("k", b"first")))
     states = {replica.machine.state_hash() for replica in cluster.replicas.values()}
     assert len(states) == 1
     for replica in cluster.replicas.values():
@@ -64,3 +68,41 @@ def test_rule_09_a_repeated_opening_is_answered_with_the_session_that_it_opened(
         assert cluster.open_session(S, node) == first
     assert cluster.submit(1, Put("k", b"w"), 1) == [Done()]
     assert cluster.replicas[1].machine.get("k") == b"v"
+
+
+def test_rule_09_what_is_refused_for_want_of_room_does_not_happen_by_a_late_copy() -> None:
+    swap = CompareAndSwap("held", None, b"")
+    for limits, refused in (
+        (Limits(replies_per_session=2), Code.SESSION_EXPIRED),
+        (Limits(reply_bytes_per_session=4), Code.TOO_LARGE),
+    ):
+        cluster = ReplicaCluster(limits=limits)
+        session = cluster.open_session(S)
+        cluster.submit(1, Put("held", b"value"), 1)
+        assert code(cluster.submit(1, swap, 2)[0]) is Code.CONFLICT
+        assert code(cluster.submit(1, Put("k", b"v"), 3)[0]) is refused
+        acknowledged = SessionCommand(session, 4, 3, Put("room", b""))
+        arrive_late(cluster, acknowledged, SessionCommand(session, 3, 1, Put("k", b"v")))
+        assert {replica.machine.get("k") for replica in cluster.replicas.values()} == {None}
+        assert len({replica.machine.state_hash() for replica in cluster.replicas.values()}) == 1
+        assert cluster.submit(1, Put("k", b"v"), 3) != [Done()]
+
+
+def test_where_a_command_was_sent_twice_the_end_of_its_session_leaves_the_outcome_unknown() -> None:
+    """The first copy may be in a slot that this node skipped, by a snapshot."""
+    requests = Requests(10, 1000)
+    command = SessionCommand(S + bytes(8), 1, 1, Put("k", b"v"))
+    expired = Refused(Code.SESSION_EXPIRED, "gone")
+    for sends, reply in ((1, expired), (2, expired), (2, Done())):
+        outcomes: list[Reply | Failure] = []
+        pending = requests.add(b"command", command, 9.0, outcomes.append, 0.0)
+        assert pending is not None
+        pending.sends = sends
+        requests.applied([command], [reply])
+        (outcome,) = outcomes
+        if sends == 2 and reply is expired:
+            assert isinstance(outcome, Failure)
+            assert outcome.kind is FailureKind.UNKNOWN
+            assert outcome.may_have_happened
+        else:
+            assert outcome == reply
