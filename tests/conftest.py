@@ -53,11 +53,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 class Scheduler(LoadScopeScheduling):
     """Whoever opens ports does so one after another: a port that was free a moment ago, or whose
-    node is down for a moment, must not be taken by a test that runs beside."""
+    node is down for a moment, must not be taken by a test that runs beside. Tests of a file with
+    one parameter share what they compute."""
 
     def _split_scope(self, nodeid: str) -> str:
-        opens_ports = ON_LOOPBACK.intersection(Path(nodeid.partition("::")[0]).parts)
-        return "loopback" if opens_ports else nodeid
+        file, _, test = nodeid.partition("::")
+        if ON_LOOPBACK.intersection(Path(file).parts):
+            return "loopback"
+        parameter = test.partition("[")[2]
+        return f"{file} {parameter}" if parameter else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
