@@ -88,7 +88,7 @@ def ballot_reused_after_a_restart(patch: Patch) -> None:
     CHOSEN,
     LINEARIZABLE,
     faults="crash,depose,lose",
-    within=21,
+    within=69,
     full=True,
 )
 def promise_forgotten_at_a_restart(patch: Patch) -> None:
@@ -100,7 +100,7 @@ def promise_forgotten_at_a_restart(patch: Patch) -> None:
     patch.setattr(Acceptor, "__init__", begin)
 
 
-@bug(AGREE, ASSERTED + "slot ", faults="isolate,crash", within=18, full=True)
+@bug(AGREE, ASSERTED + "slot ", faults="isolate,crash", within=66, full=True)
 def compacted_acceptor_answers_empty(patch: Patch) -> None:
     on_prepare = Acceptor.on_prepare
 
