@@ -212,19 +212,6 @@ def test_a_new_life_whose_promise_names_its_own_fence_is_counted() -> None:
     assert candidate.core.role is Role.LEADING
 
 
-def test_who_gave_a_promise_in_a_life_that_has_ended_is_asked_anew() -> None:
-    candidate = Driver(size=5)
-    ballot = candidate.prepare(2, 3)
-    candidate.receive(promise_of(3, ballot, incarnation=1))
-    candidate.receive(promise_of(2, ballot, incarnations=((3, 2),)))
-    sent = candidate.pass_time(candidate.config.resend_s) + candidate.sync()
-    assert 3 in {dst for dst, message in sent if isinstance(message, Prepare)}
-    candidate.receive(promise_of(3, ballot, incarnation=1))
-    assert candidate.core.role is Role.PREPARING
-    candidate.receive(promise_of(3, ballot, incarnation=2))
-    assert candidate.core.role is Role.LEADING
-
-
 def test_a_leader_takes_no_more_than_those_with_as_much_in_their_logs_will_vote_for() -> None:
     leader = Driver(
         max_log_bytes=4000, max_pending_bytes=4000, max_batch_bytes=1000, pipeline_slots=1

@@ -257,7 +257,11 @@ def test_rule_14_a_promise_that_was_counted_before_the_fence_was_known_is_droppe
     candidate.receive(promise_of(3, ballot, incarnation=1))
     candidate.receive(promise_of(2, ballot, incarnations=((3, 2),)))
     assert candidate.core.role is Role.PREPARING
-    candidate.receive(promise_of(4, ballot))
+    sent = candidate.pass_time(candidate.config.resend_s) + candidate.sync()
+    assert 3 in {dst for dst, message in sent if isinstance(message, Prepare)}, "it is asked anew"
+    candidate.receive(promise_of(3, ballot, incarnation=1))
+    assert candidate.core.role is Role.PREPARING
+    candidate.receive(promise_of(3, ballot, incarnation=2))
     assert candidate.core.role is Role.LEADING
 
 
