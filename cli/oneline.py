@@ -8,8 +8,7 @@ from typing import Any
 
 def run_line(cluster: dict[str, Any], *words: object) -> int:
     """Run one line of the REPL."""
-    from consensusllm.config import resolve_cluster
-
+    from .addresses import resolve_cluster
     from .repl.command import run_commands
 
     line = " ".join(str(word) for word in words if word != "")

@@ -38,7 +38,7 @@ class Finite(click.FloatRange):
 
 def cluster_options(function: Function) -> Function:
     """``--config``, ``--base-port`` and ``--connect``, as ``config_path``, ``base_port`` and
-    ``connect``, to be given to `consensusllm.config.resolve_cluster`."""
+    ``connect``, to be given to `addresses.resolve_cluster`."""
     options = (
         click.option("--config", "config_path", metavar="FILE", help="The cluster's settings."),
         click.option(

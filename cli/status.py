@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from consensusllm import client
-    from consensusllm.config import ClusterAddresses
     from consensusllm.wire.generated.client_pb2 import Status
+
+    from .addresses import ClusterAddresses
 
 COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models", "lag ms")
 HASH_SHOWN = 12
@@ -50,7 +51,7 @@ def status(
 
     The exit status is 1 where no node leads, or where waiting was in vain.
     """
-    from consensusllm.config import resolve_cluster
+    from .addresses import resolve_cluster
 
     cluster = resolve_cluster(config_path, base_port, connect)
     awaited = asyncio.run(wait_for_step(cluster, wait_s)) if wait_s is not None else ""

@@ -11,10 +11,8 @@ the file is parsed, so a file on disk need not hold a key.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -103,7 +101,7 @@ def _made(kind: type, value: Any) -> Any:
     elif kind is Path:
         _check_path(value)
     elif kind is Token:
-        _check_token(value)
+        check_token(value)
     return kind(value)
 
 
@@ -121,7 +119,8 @@ def _check_path(value: str) -> None:
         )
 
 
-def _check_token(value: str) -> None:
+def check_token(value: str) -> None:
+    """Raises ValueError where no header can hold it."""
     if not (value.isascii() and value.isprintable()):
         raise ValueError("must be printable ASCII, without a line's end")
 
@@ -441,73 +440,6 @@ def demo_config(
     """`demo_document`, checked. Raises ConfigError where the ports do not fit below 65536."""
     document = demo_document(nodes, base_port, data_dir, direct)
     return Config.from_document(document, source=f"a demo of {nodes} nodes from port {base_port}")
-
-
-# Clients --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterAddresses:
-    """Where a client finds a cluster.
-
-    ``nodes`` is never empty and may name only some of the members: the others are learnt from them.
-    ``by_id`` is empty, and ``orchestrator`` None, where only addresses were given.
-    """
-
-    nodes: tuple[str, ...]
-    by_id: Mapping[int, str] = field(default_factory=dict)
-    orchestrator: str | None = None
-    client_token: Token | None = None
-    orchestrator_token: Token | None = None
-
-
-def resolve_cluster(
-    config_path: str | Path | None, base_port: int | None, connect: str | None
-) -> ClusterAddresses:
-    """Where the cluster is that a client command names: by a file, by the demo's base port (the
-    default, 5100), or by ``HOST:PORT,...``.
-
-    Without a file the tokens are those of the environment: CONSENSUSLLM_CLIENT_TOKEN and
-    CONSENSUSLLM_ORCHESTRATOR_TOKEN. Raises ConfigError, also for more than one way.
-    """
-    ways = {"--config": config_path, "--base-port": base_port, "--connect": connect}
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} say the same thing twice: use only one of them")
-    if config_path is not None:
-        config = Config.load(config_path, serves=())
-        client_token, orchestrator_token = config.client_token, config.orchestrator.token
-    else:
-        client_token = _token("CONSENSUSLLM_CLIENT_TOKEN")
-        orchestrator_token = _token("CONSENSUSLLM_ORCHESTRATOR_TOKEN")
-        if connect is not None:
-            nodes = tuple(part.strip() for part in connect.split(",") if part.strip())
-            try:
-                for address in nodes:
-                    split_address(address)
-            except ValueError as error:
-                raise ConfigError(f"--connect: {error}") from None
-            if not nodes:
-                raise ConfigError("--connect: needs at least one HOST:PORT")
-            return ClusterAddresses(nodes, {}, None, client_token, orchestrator_token)
-        config = demo_config(base_port=DEFAULT_BASE_PORT if base_port is None else base_port)
-    by_id = {node.id: node.address for node in config.nodes}
-    return ClusterAddresses(
-        tuple(by_id.values()),
-        by_id,
-        config.orchestrator.address,
-        client_token,
-        orchestrator_token,
-    )
-
-
-def _token(variable: str) -> Token | None:
-    value = os.environ.get(variable, "")
-    try:
-        _check_token(value)
-    except ValueError as error:
-        raise ConfigError(f"{variable}: {error}") from None
-    return Token(value) if value else None
 
 
 def _unknown(name: str, names: list[str]) -> str:

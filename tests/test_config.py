@@ -10,10 +10,11 @@ import pytest
 from msgspec import Struct
 
 from consensusllm.client.pipeline import MESSAGE_BYTES_MAX
-from consensusllm.config import Config, demo_config, resolve_cluster, split_address
+from consensusllm.config import Config, demo_config, split_address
 from consensusllm.config_file import ConfigError, read_document
 from consensusllm.paxos import PaxosConfig
 from consensusllm.transport import BATCH_BYTES
+from consensusllm_cli.addresses import resolve_cluster
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.json"
 LOG = PaxosConfig(1, (1,)).max_log_bytes

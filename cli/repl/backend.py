@@ -26,10 +26,10 @@ from consensusllm.client import (
     Verification,
     WatchEvent,
 )
-from consensusllm.config import ClusterAddresses
 from consensusllm.orchestrator.client import FaultList, FaultsClient, TraceEvent
 from consensusllm.secret import Secret
 
+from ..addresses import ClusterAddresses
 from ..options import NOBODY
 
 STATUS_TIMEOUT_S = 1.0

@@ -10,8 +10,7 @@ from typing import BinaryIO, TextIO
 
 import click
 
-from consensusllm.config import ClusterAddresses, resolve_cluster
-
+from ..addresses import ClusterAddresses, resolve_cluster
 from ..options import Whole, cluster_options
 from .backend import connect as connect_to
 from .history import history_path

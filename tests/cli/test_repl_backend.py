@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from consensusllm.client import Client, Status, Unauthenticated, Unavailable
-from consensusllm.config import ClusterAddresses
+from consensusllm_cli.addresses import ClusterAddresses
 from consensusllm_cli.repl.backend import Cluster, NoSuchNode, connect
 from tests.cli.repl_fakes import ADDRESSES, status
 
