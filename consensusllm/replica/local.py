@@ -23,6 +23,7 @@ from consensusllm.conversations.commands import (
     SessionOpened,
     SubmitQuery,
 )
+from consensusllm.conversations.sessions import NAME_BYTES
 from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import LiveText
 from consensusllm.council.port import Delta, SubmitFailed
@@ -181,7 +182,7 @@ class LocalReplica:
     async def _open_session(self, end: float) -> _Session:
         async with self._opening:
             if self._session is None or self._session.is_full:
-                name = _Session(self._random_bytes(16))
+                name = _Session(self._random_bytes(NAME_BYTES))
                 opened = await self._repeat(name, 0, OpenSession(), end)
                 if not isinstance(opened, SessionOpened):
                     raise SubmitFailed(f"no session was opened: {opened}")

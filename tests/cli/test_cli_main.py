@@ -14,6 +14,7 @@ import click
 import pytest
 
 import consensusllm
+from consensusllm.bench.processes import free_ports
 from consensusllm.client import Unavailable
 from consensusllm.config_file import ConfigError
 from consensusllm.storage import WrongIdentity
@@ -214,11 +215,9 @@ def test_a_command_runs_with_its_standard_streams_closed(streams: str) -> None:
 
 
 def test_a_server_runs_with_standard_error_closed(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = free.getsockname()
+    [port] = free_ports(1)
     node = {"id": 1, "address": "127.0.0.1:1"}
-    document = {"orchestrator": {"address": f"127.0.0.1:{address[1]}"}, "nodes": [node]}
+    document = {"orchestrator": {"address": f"127.0.0.1:{port}"}, "nodes": [node]}
     (tmp_path / "config.json").write_text(json.dumps(document))
     server = subprocess.Popen(
         without("2>&-", "orchestrator", "--config", str(tmp_path / "config.json"))
@@ -227,7 +226,7 @@ def test_a_server_runs_with_standard_error_closed(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while server.poll() is None:
             with socket.socket() as caller:
-                if caller.connect_ex(address) == 0:
+                if caller.connect_ex(("127.0.0.1", port)) == 0:
                     break
             assert time.monotonic() < deadline, "it never served"
             time.sleep(0.05)
