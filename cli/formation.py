@@ -11,7 +11,6 @@ import errno
 import fcntl
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from consensusllm.config import Config
-from consensusllm.storage import format_disk
+from consensusllm.storage import FIRST_LIFE, format_disk
 from consensusllm.storage.identity import DATABASE
 
 RECORD = "cluster.json"
@@ -142,9 +141,8 @@ class Formation:
                 f"{RECORD} that says why: use another --data-dir"
             )
         self.write(RECORD, asdict(record))
-        incarnation = time.time_ns() // 1_000_000
         for node in lost:
-            format_disk(config.node_dir(node), config.cluster_id, node, incarnation, voting=True)
+            format_disk(config.node_dir(node), config.cluster_id, node, FIRST_LIFE, voting=True)
         self.write(RECORD, asdict(replace(record, formed=True)))
 
     def keep(self, record: Record) -> None:

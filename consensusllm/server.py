@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import signal
 import time
 from collections.abc import Iterable
@@ -38,7 +39,15 @@ from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import Requests
 from consensusllm.service.servicer import ClientServicer
 from consensusllm.service.status import Facts
-from consensusllm.storage import Disk, StorageError, format_disk, open_disk, set_aside
+from consensusllm.storage import (
+    FIRST_LIFE,
+    Disk,
+    StorageError,
+    another_life,
+    format_disk,
+    open_disk,
+    set_aside,
+)
 from consensusllm.transport import (
     DirectTransport,
     QueueLimits,
@@ -115,8 +124,8 @@ class _Directory:
         return open_disk(self._path, self._cluster_id, self._node_id)
 
     def format(self, *, voting: bool) -> None:
-        incarnation = time.time_ns() // 1_000_000
-        format_disk(self._path, self._cluster_id, self._node_id, incarnation, voting)
+        life = FIRST_LIFE if voting else another_life(time.time_ns() // 1_000_000, secrets.randbits)
+        format_disk(self._path, self._cluster_id, self._node_id, life, voting)
 
     def set_aside(self) -> str:
         return str(set_aside(self._path))

@@ -37,7 +37,10 @@ class Acceptor:
         was accepted below the new promise cannot change in between, because it was promised.
         """
         ballot = prepare.ballot
-        if not self._may_vote(prepare.incarnations):
+        if not self.voting:
+            return False
+        if dict(prepare.incarnations).get(self._config.node, 0) > self.incarnation:
+            self.learn_fence(prepare.incarnations)  # this life has ended: see `fenced`
             return False
         if ballot < self.promised:
             self._refuse(prepare.sender, ballot)
@@ -124,6 +127,16 @@ class Acceptor:
         self._outbox.record_promise(self.promised, self.fence.pairs())
         self._outbox.record_life(self.incarnation, True)
 
+    @property
+    def fenced(self) -> bool:
+        """Whether this life has a vote that counts no more."""
+        return self.voting and not self.fence.admits(self._config.node, self.incarnation)
+
+    def abstain(self) -> None:
+        """Vote no more, until `admit`. What was promised and accepted is kept all the same."""
+        assert self.voting
+        self.voting = False
+
     def renew_life(self, incarnation: int) -> None:
         """A learner's incarnation was not above the fence: take a higher one."""
         assert not self.voting
@@ -138,11 +151,6 @@ class Acceptor:
             self._outbox.record_entry(entry)
         elif held.ballot == entry.ballot:
             assert held.batch == entry.batch, f"two values at {entry.ballot} in slot {entry.slot}"
-
-    def _may_vote(self, incarnations: Incarnations) -> bool:
-        """A life that a Prepare fences has ended: it must not promise under that ballot."""
-        fenced = dict(incarnations).get(self._config.node, 0)
-        return self.voting and self.incarnation >= fenced
 
     def _raise_promise(self, ballot: Ballot, incarnations: Incarnations) -> None:
         fenced = self.fence.raise_to(incarnations)

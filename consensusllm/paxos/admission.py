@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from random import Random
 
 from .acceptor import Acceptor
 from .ballot import BOTTOM
@@ -18,6 +19,9 @@ from .membership import Configuration
 from .messages import Rejoin, Rejoined
 from .outbox import Outbox
 from .proposer import Proposer
+
+_MORE_BITS = 19
+"""How many bits of a life's number are drawn, where it must be above another."""
 
 
 class Wanted(Enum):
@@ -50,6 +54,7 @@ class Admission:
         acceptor: Acceptor,
         proposer: Proposer,
         outbox: Outbox,
+        rng: Random,
         now: float,
     ) -> None:
         self._config = config
@@ -58,6 +63,7 @@ class Admission:
         self._acceptor = acceptor
         self._proposer = proposer
         self._outbox = outbox
+        self._rng = rng
         self._answer: Rejoined | None = None
         self._ask_at = now
         self.reports: dict[int, Report] = {}
@@ -79,14 +85,25 @@ class Admission:
         """Whether the answer says from where on this node may vote."""
         if answer.ballot == BOTTOM:
             if answer.incarnation >= self._acceptor.incarnation:
-                self._acceptor.renew_life(answer.incarnation + 1)
-                self._answer = None
+                self._begin_above(answer.incarnation)
             return False
         newer = self._answer is None or answer.ballot > self._answer.ballot
         if answer.incarnation != self._acceptor.incarnation or not newer:
             return False
         self._answer = answer
         return True
+
+    def begin_again(self) -> None:
+        """This life was fenced: begin another one, without a vote."""
+        self._acceptor.abstain()
+        self._begin_above(self._acceptor.fence.lowest(self._config.node))
+
+    def _begin_above(self, incarnation: int) -> None:
+        """Not right above: what is late may have been told to a life before this one, which then
+        took the same number."""
+        more = 1 + self._rng.getrandbits(_MORE_BITS)
+        self._acceptor.renew_life(incarnation + more)
+        self._answer = None
 
     def admit(self) -> bool:
         """Vote from now on, if everything is learned that the old life could have voted on."""
@@ -123,14 +140,9 @@ class Admission:
         if 0 < life == member.incarnation and fence.lowest(sender) <= life:
             return Wanted.NOTHING  # it has joined, and will learn so
         membership = self._members.membership
-        # A clock that was set back may have given the new life a number below or of an older one.
-        # The lowest that counts is perhaps of one that has voted: only who has it already may keep
-        # it, since the fence was raised for that.
-        lowest = fence.lowest(sender)
-        below = lowest if life < lowest else 0
-        taken = max(below, member.incarnation, self._proposer.life_seen(sender))
-        if life <= taken:
-            self._outbox.send(sender, Rejoined(node, BOTTOM, taken, fence.pairs(), membership))
+        lowest = max(fence.lowest(sender), member.incarnation)
+        if life < lowest:
+            self._outbox.send(sender, Rejoined(node, BOTTOM, lowest, fence.pairs(), membership))
         elif not self._proposer.fenced(sender, life):
             self._acceptor.learn_fence(((sender, life),))
             return Wanted.FENCE

@@ -48,7 +48,3 @@ class PaxosConfig:
         assert 0.0 <= self.leader_lease_s <= self.election_timeout_s, "a lease ends before patience"
         assert 0.0 <= self.clock_drift < 1.0, "a clock goes forward"
         assert self.max_batch_bytes <= self.max_pending_bytes <= self.max_log_bytes
-
-    def time_ms(self, now: float) -> int:
-        """What a batch that is made ``now`` says of the time, in ms since the epoch."""
-        return self.epoch_ms + int(now * 1000)

@@ -263,12 +263,21 @@ class Learner:
         transfer = self._transfer
         return (transfer.offset, transfer.size_bytes) if transfer is not None else (0, 0)
 
+    def _has_room(self) -> bool:
+        """Whether the log takes more of what is chosen. One that is over its bound does not where
+        so much of it is chosen that a snapshot is due or under way, which makes room."""
+        if self._log.size_bytes <= self._config.max_log_bytes:
+            return True
+        stays = self._config.max_log_bytes // 2 + self._config.log_retain_bytes
+        droppable = self._log.retained_from(self._log.chosen_through, stays)
+        return droppable == self._log.compacted_through
+
     def _ask(self, peer: int, now: float) -> None:
         node, transfer = self._config.node, self._transfer
         if transfer is not None:
             self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
         # Who said that a snapshot is needed may be gone, and another's log reach back further.
-        wants_log = transfer is None or transfer.silences >= _PATIENCE
+        wants_log = transfer.silences >= _PATIENCE if transfer is not None else self._has_room()
         written = self._outbox.unwritten_bytes <= _UNWRITTEN_CHUNKS * self._config.chunk_bytes
         if wants_log and written:
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))

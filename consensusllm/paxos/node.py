@@ -15,6 +15,7 @@ from .acceptor import Acceptor
 from .admission import Admission
 from .ballot import Ballot
 from .changes import Changes
+from .clock import Clock
 from .config import PaxosConfig
 from .delivery import Delivery
 from .election import Election
@@ -73,6 +74,7 @@ class PaxosNode(Reconfiguration):
         self._now = now
         self._outbox = Outbox(config.node)
         self._timing = timing = Timing(config, now)
+        self.clock = Clock(config.epoch_ms)
         membership = recovered.membership or first_members(config.members)
         self._members = Configuration(config.node, membership, recovered.membership_slot)
         self._members_batch = 0
@@ -84,7 +86,7 @@ class PaxosNode(Reconfiguration):
             self._outbox.record_compaction(recovered.snapshot_slot)
         members, log, outbox = self._members, self._log, self._outbox
         self._acceptor = acceptor = Acceptor(config, recovered, log, outbox, now)
-        self._proposer = Proposer(config, members, log, acceptor, outbox, timing)
+        self._proposer = Proposer(config, members, log, acceptor, outbox, timing, self.clock)
         self._learner = Learner(config, members, log, acceptor, outbox, rng, timing)
         self._election = Election(
             config, members, recovered.promised, outbox, rng, timing, acceptor.grant
@@ -100,6 +102,7 @@ class PaxosNode(Reconfiguration):
             self._acceptor,
             self._proposer,
             self._outbox,
+            rng,
             now,
         )
         self._changes = Changes(
@@ -128,6 +131,7 @@ class PaxosNode(Reconfiguration):
             TimeoutNow: self._on_timeout_now,
         }
         self._adopt_own_vote()
+        self._end_fenced_life()
 
     # In -------------------------------------------------------------------------------------
 
@@ -412,12 +416,13 @@ class PaxosNode(Reconfiguration):
         if self._acceptor.on_prepare(prepare, self._now) and higher:
             self._step_down(Event.HIGHER_BALLOT)
             self._election.stand_down()
+        self._end_fenced_life()
 
     def _on_promise(self, promise: Promise) -> None:
         if self.role is not Role.PREPARING or promise.ballot != self._proposer.ballot:
             return
         promised_by_quorum = self._proposer.on_promise(promise)
-        if not self._adopt_change() and promised_by_quorum:
+        if not self._end_fenced_life() and not self._adopt_change() and promised_by_quorum:
             self._turn(Event.PROMISED_BY_QUORUM)
             self._election.won()
             self._admission.reports.clear()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from .acceptor import Acceptor
 from .ballot import BOTTOM, Ballot
 from .batch import Batch
+from .clock import Clock
 from .config import PaxosConfig
 from .log import Log
 from .membership import Configuration, Membership
@@ -49,8 +50,10 @@ class Proposer:
         acceptor: Acceptor,
         outbox: Outbox,
         timing: Timing,
+        clock: Clock,
     ) -> None:
         self._config = config
+        self._clock = clock
         self._members = members
         self._voters: tuple[int, ...] = ()  # in whom this ballot counts its votes
         self._peers: tuple[int, ...] = ()  # the others of them
@@ -61,7 +64,6 @@ class Proposer:
         self._linger_s = config.linger_s
         self.ballot = BOTTOM
         self._fence: dict[int, int] = {}  # what the ballot's Prepare carries
-        self._lives: dict[int, int] = {}
         # Phase 1.
         self._next_chunk: dict[int, int | None] = {}
         self._recovered: dict[int, Entry] = {}
@@ -107,7 +109,6 @@ class Proposer:
     def on_promise(self, promise: Promise) -> bool:
         """Count a chunk of a promise. Whether a quorum has now promised in full."""
         sender = promise.sender
-        self._saw_life(sender, promise.incarnation)
         if not self._acceptor.fence.admits(sender, promise.incarnation):
             return False
         self._honour_fence(promise)
@@ -138,13 +139,6 @@ class Proposer:
         """Whether everybody who promised this ballot was told to count no life of ``member`` below
         ``incarnation``. What was heard of during phase 1 was told to nobody."""
         return self._fence.get(member, 0) >= incarnation
-
-    def _saw_life(self, member: int, incarnation: int) -> None:
-        self._lives[member] = max(incarnation, self.life_seen(member))
-
-    def life_seen(self, member: int) -> int:
-        """The highest incarnation in which ``member`` has voted here; 0: none."""
-        return self._lives.get(member, 0)
 
     def drop_chosen(self) -> None:
         """Slots that were learned from a peer need no votes here any more."""
@@ -194,7 +188,7 @@ class Proposer:
         self._propose(batches, now)
 
     def _noop(self, now: float) -> Batch:
-        return Batch.noop(self._config.time_ms(now))
+        return Batch.noop(self._clock.time_ms(now))
 
     def enqueue(self, command: bytes, *, awaited: bool) -> None:
         """Queue a command for the next batch; ``awaited``: a peer waits to learn that it is chosen.
@@ -224,7 +218,7 @@ class Proposer:
             return
         batches: list[Batch] = []
         while self._pending and self._has_slot(len(batches)):
-            batches.append(Batch.pack(self._config.time_ms(now), self._take_commands()))
+            batches.append(Batch.pack(self._clock.time_ms(now), self._take_commands()))
         if batches:
             self._propose(batches, now)
             if self._pending_awaited:
@@ -246,7 +240,7 @@ class Proposer:
     def change(self, membership: Membership, now: float) -> None:
         """Propose ``membership`` in the next slot, and nothing after it in this ballot."""
         assert not self.stopped, "one change at a time"
-        self._propose([Batch.change(self._config.time_ms(now), membership)], now)
+        self._propose([Batch.change(self._clock.time_ms(now), membership)], now)
 
     def take_pending(self) -> list[bytes]:
         """The commands that wait for a slot; they wait no more."""
@@ -299,7 +293,6 @@ class Proposer:
 
     def on_accepted(self, accepted: Accepted) -> bool:
         """Count votes at this ballot. Whether the chosen prefix grew."""
-        self._saw_life(accepted.sender, accepted.incarnation)
         if not self._acceptor.fence.admits(accepted.sender, accepted.incarnation):
             return False
         first = accepted.ballot.op_num

@@ -34,6 +34,7 @@ class Event(Enum):
     RECONFIGURED = "the members changed: go on in a ballot of the new ones"
     REMOVED = "the members changed, and this node is none of them"
     FENCING = "a member came back without its disk: fence its old life in a new ballot"
+    FENCED = "this life is fenced, as that of a lost disk, and yet lives: begin another"
 
 
 class NotLeader(Exception):
@@ -49,12 +50,14 @@ TRANSITIONS: dict[tuple[Role, Event], Role] = {
     (Role.LEARNING, Event.PROMOTED): Role.FOLLOWING,
     (Role.FOLLOWING, Event.PRE_VOTE_WON): Role.PREPARING,
     (Role.FOLLOWING, Event.HANDED_OVER): Role.PREPARING,
+    (Role.FOLLOWING, Event.FENCED): Role.LEARNING,
     (Role.PREPARING, Event.PROMISED_BY_QUORUM): Role.LEADING,
     (Role.PREPARING, Event.HIGHER_BALLOT): Role.FOLLOWING,
     (Role.PREPARING, Event.QUORUM_LOST): Role.FOLLOWING,
     (Role.PREPARING, Event.COMPACTED): Role.FOLLOWING,
     (Role.PREPARING, Event.RECONFIGURED): Role.PREPARING,
     (Role.PREPARING, Event.REMOVED): Role.FOLLOWING,
+    (Role.PREPARING, Event.FENCED): Role.LEARNING,
     (Role.LEADING, Event.HIGHER_BALLOT): Role.FOLLOWING,
     (Role.LEADING, Event.QUORUM_LOST): Role.FOLLOWING,
     (Role.LEADING, Event.DISK_SILENT): Role.FOLLOWING,
@@ -62,4 +65,5 @@ TRANSITIONS: dict[tuple[Role, Event], Role] = {
     (Role.LEADING, Event.FENCING): Role.PREPARING,
     (Role.LEADING, Event.RECONFIGURED): Role.PREPARING,
     (Role.LEADING, Event.REMOVED): Role.FOLLOWING,
+    (Role.LEADING, Event.FENCED): Role.LEARNING,
 }

@@ -31,7 +31,7 @@ class DiskHome(Protocol):
         ...
 
     def format(self, *, voting: bool) -> None:
-        """Make an empty one, with an incarnation above that of every earlier one."""
+        """Make an empty one, with which another life begins."""
         ...
 
     def set_aside(self) -> str:

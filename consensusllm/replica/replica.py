@@ -103,6 +103,7 @@ class Replica:
         self.snapshot_slot = recovered.snapshot_slot
         self.on_applied: Callable[[], None] = lambda: None
         self._paxos = PaxosNode(config.paxos, recovered, rng, now)
+        self._paxos.clock.reached(machine.time_ms, now)
         self.members = self._paxos.membership
         """The members as of the applied state, which slot ``members_since`` chose."""
         self.members_since = self._paxos.membership_slot
@@ -205,7 +206,7 @@ class Replica:
         """The replicated clock, as far as it is known here: what was applied, and what a batch of
         this replica's would say. In ms since the epoch; every time in the state is of this clock.
         """
-        return max(self.machine.time_ms, self.config.paxos.time_ms(now))
+        return self._paxos.clock.time_ms(now)
 
     def stop(self) -> None:
         """Answer everybody who still waits."""
@@ -452,6 +453,7 @@ class Replica:
         commands = [*map(self._requests.decoded if awaited else decoded, packed)]
         replies = self.machine.apply(slot, time_ms, commands)
         self._paxos.applied(slot)
+        self._paxos.clock.reached(self.machine.time_ms, self._now)
         self._pace.applied(batch.size_bytes + ENTRY_OVERHEAD_BYTES)
         if awaited:
             self._requests.applied(commands, replies)
@@ -507,6 +509,7 @@ class Replica:
         slot = stage.install.slot
         if slot > self.machine.applied_slot:
             self.machine = stage.machine
+            self._paxos.clock.reached(self.machine.time_ms, self._now)
             self._pace.begun()
         self.snapshot_slot = slot
         membership, since = from_extra(stage.machine.extra)

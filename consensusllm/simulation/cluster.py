@@ -26,8 +26,8 @@ from .operator import Operator
 from .trace import Trace
 from .virtual_loop import VirtualLoop
 
-LIMITS = Limits(sessions=40, replies_per_session=64)
-"""Small, so that sessions are evicted within a run."""
+SESSIONS = (10, 40)
+"""How many there may be: few, so that they are evicted within a run."""
 
 HEARTBEATS_MISSED = 7
 """As long as that many heartbeats is the shortest election timeout."""
@@ -56,7 +56,9 @@ class Cluster:
         self.trace = trace
         self.figures: Counter[str] = Counter()
         self.first_members = tuple(range(1, nodes + 1))
-        self.invariants = Invariants(self.first_members, LIMITS)
+        sessions = Random(f"{seed}/sessions").choice(SESSIONS)
+        self._limits = Limits(sessions=sessions, replies_per_session=64)
+        self.invariants = Invariants(self.first_members, self._limits)
         self.network = Network(loop, Random(f"{seed}/network"), self.figures)
         self.network.weather.delay_s = Random(f"{seed}/distance").choice(DELAYS_S)
         if Random(f"{seed}/wide area").random() < 1 / 8:
@@ -87,6 +89,8 @@ class Cluster:
         self.replay: Replay | None = None
         self.muted = ""
         """The kind of message that gets lost now, if any."""
+        self.flood_bytes = 0
+        """How much each write of a flood has; 0 while there is none."""
 
     @property
     def members(self) -> tuple[int, ...]:
@@ -131,7 +135,7 @@ class Cluster:
                 log_retain_bytes=self._retain_bytes,
                 chunk_bytes=2 << 10,
             ),
-            limits=LIMITS,
+            limits=self._limits,
             snapshot_every_slots=self._snapshot_every_slots,
         )
 
@@ -301,6 +305,16 @@ class Cluster:
         self._lasting[node] = revive
         machine.held_down = True
         machine.crash()
+        return True
+
+    def hang_lastingly(self, node: int) -> bool:
+        """Let the disk of ``node`` end nothing until `reconnect`. Whether the rest can do without
+        it."""
+        if node in self._lasting or not self.may_damage(node):
+            return False
+        machine = self.nodes[node]
+        self._lasting[node] = machine.disk_goes_on
+        machine.disk.hanging = True
         return True
 
     def reconnect(self) -> None:

@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from consensusllm.paxos.ready import Persist
-from consensusllm.storage import Disk, DiskFailed, MemoryDisk, MemoryPlatter
+from consensusllm.storage import (
+    FIRST_LIFE,
+    Disk,
+    DiskFailed,
+    MemoryDisk,
+    MemoryPlatter,
+    another_life,
+)
 
 from .invariants import Invariants
 
@@ -44,6 +51,8 @@ class SimulatedDisk:
         self.platter = MemoryPlatter(self.name)
         self.full = False
         self.slowness = 1.0
+        self.hanging = False
+        """Whether it ends nothing that it is asked for, for as long as this is set."""
         self.changes: Sequence[Persist] = ()
         self._node = node
         self._invariants = invariants
@@ -107,7 +116,8 @@ class SimulatedDisk:
 
     def format(self, *, voting: bool) -> None:
         self._invariants.formatted(self._node, voting)
-        self.platter.format(self._now_ms(), voting)
+        life = FIRST_LIFE if voting else another_life(self._now_ms(), self._rng.getrandbits)
+        self.platter.format(life, voting)
 
     def set_aside(self) -> str:
         self.platter.set_aside()

@@ -42,10 +42,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "crash": ("crash", "crash all", "crash in disk", "lasting crash"),
     "pause": ("pause",),
-    "disk": ("failed sync", "full disk", "slow disk"),
+    "disk": ("failed sync", "full disk", "slow disk", "hanging disk"),
     "loss": ("rot", "lost disk"),
-    "clock": ("jump", "drift", "linger"),
+    "clock": ("jump", "set clock", "drift", "linger"),
     "model": ("slow models", "failing models"),
+    "load": ("flood",),
     "membership": ("add node", "remove node", "replace node", "mistaken removal", "transfer"),
 }
 """What can be asked for by name, and the kinds of fault that each family has."""
@@ -53,7 +54,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 _KINDS = tuple(kind for kinds in FAMILIES.values() for kind in kinds)
 
 _SELDOM = frozenset(
-    {"crash all", "lost disk", "rot", "lasting cut", "lasting crash", "mistaken removal"}
+    {
+        *("crash all", "lost disk", "rot", "mistaken removal"),
+        *("lasting cut", "lasting crash", "hanging disk"),
+    }
 )
 
 _AT_ONCE = {"cut": 3, "crash": 2, "pause": 2}
@@ -66,7 +70,7 @@ _NUMBERS_MAX = {"at_s": 1e6, "lasts_s": 1e6, "rate": 1.0}
 
 _WIDE = (
     *("lose", "duplicate", "straggle", "slow link", "partition", "replay", "mute"),
-    *("slow models", "failing models"),
+    *("slow models", "failing models", "flood"),
 )
 """Kinds of fault that meet no single node."""
 
@@ -163,7 +167,7 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind in ("cut", "flap"):
         others = (rng.choice((0, *members)),)
         detail = rng.choice(("to", "from", "both"))
-    elif kind in ("lasting cut", "lasting crash"):
+    elif kind in ("lasting cut", "lasting crash", "hanging disk"):
         detail = rng.choice(("to", "from", "both")) if kind == "lasting cut" else ""
         lasts_s = 0.0  # until the clients have come through in spite of it
     elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay", "mute"):

@@ -36,6 +36,12 @@ REPLAYED = 256
 _OF_A_BALLOT = (Accept, Accepted, Commit, Heartbeat, HeartbeatReply, Nack, Prepare, Promise)
 """What is replayed. Commands are none of it: clients repeat those while their sessions live."""
 
+CLOCK_OFF_MS = 3_600_000
+"""By how much a clock is off at most that was set wrong, either way."""
+
+FLOOD_BYTES = 6_000
+"""How much one write of a flood has at most."""
+
 Undo = Callable[[], None]
 """What ends the fault again; an inflicted fault gives it, or None, or False where it was spared."""
 
@@ -283,6 +289,11 @@ def _slow(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return lambda: setattr(disk, "slowness", 1.0)
 
 
+def _hanging_disk(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    """It ends nothing more, and its node lives on: the others must be able to do without."""
+    return None if cluster.hang_lastingly(node) else False
+
+
 def _rot(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     if not cluster.may_damage(node):
         return False
@@ -301,6 +312,11 @@ def _jump(cluster: Cluster, fault: Fault, node: int) -> None:
     cluster.nodes[node].clock.ahead_ms += int(2000 * fault.rate)
 
 
+def _set_clock(cluster: Cluster, fault: Fault, node: int) -> None:
+    """The wall clock is set wrong, and stays so. A process that runs does not look at it again."""
+    cluster.nodes[node].clock.ahead_ms = int(CLOCK_OFF_MS * (2.0 * fault.rate - 1.0))
+
+
 def _drift(cluster: Cluster, fault: Fault, node: int) -> Undo:
     clock = cluster.nodes[node].clock
     clock.drift(1.0 + DRIFT_MAX * (2.0 * fault.rate - 1.0))
@@ -314,6 +330,12 @@ def _mood(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
         return lambda: setattr(cluster.mood, field, before)
 
     return inflict
+
+
+def _flood(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """Clients write as much as they can."""
+    cluster.flood_bytes = 1 + int(FLOOD_BYTES * fault.rate)
+    return lambda: setattr(cluster, "flood_bytes", 0)
 
 
 def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
@@ -355,13 +377,16 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "failed sync": _trap(crash=False),
     "full disk": _full,
     "slow disk": _slow,
+    "hanging disk": _hanging_disk,
     "rot": _rot,
     "lost disk": _lose,
     "jump": _jump,
+    "set clock": _set_clock,
     "drift": _drift,
     "linger": _linger,
     "slow models": _mood("slowness", 30.0),
     "failing models": _mood("failing", 0.9),
+    "flood": _flood,
     **dict.fromkeys(FAMILIES["membership"], _operate),
     "mistaken removal": _mistaken_removal,
 }

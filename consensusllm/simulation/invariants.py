@@ -25,6 +25,7 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.conversations.records import Candidate, TurnId
 from consensusllm.paxos import BOTTOM, Ballot, Batch, Membership, Persist, first_members
+from consensusllm.paxos.log import ENTRY_OVERHEAD_BYTES
 from consensusllm.paxos.messages import Accept, Accepted, Entry, Message, Nack, Prepare, Promise
 from consensusllm.paxos.quorum import is_quorum
 from consensusllm.replica.replica import Replica
@@ -257,10 +258,11 @@ class Invariants:
                 if self._proposed.setdefault((slot, ballot), batch) != batch:
                     raise Violation("one value a ballot", f"two proposals at {ballot} in {slot}")
 
-    def _check_voter(self, node: int, platter: MemoryPlatter, message: Message) -> None:
+    def _check_voter(self, node: int, platter: MemoryPlatter, message: Accepted | Promise) -> None:
         if node not in self._may_vote:
             raise Violation("no vote before it is a member", f"node {node} sends {message}")
-        if platter.hard_state is not None and not platter.hard_state.voting:
+        state = platter.hard_state
+        if state is not None and not state.voting and message.incarnation >= state.incarnation:
             raise Violation(
                 "no vote after a lost disk", f"node {node} has not caught up and sends {message}"
             )
@@ -424,7 +426,12 @@ class Invariants:
     def bounds(self, node: int, replica: Replica, platter: MemoryPlatter) -> None:
         """Memory, queues and log of ``node`` stay within what is configured."""
         paxos = replica.config.paxos
-        log_bytes = paxos.max_log_bytes + paxos.max_batch_bytes + paxos.chunk_bytes
+        more_bytes = paxos.max_batch_bytes + paxos.chunk_bytes
+        log_bytes = paxos.max_log_bytes + more_bytes
+        if self._chosen_bytes(platter) <= paxos.max_log_bytes // 2 + paxos.log_retain_bytes:
+            # No snapshot need be due, and there is no other way to go on than to fetch what is
+            # chosen beneath what is not known to be.
+            log_bytes += paxos.max_log_bytes // 2 + paxos.log_retain_bytes + more_bytes
         for what, size, limit in (
             ("log", replica.paxos.log_size_bytes, log_bytes),
             ("queue", replica.paxos.pending, paxos.max_pending_commands),
@@ -434,6 +441,14 @@ class Invariants:
         ):
             if size > limit:
                 raise Violation("everything is bounded", f"node {node}: {what} {size} > {limit}")
+
+    @staticmethod
+    def _chosen_bytes(platter: MemoryPlatter) -> int:
+        state = platter.hard_state
+        if state is None:
+            return 0
+        chosen = (e for e in platter.log.values() if e and e.slot <= state.chosen_through)
+        return sum(entry.batch.size_bytes + ENTRY_OVERHEAD_BYTES for entry in chosen)
 
     def settled(self, slot: int) -> None:
         """Every node has applied ``slot``, and every client has all its answers."""

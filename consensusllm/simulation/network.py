@@ -17,8 +17,9 @@ CLIENTS = 0
 
 @dataclass(slots=True)
 class Weather:
-    """``loss`` and ``duplicate`` and ``straggle`` are rates, 0.0 to 1.0; a straggler takes up to
-    ``straggle_s`` longer than others, and so arrives behind what was sent after it."""
+    """``loss`` and ``duplicate`` and ``straggle`` are rates, 0.0 to 1.0; a straggler, as half of
+    the copies are, takes up to ``straggle_s`` longer than others, and so arrives behind what was
+    sent after it."""
 
     delay_s: float = 0.001
     loss: float = 0.0
@@ -44,13 +45,14 @@ class Network:
             return
         if weather.duplicate and self._random() < weather.duplicate:
             self._figures["messages duplicated"] += 1
-            self._schedule(src, dst, arrive)
-        self._schedule(src, dst, arrive)
+            self._schedule(src, dst, arrive, late=self._random() < 0.5)
+        late = bool(weather.straggle) and self._random() < weather.straggle
+        self._schedule(src, dst, arrive, late=late)
 
-    def _schedule(self, src: int, dst: int, arrive: Callable[[], None]) -> None:
+    def _schedule(self, src: int, dst: int, arrive: Callable[[], None], *, late: bool) -> None:
         weather = self.weather
         delay_s = weather.delay_s * (0.5 + self._random())
-        if weather.straggle and self._random() < weather.straggle:
+        if late:
             delay_s += weather.straggle_s * self._random()
         self.in_flight += 1
         self._loop.call_later(delay_s, self._arrive, (src, dst), arrive)

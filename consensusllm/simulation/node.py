@@ -96,8 +96,9 @@ class Node:
         """Whether it stays down for now, or for ever, whoever starts it."""
 
     def start(self) -> None:
-        """Begin a life, if none is under way. One that does not get far is tried again."""
-        if self.life is not None or self.held_down:
+        """Begin a life, if none is under way and its disk answers. One that does not get far is
+        tried again."""
+        if self.life is not None or self.held_down or self.disk.hanging:
             return
         self.lives += 1
         self.cluster.figures["starts"] += 1
@@ -129,6 +130,13 @@ class Node:
         if isinstance(error, DiskFailed):
             self.cluster.figures["disk failures"] += 1
         self.cluster.loop.call_later(self.rng.uniform(0.2, 1.5), self.start)
+
+    def disk_goes_on(self) -> None:
+        """The disk hangs no more."""
+        self.disk.hanging = False
+        if self.life is not None:
+            self.life.disk_goes_on()
+        self.start()
 
     def pause(self) -> None:
         self.paused = True
@@ -382,7 +390,7 @@ class Life:
             self._loop.call_later(self._node.disk.latency_s(), self._run_job, self._job)
 
     def _run_job(self, job: Job) -> None:
-        if self._ended:
+        if self._ended or self._node.disk.hanging:
             return
         machine = self.replica.machine
         try:
@@ -392,6 +400,11 @@ class Life:
             self._node.fail(error)
             return
         self._enter(lambda: self._finish(job, machine))
+
+    def disk_goes_on(self) -> None:
+        """What has hung is done now."""
+        if self._job is not None:
+            self._loop.call_later(self._node.disk.latency_s(), self._run_job, self._job)
 
     def _finish(self, job: Job, machine: Machine) -> None:
         self._job = None

@@ -79,6 +79,11 @@ THINKING_S at most, since what is waited for then is the cluster."""
 SPENDING_S = 0.7
 """How long the one who sets budgets thinks between two operations, on average."""
 
+FLOODERS = 4
+"""Clients that do nothing but write as much as they can while there is a flood."""
+FLOOD_LOOK_S = 0.25
+"""How often they look whether there is one."""
+
 FALLBACKS = ("shared-0", "shared-1")
 HEDGE_MS = 100
 """About as long as a model's first piece takes: half of those that may be are hedged."""
@@ -112,8 +117,14 @@ class Workload:
         self.counted = [0, 0]  # increments that are known to have happened; that may have
         self._clients = [_Client(self, process, Random(rng.random())) for process in range(clients)]
         spender = _Spender(self, clients, Random(f"{cluster.seed}/budgets/{round_number}"))
+        flooders = [
+            _Flooder(self, clients + place, Random(f"{cluster.seed}/flood/{round_number}/{place}"))
+            for place in range(1, FLOODERS + 1)
+        ]
         self.refused: set[str] = set()  # questions that no budget allowed
-        self.tasks = [cluster.loop.create_task(each.run()) for each in (*self._clients, spender)]
+        self.tasks = [
+            cluster.loop.create_task(each.run()) for each in (*self._clients, spender, *flooders)
+        ]
 
     def number(self) -> int:
         """A number that nothing else in the round has."""
@@ -470,6 +481,18 @@ class _Spender(_Client):
         )
         user = rng.choice(("", *USERS))
         await self.command(SubmitQuery(conversation, question, plan, 0, DEADLINE_MS, options, user))
+
+
+class _Flooder(_Client):
+    """Writes one large value after another while there is a flood."""
+
+    async def run(self) -> None:
+        key = f"{self._workload.name}-flood{self._process}"
+        while not self._workload.stopping:
+            if size_bytes := self._cluster.flood_bytes:
+                await self.command(Put(key, b"%d" % self._workload.number() + bytes(size_bytes)))
+            else:
+                await asyncio.sleep(FLOOD_LOOK_S)
 
 
 def _text(value: bytes | None) -> str | None:

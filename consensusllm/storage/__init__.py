@@ -1,6 +1,7 @@
 """What a replica keeps: the Disk port, its SQLite file, its identity, and the in-memory twin."""
 
 from .identity import format_disk, open_disk, set_aside
+from .lives import FIRST_LIFE, another_life
 from .memory import DiskFaults, MemoryDisk, MemoryPlatter
 from .port import (
     Damaged,
@@ -15,6 +16,7 @@ from .port import (
 from .sqlite import SqliteDisk
 
 __all__ = [
+    "FIRST_LIFE",
     "Damaged",
     "Disk",
     "DiskFailed",
@@ -27,6 +29,7 @@ __all__ = [
     "SqliteDisk",
     "StorageError",
     "WrongIdentity",
+    "another_life",
     "format_disk",
     "open_disk",
     "set_aside",

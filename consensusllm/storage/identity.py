@@ -33,7 +33,7 @@ _WAL_VERSIONS = b"\x02\x02"  # bytes 18 and 19 of a database whose journal is a 
 def format_disk(path: Path, cluster_id: str, node_id: int, incarnation: int, voting: bool) -> None:
     """Create the database of node ``node_id`` in the directory ``path``, which may be missing.
 
-    ``incarnation`` is the wall clock in ms since the epoch, above that of every earlier life.
+    ``incarnation`` is the number of the life that begins with it; see `lives`.
     Raises StorageError where there is a database already, or where a damaged one was set aside and
     the new one would vote; InUse; DiskFailed.
     """

@@ -76,11 +76,13 @@ class CoreCluster:
         *,
         loss: float = 0.0,
         repeat: float = 0.0,
+        late: float = 0.0,
         delay_s: float = 0.002,
         disk_s: float = 0.001,
         **settings: float,
     ) -> None:
         self.rng = Random(seed)
+        self.late = late
         self.loss, self.repeat, self.delay_s, self.disk_s = loss, repeat, delay_s, disk_s
         self.settings = settings
         self.ids = tuple(range(1, size + 1))
@@ -116,13 +118,18 @@ class CoreCluster:
         member.life += 1
 
     def lose_disk(self, node: int) -> None:
-        """Crash, and come back to an empty disk as a learner in a new life."""
+        """Crash, and come back to an empty disk as a learner in a new life, whose number is above
+        that of the first and says no more: clocks may show anything."""
         self.crash(node)
-        incarnation = self.members[node].disk.recovered.incarnation + 1
+        incarnation = 2 + self.rng.getrandbits(40)
         self.members[node].disk = Disk(Recovered(incarnation=incarnation, voting=False))
         self.start(node)
 
     # Network ----------------------------------------------------------------------------------
+
+    def _late_s(self) -> float:
+        """Of some messages: seconds, so that they come behind a life or two of their reader."""
+        return self.rng.uniform(0.0, 5.0) if self.late and self.rng.random() < self.late else 0.0
 
     def isolate(self, node: int) -> None:
         for peer in self.ids:
@@ -140,7 +147,8 @@ class CoreCluster:
         copies += self.rng.random() < self.repeat
         for _ in range(copies):
             self.later(
-                self.delay_s * (0.5 + self.rng.random()), lambda: self.deliver(src, dst, message)
+                self.delay_s * (0.5 + self.rng.random()) + self._late_s(),
+                lambda: self.deliver(src, dst, message),
             )
 
     def deliver(self, src: int, dst: int, message: Message) -> None:
@@ -172,7 +180,7 @@ class CoreCluster:
             for install in ready.install:
                 core.snapshot_staged()
                 if install.last:
-                    self.install(node, install.slot)
+                    self.install(node, install.slot, member.life)
             if not core.has_ready():
                 break
         self.flush(node)
@@ -236,9 +244,14 @@ class CoreCluster:
         )
         self.send(node, to, chunk)
 
-    def install(self, node: int, slot: int) -> None:
+    def install(self, node: int, slot: int, life: int) -> None:
+        """The disk does one thing after another: what is being written comes first."""
         member = self.members[node]
-        assert member.core is not None
+        if member.core is None or member.life != life:
+            return
+        if member.writing:
+            self.later(self.disk_s, lambda: self.install(node, slot, life))
+            return
         applied = [(number, self.chosen[number]) for number in range(1, slot + 1)]
         if slot > (member.applied[-1][0] if member.applied else 0):
             member.applied = applied
@@ -247,10 +260,8 @@ class CoreCluster:
             batches, member.unwritten = member.unwritten, []
             member.disk.snapshot = (slot, list(applied))
             member.disk.write(Persist(chosen_through=slot, compact_through=slot))
-            if batches and not member.writing:
+            if batches:
                 member.core.persisted(batches[-1][0])
-            elif batches:
-                member.unwritten = batches
         member.core.snapshot_installed(slot)
 
     # Running ----------------------------------------------------------------------------------

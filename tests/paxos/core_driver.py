@@ -33,13 +33,18 @@ class Driver:
     """One core of a cluster, its time, and everything that it has sent and stored."""
 
     def __init__(
-        self, node: int = 1, size: int = 3, recovered: Recovered | None = None, **settings
+        self,
+        node: int = 1,
+        size: int = 3,
+        recovered: Recovered | None = None,
+        seed: int = 1,
+        **settings,
     ):
         settings.setdefault("linger_s", 0.0)  # each proposal gets a slot of its own, at once
         self.config = PaxosConfig(node=node, members=tuple(range(1, size + 1)), **settings)
         self.recovered = recovered or Recovered(incarnation=1, voting=True)
         self.now = 0.0
-        self.core = PaxosNode(self.config, self.recovered, Random(1), self.now)
+        self.core = PaxosNode(self.config, self.recovered, Random(seed), self.now)
         self.batch = 0
         self.persists: list[Persist] = []
         self.chosen: list[tuple[int, Batch]] = []

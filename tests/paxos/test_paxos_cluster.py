@@ -244,6 +244,7 @@ def storm(seed: int) -> CoreCluster:
         seed=seed,
         loss=choose.choice((0.0, 0.05, 0.2)),
         repeat=choose.choice((0.0, 0.1)),
+        late=choose.choice((0.0, 0.05)),
         delay_s=choose.choice((0.002, 0.02, 0.1)),
         disk_s=choose.choice((0.0005, 0.005, 0.05)),
         log_retain_bytes=300,
@@ -269,14 +270,10 @@ def storm(seed: int) -> CoreCluster:
             node = choose.choice(up)
             if cluster.members[node].applied:
                 cluster.snapshot(node)
-        elif (
-            fault < 0.75
-            and size > 2
-            and not down
+        elif fault < 0.75 and size > 2 and not down:
             # One lost disk at a time: two at once may be more than the others can vouch for.
-            and all(cluster.core(node).role is not Role.LEARNING for node in up)
-        ):
-            cluster.lose_disk(choose.choice(up))
+            learning = [node for node in up if cluster.core(node).role is Role.LEARNING]
+            cluster.lose_disk(choose.choice(learning or up))
         for leader in cluster.leaders():
             for _ in range(5):
                 cluster.propose(leader, b"%d" % number)

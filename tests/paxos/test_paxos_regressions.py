@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from core_driver import MEMBERS, A, B, Driver, only, promise_of, settled_leader
+from core_driver import MEMBERS, A, B, Driver, only, promise_of
 
 from consensusllm.paxos import BOTTOM, Ballot, Batch, Overloaded, Recovered, Role, first_members
 from consensusllm.paxos.messages import (
@@ -18,6 +18,7 @@ from consensusllm.paxos.messages import (
     Heartbeat,
     HeartbeatReply,
     Prepare,
+    Promise,
     Rejoin,
     Rejoined,
     SnapshotChunk,
@@ -165,16 +166,6 @@ def test_a_leader_over_the_bound_of_its_log_takes_nothing_more_and_lives() -> No
     assert leader.core.chosen_through == taken + 1
 
 
-def test_a_new_life_with_the_number_of_an_old_one_is_given_another() -> None:
-    leader, ballot = settled_leader()
-    leader.receive(promise_of(3, ballot.at(1), incarnation=7))
-    leader.vote(3, ballot, 1)
-    sent = leader.receive(Rejoin(3, 1, 0))  # its clock was set back
-    answers = only(Rejoined, sent)
-    assert [answer.incarnation >= 1 for answer in answers] == [True]
-    assert leader.core.role is Role.LEADING
-
-
 def test_the_first_admission_of_a_ballot_is_kept() -> None:
     node = Driver(node=3, recovered=Recovered(incarnation=2, voting=False))
     node.receive(Rejoined(1, Ballot(9, 1, 2), 2, ((3, 2),), MEMBERS))
@@ -194,6 +185,61 @@ def test_a_life_below_the_fence_never_gets_the_fences_own_number() -> None:
     leader.receive(Rejoin(3, 8, 0))
     assert leader.core.role is Role.PREPARING
     assert only(Prepare, leader.sync())[0].incarnations == ((3, 8),)
+
+
+def test_two_lives_that_are_told_the_same_number_do_not_take_the_same() -> None:
+    """What was said to the life before, and comes late, must not give this one its number."""
+    taken = set()
+    for seed in range(20):
+        life = Driver(node=3, recovered=Recovered(incarnation=2, voting=False), seed=seed)
+        life.receive(Rejoined(1, BOTTOM, 7, ((3, 7),), MEMBERS))
+        taken.add(life.core.incarnation)
+    assert min(taken) > 7
+    assert len(taken) == 20
+
+
+@pytest.mark.parametrize("role", [Role.FOLLOWING, Role.PREPARING, Role.LEADING])
+def test_a_life_that_is_fenced_while_it_lives_begins_another_and_asks_for_its_vote(
+    role: Role,
+) -> None:
+    """Its leader heard, late, of a life before it, which had a higher number and never a vote."""
+    node = Driver(recovered=Recovered(incarnation=5, voting=True))
+    if role is not Role.FOLLOWING:
+        node.prepare(2, 3) if role is Role.PREPARING else node.elect(2)
+    assert node.core.role is role
+    promised = node.core.ballot
+    fencing = Ballot(promised.seq_num + 5, 3, 1)
+    sent = node.receive(Prepare(3, fencing, ((1, 9),))) + node.sync()
+    assert only(Promise, sent) == [], "its vote counts no more"
+    assert node.core.role is Role.LEARNING
+    assert node.core.incarnation > 9
+    assert node.persists[-1].voting is False
+    assert node.core.ballot == promised, "what it promised is kept"
+    life = node.core.incarnation
+    assert {each.incarnation for each in only(Rejoin, node.pass_time(1.0))} == {life}
+    node.receive(Rejoined(3, fencing.at(1), life, ((1, life),), MEMBERS))
+    node.sync()
+    assert node.core.role is Role.FOLLOWING
+    assert node.persists[-1].voting is True
+
+
+def test_a_candidate_that_learns_of_its_own_fence_from_a_promise_stands_no_more() -> None:
+    candidate = Driver(recovered=Recovered(incarnation=5, voting=True))
+    ballot = candidate.prepare(2, 3)
+    candidate.receive(promise_of(2, ballot, incarnations=((1, 9),)))
+    assert candidate.core.role is Role.LEARNING
+    assert candidate.core.incarnation > 9
+
+
+def test_a_start_with_the_vote_of_a_fenced_life_is_a_life_without_one() -> None:
+    node = Driver(recovered=Recovered(incarnation=5, voting=True, incarnations=((1, 9),)))
+    assert node.core.role is Role.LEARNING
+    assert node.core.incarnation > 9
+    node.sync()
+    assert (node.persists[-1].incarnation, node.persists[-1].voting) == (
+        node.core.incarnation,
+        False,
+    )
 
 
 def test_an_answer_for_a_number_that_was_refused_since_admits_nobody() -> None:
@@ -227,3 +273,42 @@ def test_a_leader_takes_no_more_than_those_with_as_much_in_their_logs_will_vote_
         propose_for_ever()
     assert leader.core.pending > 0
     assert leader.core.log_size_bytes + 500 * leader.core.pending <= 4000
+
+
+SMALL_LOG = {
+    "max_log_bytes": 4000,
+    "max_pending_bytes": 4000,
+    "max_batch_bytes": 1000,
+    "log_retain_bytes": 0,
+    "chunk_bytes": 1000,
+}
+
+
+def test_a_follower_whose_snapshot_is_slow_fetches_no_more_than_its_log_holds() -> None:
+    """Its disk writes what comes, and has not ended the snapshot that would make room."""
+    follower = Driver(node=3, **SMALL_LOG)
+    ballot = Ballot(5, 1, 1)
+    entries = [Entry(slot, ballot.at(slot), Batch.pack(1, [bytes(500)])) for slot in range(1, 101)]
+    follower.receive(Commit(1, ballot, 100))
+    for entry in entries:
+        if entry.slot != follower.core.chosen_through + 1:
+            break
+        follower.receive(CatchUpReply(1, (entry,), 100))
+        follower.sync()
+        if not only(CatchUp, follower.pass_time(1.0)):
+            break
+    assert 4000 < follower.core.log_size_bytes < 5000
+    follower.core.compact(follower.core.chosen_through)
+    assert only(CatchUp, follower.pass_time(1.0)), "there is room again"
+
+
+def test_a_log_full_of_what_is_not_known_to_be_chosen_still_fetches_what_is_missing() -> None:
+    """No snapshot can make room there: only what stands beneath it can."""
+    follower = Driver(node=3, **SMALL_LOG)
+    ballot = Ballot(5, 1, 2)
+    for slot in range(2, 12):
+        follower.receive(Accept(1, ballot.at(slot), (Batch.pack(1, [bytes(500)]),), 0))
+        follower.sync()
+    assert follower.core.log_size_bytes > 4000
+    follower.receive(Commit(1, ballot, 8))
+    assert only(CatchUp, follower.pass_time(1.0))

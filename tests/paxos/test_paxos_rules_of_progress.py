@@ -302,8 +302,9 @@ def test_rule_14_a_life_below_the_fence_takes_a_higher_number() -> None:
     node.receive(Rejoined(1, BOTTOM, 7, ((3, 7),), MEMBERS))
     node.sync()
     sent = node.pass_time(1.0)
-    assert {rejoin.incarnation for rejoin in only(Rejoin, sent)} == {8}
-    assert node.persists[-1].incarnation == 8
+    [life] = {rejoin.incarnation for rejoin in only(Rejoin, sent)}
+    assert life > 7
+    assert node.persists[-1].incarnation == life
 
 
 # 16. Bounds -----------------------------------------------------------------------------------

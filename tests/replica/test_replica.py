@@ -394,10 +394,3 @@ def test_a_long_log_is_applied_in_bounded_turns() -> None:
 
 
 def _ignore(outcome: object) -> None: ...
-
-
-def test_the_time_is_what_a_batch_would_say_or_what_was_applied_where_that_is_later() -> None:
-    replica = ReplicaCluster(1, paxos={"epoch_ms": 5_000}).replicas[1]
-    assert replica.time_ms(100.25) == 105_250
-    replica.machine.apply(1, 200_000, ())
-    assert replica.time_ms(100.25) == 200_000

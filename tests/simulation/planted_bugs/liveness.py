@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from consensusllm.paxos import node as core
+from consensusllm.paxos.clock import Clock
 from consensusllm.paxos.election import Election
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.learner import Learner
 from consensusllm.paxos.node import PaxosNode
 from consensusllm.paxos.proposer import Proposer
+from consensusllm.replica.replica import Replica
 
 from .bug import BOUNDED, PROGRESS, Patch, bug
 
@@ -80,3 +83,34 @@ def timer_left_in_the_past(patch: Patch) -> None:
             self._fetch, self._fetch_at = fetch, at
 
     patch.setattr(Learner, "tick", forgetful)
+
+
+@bug(PROGRESS, faults="hanging disk,flood", within=12)
+def leader_whose_disk_hangs_leads_on(patch: Patch) -> None:
+    """The others' votes choose what it proposes, until its log is full."""
+    patch.setattr(core, "DISK_PATIENCE", math.inf)
+
+
+@bug(PROGRESS, faults="flood,slow disk,hanging disk", within=90, full=True)
+def full_log_left_full(patch: Patch) -> None:
+    """A snapshot is looked for only where something is applied, and nothing is any more."""
+    maybe = Replica._maybe_snapshot
+
+    def reluctant(self: Any) -> None:
+        applied, self.looked_at = self.machine.applied_slot, getattr(self, "looked_at", None)
+        if applied != self.looked_at:
+            self.looked_at = applied
+            maybe(self)
+
+    patch.setattr(Replica, "_maybe_snapshot", reluctant)
+
+
+@bug(BOUNDED, faults="flood,slow disk", within=42, full=True)
+def follower_fetches_beyond_its_log(patch: Patch) -> None:
+    patch.setattr(Learner, "_has_room", lambda self: True)
+
+
+@bug(PROGRESS, faults="set clock,crash all,slow models", within=18, full=True)
+def time_stands_still(patch: Patch) -> None:
+    """Until the wall clock has come to where that of a former leader was."""
+    patch.setattr(Clock, "reached", lambda self, time_ms, now: None)
