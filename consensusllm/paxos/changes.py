@@ -2,8 +2,8 @@
 
 A request says what is wanted and is repeated until it is so; every repetition does what is then
 next, or says what it waits for. So a request that is lost, comes twice, or meets a new leader does
-no harm. What is under way is in the membership and in the ballot; all that is kept here is since
-when the members are asked whether they live, before one of them is let go.
+no harm. What is under way is in the membership and in the ballot; all that is kept here is from
+which slot on the members are asked for votes, before one of them is let go.
 """
 
 from __future__ import annotations
@@ -57,20 +57,21 @@ class ChangeProgress:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the leader does next: propose a membership, or hand over to a successor."""
+    """What the leader does next: propose a membership, hand over, or see who votes."""
 
     progress: ChangeProgress
     membership: Membership | None = None
     successor: int | None = None
+    calls_roll: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _RollCall:
-    """Who answers ``round`` or a later one lived when ``node`` was asked to be removed. It holds
-    for an election timeout from ``began_at``."""
+    """Who votes in ``slot``, which was opened when ``node`` was asked to be removed, or above has
+    lived since, and its disk has written. It holds for an election timeout from ``began_at``."""
 
     node: int
-    round: int
+    slot: int
     began_at: float
 
 
@@ -147,22 +148,29 @@ class Changes:
                 f"without node {node} only {alive} of {len(membership.voters)} nodes would be "
                 "alive, which is no majority: start the others first"
             )
-        present = self._present(node, now)
+        call = self._roll_call
+        ended = call is None or now > call.began_at + self._config.election_timeout_s
+        if call is None or ended or call.node != node:
+            return self._begin_roll_call(node, now)
+        present = self._present(call)
         if not _has_live_majority(membership, present):
-            return _wait("the members to be heard")
+            missing = ", ".join(str(voter) for voter in membership.voters if voter not in present)
+            return _wait(f"more votes, those of {missing} being out")
         if node == self._config.node:
             return self._hand_over(self._best_successor(present))
         return self._propose(membership)
 
-    def _present(self, node: int, now: float) -> set[int]:
-        """Who has answered since the removal of ``node`` was asked for: that a member was heard
-        within an election timeout does not say that it still lives, and without a majority nobody
-        could take the removal back."""
-        call = self._roll_call
-        ended = call is None or now > call.began_at + self._config.election_timeout_s
-        if call is None or ended or call.node != node:
-            call = self._roll_call = _RollCall(node, self._heartbeats.round + 1, now)
-        return self._heartbeats.answered_since(call.round)
+    def _begin_roll_call(self, node: int, now: float) -> Step:
+        """That a member was heard within an election timeout does not say that it still lives, nor
+        that it can vote: its disk may hang. Without a majority nobody could take the removal back.
+        """
+        if not self.may_propose:
+            return _wait("the change that is under way")
+        self._roll_call = _RollCall(node, self._proposer.next_slot, now)
+        return Step(ChangeProgress("the members to vote"), calls_roll=True)
+
+    def _present(self, call: _RollCall) -> set[int]:
+        return self._proposer.voted_since(call.slot)
 
     def _transfer(self, node: int, now: float) -> Step:
         if node not in self._members.voters:

@@ -110,11 +110,6 @@ class Heartbeats:
         latest = sorted(rounds.values(), reverse=True)
         return latest[needed - 1] if len(latest) >= needed else 0
 
-    def answered_since(self, number: int) -> set[int]:
-        """Voters that have answered round ``number`` or a later one, oneself included."""
-        replied = {peer for peer, latest in self._replied_round.items() if latest >= number}
-        return {self._config.node, *replied}
-
     def live(self) -> tuple[int, ...]:
         """Members heard from within an election timeout, oneself included."""
         return self._heard_within(self._timing.timeout_s)

@@ -70,6 +70,7 @@ class Proposer:
         self._prepare_at: float | None = None
         # Phase 2.
         self._window: dict[int, _Proposal] = {}
+        self._voted_through: dict[int, int] = {}  # the highest slot of each voter's in this ballot
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
         self._pending_awaited = False  # some of them are awaited elsewhere
@@ -242,6 +243,14 @@ class Proposer:
         assert not self.stopped, "one change at a time"
         self._propose([Batch.change(self._clock.time_ms(now), membership)], now)
 
+    def call_roll(self, now: float) -> None:
+        """Propose a no-op, to see who votes."""
+        self._propose([self._noop(now)], now)
+
+    def voted_since(self, slot: int) -> set[int]:
+        """Who has voted in this ballot in ``slot`` or above."""
+        return {voter for voter, last in self._voted_through.items() if last >= slot}
+
     def take_pending(self) -> list[bytes]:
         """The commands that wait for a slot; they wait no more."""
         pending, self._pending, self._pending_bytes = list(self._pending), deque(), 0
@@ -297,6 +306,8 @@ class Proposer:
             return False
         first = accepted.ballot.op_num
         end = first + accepted.count
+        if end > self._voted_through.get(accepted.sender, 0):
+            self._voted_through[accepted.sender] = end - 1
         for slot, proposal in self._window.items():
             if first <= slot < end:
                 proposal.voters.add(accepted.sender)
@@ -375,5 +386,6 @@ class Proposer:
         self._recovered = {}
         self._prepare_at = None
         self._window = {}
+        self._voted_through = {}
         self._announce_at = None
         self.stopped = False

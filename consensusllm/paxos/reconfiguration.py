@@ -51,6 +51,8 @@ class Reconfiguration(Knowledge, ABC):
             self._proposer.change(step.membership, now)
         elif step.successor is not None:
             self._hand_over(step.successor)
+        elif step.calls_roll:
+            self._proposer.call_roll(now)
         return step.progress
 
     # Who has no vote ------------------------------------------------------------------------

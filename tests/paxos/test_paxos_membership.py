@@ -111,13 +111,18 @@ def settled(leader: Driver) -> Ballot:
 
 
 def remove(leader: Driver, node: int, *present: int) -> None:
-    """Ask for the removal of ``node``, let ``present`` answer for their lives, and ask again."""
-    assert leader.core.change(RemoveNode(node), leader.now).waits_for == "the members to be heard"
-    sent = leader.pass_time(leader.config.heartbeat_s)
-    latest = only(Heartbeat, sent)[-1]
-    for peer in present:
-        leader.receive(HeartbeatReply(peer, latest.ballot, latest.round, 0))
+    """Ask for the removal of ``node``, let ``present`` vote, and ask again."""
+    call_roll(leader, node, *present)
     leader.core.change(RemoveNode(node), leader.now)
+
+
+def call_roll(leader: Driver, node: int, *present: int) -> int:
+    """Ask for the removal of ``node``, and let ``present`` vote in the slot that it opens."""
+    assert leader.core.change(RemoveNode(node), leader.now).waits_for == "the members to vote"
+    (slot,) = {accept.ballot.op_num for accept in only(Accept, leader.sync())}
+    for peer in present:
+        leader.vote(peer, leader.core.ballot, slot)
+    return slot
 
 
 def adding(leader: Driver) -> tuple[Ballot, int]:
@@ -330,15 +335,15 @@ def test_a_change_waits_until_a_majority_of_the_new_members_knows_of_it() -> Non
     leader.vote(2, ballot, slot + 1)
     remove(leader, 4, 2)
     leader.sync()
-    leader.vote(2, ballot, slot + 2)
+    leader.vote(2, ballot, slot + 3)
     (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
     for peer in (2, 3):
         leader.receive(promise_of(peer, ballot))
     leader.sync()
-    leader.vote(2, ballot, slot + 3)
+    leader.vote(2, ballot, slot + 4)
     waiting = leader.core.change(RemoveNode(4), leader.now)
     assert "majority of the new members" in waiting.waits_for
-    leader.receive(HeartbeatReply(2, ballot, 1, slot + 2))
+    leader.receive(HeartbeatReply(2, ballot, 1, slot + 3))
     assert leader.core.change(RemoveNode(4), leader.now).waits_for == ""
 
 
@@ -398,31 +403,54 @@ def test_a_removal_that_would_leave_no_live_majority_is_refused() -> None:
     assert only(Accept, leader.ready())
 
 
-def test_a_removal_waits_until_those_who_stay_have_answered_since_it_was_asked_for() -> None:
-    """A member that was heard a moment ago may have died since, and its vote be needed."""
-    leader = Driver()
-    ballot = settled(leader)
-    (latest, _) = only(Heartbeat, leader.pass_time(leader.config.heartbeat_s))
-    answered = HeartbeatReply(3, ballot, latest.round, 1)
-    leader.receive(answered)
-    for _ in range(3):
-        waiting = leader.core.change(RemoveNode(2), leader.now)
-        assert waiting.waits_for == "the members to be heard"
-        leader.receive(answered)
-    assert only(Accept, leader.ready()) == []
-    remove(leader, 2, 3)
-    assert only(Accept, leader.ready())
+def changes_proposed(leader: Driver) -> list[Accept]:
+    return [each for each in only(Accept, leader.sync()) if each.batches[0].is_change]
 
 
-def test_what_was_answered_long_before_a_removal_is_asked_for_again_does_not_count() -> None:
+def test_a_removal_waits_until_those_who_stay_have_voted_since_it_was_asked_for() -> None:
+    """A member that was heard a moment ago may have died since, or its disk hang, and its vote be
+    needed: that it answers heartbeats does not say that it writes."""
     leader = Driver()
     ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    slot = call_roll(leader, 2)
+    for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
+        leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
+    waiting = leader.core.change(RemoveNode(2), leader.now)
+    assert waiting.waits_for == "more votes, those of 3 being out"
+    assert changes_proposed(leader) == []
+    leader.vote(3, ballot, slot)
     leader.core.change(RemoveNode(2), leader.now)
-    for _ in range(2):
-        for sent in only(Heartbeat, leader.pass_time(0.6 * leader.config.election_timeout_s)):
+    assert changes_proposed(leader)
+
+
+def test_a_removal_waits_for_the_leaders_own_disk_too() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    leader.core.change(RemoveNode(2), leader.now)
+    (slot,) = {accept.ballot.op_num for accept in only(Accept, leader.ready())}  # not written
+    for peer in (2, 3):
+        leader.vote(peer, ballot, slot)
+    assert leader.core.chosen_through == slot
+    waiting = leader.core.change(RemoveNode(2), leader.now)
+    assert waiting.waits_for == "more votes, those of 1 being out"
+    leader.sync()
+    leader.core.change(RemoveNode(2), leader.now)
+    assert changes_proposed(leader)
+
+
+def test_votes_of_long_before_a_removal_is_asked_for_again_do_not_count() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    call_roll(leader, 2, 3)
+    for _ in range(24):
+        for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
             leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
-    assert leader.core.change(RemoveNode(2), leader.now).waits_for == "the members to be heard"
-    assert only(Accept, leader.ready()) == []
+    call_roll(leader, 2)
+    leader.core.change(RemoveNode(2), leader.now)
+    assert changes_proposed(leader) == []
 
 
 def test_a_leader_that_is_to_leave_hands_over_first() -> None:

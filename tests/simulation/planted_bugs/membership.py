@@ -65,7 +65,7 @@ def removed_id_used_again(patch: Patch) -> None:
     patch.setattr(Membership, "without", forgetful)
 
 
-@bug(NO_MEMBER, PROGRESS, faults="membership")
+@bug(NO_MEMBER, PROGRESS, faults="membership", within=45, full=True)
 def learner_that_votes(patch: Patch) -> None:
     def eager(self: Admission) -> bool:
         if self._members.membership.member(self._config.node) is None:
@@ -78,7 +78,7 @@ def learner_that_votes(patch: Patch) -> None:
 
 @bug(PROGRESS, faults="mistaken removal", within=15, full=True)
 def removal_that_counts_on_old_news(patch: Patch) -> None:
-    def heard_lately(self: Changes, node: int, now: float) -> set[int]:
+    def heard_lately(self: Changes, call: Any) -> set[int]:
         return set(self._heartbeats.live())
 
     patch.setattr(Changes, "_present", heard_lately)
