@@ -154,8 +154,8 @@ class Changes:
             return self._begin_roll_call(node, now)
         present = self._present(call)
         if not _has_live_majority(membership, present):
-            missing = ", ".join(str(voter) for voter in membership.voters if voter not in present)
-            return _wait(f"more votes, those of {missing} being out")
+            missing = " or ".join(str(voter) for voter in membership.voters if voter not in present)
+            return _wait(f"a vote of node {missing}")
         if node == self._config.node:
             return self._hand_over(self._best_successor(present))
         return self._propose(membership)

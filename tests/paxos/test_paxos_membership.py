@@ -417,7 +417,7 @@ def test_a_removal_waits_until_those_who_stay_have_voted_since_it_was_asked_for(
     for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
         leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
     waiting = leader.core.change(RemoveNode(2), leader.now)
-    assert waiting.waits_for == "more votes, those of 3 being out"
+    assert waiting.waits_for == "a vote of node 3"
     assert changes_proposed(leader) == []
     leader.vote(3, ballot, slot)
     leader.core.change(RemoveNode(2), leader.now)
@@ -434,7 +434,7 @@ def test_a_removal_waits_for_the_leaders_own_disk_too() -> None:
         leader.vote(peer, ballot, slot)
     assert leader.core.chosen_through == slot
     waiting = leader.core.change(RemoveNode(2), leader.now)
-    assert waiting.waits_for == "more votes, those of 1 being out"
+    assert waiting.waits_for == "a vote of node 1"
     leader.sync()
     leader.core.change(RemoveNode(2), leader.now)
     assert changes_proposed(leader)
