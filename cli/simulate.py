@@ -26,6 +26,11 @@ SEEDS_MAX = 1_000_000
 PROGRESS_EVERY_S = 0.5
 QUIET_EVERY_S = 30.0
 
+THINK_S = 0.5
+HEARTBEAT_MS = 150
+"""Calm, with which planted bugs are found with as little work as by busier clients, in twice the
+simulated time, with twice the faults."""
+
 
 @click.command()
 @click.option("--seed", type=Whole(min=0), metavar="N", help="Run one seed.")
@@ -42,13 +47,15 @@ QUIET_EVERY_S = 30.0
 @click.option(
     "--think",
     type=Finite(min=0.001, max=3600),
+    default=THINK_S,
+    show_default=True,
     metavar="SECONDS",
-    help="How long a client thinks between two calls, on average.  [default: 0.04, 0.15 or 0.4]",
+    help="How long each of six clients thinks between two calls, on average.",
 )
 @click.option(
     "--heartbeat-ms",
     type=Whole(20, 10_000),
-    default=50,
+    default=HEARTBEAT_MS,
     show_default=True,
     help="Between a leader's heartbeats; elections begin after seven.",
 )
@@ -67,7 +74,7 @@ def simulate(
     hours: float,
     nodes: int,
     faults: str,
-    think: float | None,
+    think: float,
     heartbeat_ms: int,
     schedule: Path | None,
     shorten: bool,
@@ -118,9 +125,9 @@ def simulate(
     results.sort(key=lambda result: result.scenario.seed)
     failed = [result for result in results if result.broken]
     command = f"--hours {hours:g} --nodes {nodes} --faults '{faults}'"
-    if think is not None:
+    if think != THINK_S:
         command += f" --think {think:g}"
-    if heartbeat_ms != 50:
+    if heartbeat_ms != HEARTBEAT_MS:
         command += f" --heartbeat-ms {heartbeat_ms}"
     if schedule is not None:
         command += f" --schedule {schedule}"
