@@ -390,7 +390,7 @@ class Life:
             self._loop.call_later(self._node.disk.latency_s(), self._run_job, self._job)
 
     def _run_job(self, job: Job) -> None:
-        if self._ended or self._node.disk.hanging:
+        if self._ended or self._node.disk.hanging or job is not self._job:
             return
         machine = self.replica.machine
         try:
