@@ -14,13 +14,14 @@ from collections.abc import Callable
 FIRST_LIFE = 1
 """Of the disks with which a cluster begins."""
 
-_TIME_BITS = 42  # enough until the year 2109
+_TIME_BITS = 42
 _RANDOM_BITS = 19
+_LATEST_MS = (1 << _TIME_BITS) - (1 << 32)  # in the year 2109; above it is room for many renewals
 
 
 def another_life(wall_ms: int, random_bits: Callable[[int], int]) -> int:
     """The number of a life that is not a first one, 2**61 to below 2**62: above that of every first
     life, also of those that were numbered by the wall clock alone, as they once were. ``wall_ms``
     is in ms since the epoch, ``random_bits(n)`` n random bits as an integer."""
-    time_ms = min(max(wall_ms, 0), (1 << _TIME_BITS) - 1)
+    time_ms = min(max(wall_ms, 0), _LATEST_MS)
     return ((1 << _TIME_BITS | time_ms) << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
