@@ -86,6 +86,10 @@ async def relay(config: Config) -> None:
     from consensusllm.orchestrator import serve_orchestrator
     from consensusllm.wire.peer import summarise
 
+    told_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):  # before anybody can see that it serves
+        loop.add_signal_handler(number, told_to_stop.set)
     token = config.orchestrator.token
     server = await serve_orchestrator(
         config.orchestrator.address,
@@ -95,10 +99,6 @@ async def relay(config: Config) -> None:
         summarise=summarise,
         max_message_bytes=config.limits.message_bytes,
     )
-    told_to_stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_stop.set)
     try:
         await told_to_stop.wait()
     finally:
