@@ -35,7 +35,7 @@ from consensusllm.client.watch import (
     TurnClosed,
     WatchEvent,
 )
-from consensusllm.conversations.commands import Chosen, GenerationOptions, TurnOpened, Usage
+from consensusllm.conversations.commands import GenerationOptions, Usage
 from consensusllm.conversations.context_window import estimated_tokens
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import (
@@ -45,6 +45,7 @@ from consensusllm.conversations.records import (
     ConversationSummary,
     Turn,
 )
+from consensusllm.conversations.replies import Chosen, TurnOpened
 
 __all__ = [
     "AlreadyExists",

@@ -37,17 +37,16 @@ from consensusllm.client.status import Status, node_status
 from consensusllm.client.watch import TurnClosed, WatchEvent, watch
 from consensusllm.conversations.commands import (
     Choose,
-    Chosen,
     CloseTurn,
     CreateConversation,
     Delete,
     Fork,
     GenerationOptions,
     Rename,
-    TurnOpened,
 )
 from consensusllm.conversations.history import at_revision
 from consensusllm.conversations.records import Conversation, ConversationSummary, Turn
+from consensusllm.conversations.replies import Chosen, TurnOpened
 from consensusllm.wire.generated import client_pb2
 from consensusllm.wire.records import conversation_from_proto, summary_from_proto
 

@@ -19,7 +19,7 @@ Each message is one line that says what to do. Programmer errors are not in the 
 
 from __future__ import annotations
 
-from consensusllm.conversations.commands import Code, Refused
+from consensusllm.conversations.replies import Code, Refused
 
 
 class ConsensusError(Exception):

@@ -28,15 +28,8 @@ from consensusllm.client.errors import (
     Unavailable,
     refusal,
 )
-from consensusllm.conversations.commands import (
-    Code,
-    OpenSession,
-    Operation,
-    Refused,
-    Reply,
-    SessionCommand,
-    SessionOpened,
-)
+from consensusllm.conversations.commands import OpenSession, Operation, SessionCommand
+from consensusllm.conversations.replies import Code, Refused, Reply, SessionOpened
 from consensusllm.conversations.sessions import NAME_BYTES
 from consensusllm.wire.commands import encode_command, reply_from_proto
 from consensusllm.wire.errors import MalformedMessage

@@ -2,16 +2,13 @@
 
 from .commands import (
     Choose,
-    Chosen,
     CloseStage,
     CloseTurn,
-    Code,
     CompareAndSwap,
     ConveneCouncil,
     CreateConversation,
     Delete,
     DeleteKey,
-    Done,
     Fork,
     GenerationOptions,
     HedgeCandidate,
@@ -25,17 +22,13 @@ from .commands import (
     RecordCandidate,
     RecordCheckpoint,
     RecordProbe,
-    Refused,
     Rename,
-    Reply,
     RetryTurn,
     ServedModel,
     ServeModels,
     SessionCommand,
-    SessionOpened,
     SetBudget,
     SubmitQuery,
-    TurnOpened,
     Usage,
 )
 from .council import Council, Member, Stage, StageKind
@@ -56,6 +49,7 @@ from .records import (
     Turn,
     TurnId,
 )
+from .replies import Chosen, Code, Done, Refused, Reply, SessionOpened, TurnOpened
 from .snapshot import Encoding, MalformedSnapshot, encode, restore
 from .state import FrozenState
 from .tally import Agreement, Shortfall, Standing, agreements, outcome, shortfalls, tally

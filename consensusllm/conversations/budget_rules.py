@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .commands import Code, Reply, ServedModel, SetBudget, Usage
+from .commands import ServedModel, SetBudget, Usage
 from .council_prompts import answer_schema
 from .limits import Limits
 from .prompt import candidate_system_prompt, prompt
 from .records import Budget, Candidate, Hedge, Turn
 from .refusal import Refusal, named
 from .registry_rules import cost_of
+from .replies import Code, Reply
 from .sessions import DONE
 from .state import State
 

@@ -1,4 +1,5 @@
-"""The commands of the replicated state machine and what each one answers: frozen data, no logic.
+"""The commands of the replicated state machine: frozen data, no logic. `replies` has what they are
+answered.
 
 A command is wrapped in a `SessionCommand`, which makes it happen at most once however often it is
 sent (Raft thesis, 6.3). Every choice that is not a function of the state (which node answers, what
@@ -8,7 +9,6 @@ the time is, a model's text) is inside the command, so that applying it is deter
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .council import Council
@@ -449,65 +449,3 @@ class SessionCommand(NamedTuple):
     sequence: int
     acknowledged: int
     operation: Operation
-
-
-# Replies --------------------------------------------------------------------------------------
-
-
-class Code(Enum):
-    """Why a command was refused by the state machine. A refusal changes nothing but the session."""
-
-    INVALID = "invalid"
-    EXISTS = "exists"
-    NOT_FOUND = "not_found"
-    CONFLICT = "conflict"
-    NOT_ANSWERED = "not_answered"
-    STALE = "stale"
-    TOO_LARGE = "too_large"
-    OVER_BUDGET = "over_budget"
-    SESSION_EXPIRED = "session_expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """It happened."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOpened:
-    """``session`` is what the session's later commands carry: its name, and 8 bytes that no other
-    opening has, of the same name or another."""
-
-    session: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TurnOpened:
-    """Turn number ``turn`` (>= 1), with the numbers of the candidates that this command opened."""
-
-    turn: int
-    candidates: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    turn: int
-    candidate: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """``message`` is one line for a person and says what to do.
-
-    With CONFLICT, ``winner`` is the candidate that stands chosen and ``turn`` its turn; for keys,
-    ``current`` is the value that stands (None: absent).
-    """
-
-    code: Code
-    message: str
-    turn: int = 0
-    winner: int = 0
-    current: bytes | None = None
-
-
-Reply: TypeAlias = Done | SessionOpened | TurnOpened | Chosen | Refused

@@ -6,22 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .budget_rules import CONVERSATION
-from .commands import (
-    IMPORT_PREFIX,
-    Code,
-    CreateConversation,
-    Delete,
-    Fork,
-    ImportTurn,
-    Rename,
-    Reply,
-    TurnOpened,
-)
+from .commands import IMPORT_PREFIX, CreateConversation, Delete, Fork, ImportTurn, Rename
 from .council_rules import check_council
 from .history import contradiction, last_revision
 from .limits import Limits
 from .records import TIME_MAX_MS, Turn
 from .refusal import Refusal, check_id, check_size, named
+from .replies import Code, Reply, TurnOpened
 from .sessions import DONE
 from .state import State
 from .stopped_calls import settle_closed

@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from .budget_rules import reserved
-from .commands import CloseStage, Code, ConveneCouncil, Reply, TurnOpened
+from .commands import CloseStage, ConveneCouncil
 from .council import Council, StageKind
 from .council_steps import Moment, advanced, opened
 from .limits import Limits
 from .records import Turn
 from .refusal import Refusal, check_size
 from .registry_rules import FALLBACKS_MAX
+from .replies import Code, Reply, TurnOpened
 from .sessions import DONE
 from .state import State
 from .stopped_calls import carried

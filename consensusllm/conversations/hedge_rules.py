@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 from .budget_rules import hedge_reserved
-from .commands import Code, HedgeCandidate, Reply
+from .commands import HedgeCandidate
 from .limits import Limits
 from .records import Hedge
 from .refusal import Refusal, check_size, named
+from .replies import Code, Reply
 from .sessions import DONE
 from .state import State
 from .turn_checks import held

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .commands import Code, CompareAndSwap, DeleteKey, Put, Reply
+from .commands import CompareAndSwap, DeleteKey, Put
 from .limits import Limits
 from .refusal import Refusal, named
+from .replies import Code, Reply
 from .sessions import DONE
 from .state import State
 

@@ -12,16 +12,7 @@ from binascii import b2a_base64
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-from .commands import (
-    Chosen,
-    Code,
-    GenerationOptions,
-    Refused,
-    Reply,
-    ServedModel,
-    TurnOpened,
-    Usage,
-)
+from .commands import GenerationOptions, ServedModel, Usage
 from .council import Council, Member, Stage, StageKind
 from .records import (
     Budget,
@@ -35,6 +26,7 @@ from .records import (
     Turn,
     TurnId,
 )
+from .replies import Chosen, Code, Refused, Reply, TurnOpened
 from .sessions import DONE, Session
 
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode

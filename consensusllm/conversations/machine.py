@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .asking import Asked, asked
 from .budget_rules import BudgetRules
-from .commands import Code, OpenSession, Refused, Reply, ServedModel, SessionCommand, SubmitQuery
+from .commands import OpenSession, ServedModel, SessionCommand, SubmitQuery
 from .conversation_rules import ConversationRules
 from .council_rules import CouncilRules
 from .fingerprint import MODULUS, Fingerprint, digest
@@ -34,6 +34,7 @@ from .records import (
 )
 from .refusal import Refusal
 from .registry_rules import RegistryRules
+from .replies import Code, Refused, Reply
 from .sessions import Session, Sessions
 from .state import FrozenState, State
 from .tally import shortfalls

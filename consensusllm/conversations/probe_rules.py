@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .commands import Code, ProbedModel, RecordProbe, Reply
+from .commands import ProbedModel, RecordProbe
 from .limits import Limits
 from .records import ProbeLease, RegisteredModel
 from .refusal import Refusal, check_size, named
+from .replies import Code, Reply
 from .sessions import DONE
 from .state import State
 

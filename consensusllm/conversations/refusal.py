@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .commands import Code, Refused
+from .replies import Code, Refused
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .commands import Code, Reply, ServedModel, ServeModels, Usage
+from .commands import ServedModel, ServeModels, Usage
 from .limits import Limits
 from .records import RegisteredModel
 from .refusal import Refusal, check_size, named
+from .replies import Code, Reply
 from .sessions import DONE
 from .state import State
 

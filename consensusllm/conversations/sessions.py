@@ -18,16 +18,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from .commands import (
-    Code,
-    Done,
-    OpenSession,
-    Refused,
-    Reply,
-    SessionCommand,
-    SessionOpened,
-)
+from .commands import OpenSession, SessionCommand
 from .limits import Limits
+from .replies import Code, Done, Refused, Reply, SessionOpened
 
 DONE = Done()
 

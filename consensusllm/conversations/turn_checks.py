@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from .commands import (
-    Code,
     GenerationOptions,
     HedgeCandidate,
     ReassignCandidate,
@@ -17,6 +16,7 @@ from .limits import Limits
 from .records import Candidate, Head, Turn
 from .refusal import Refusal, check_size, named
 from .registry_rules import FALLBACKS_MAX
+from .replies import Code
 from .state import State
 
 _NUMBER_MAX = 65_535

@@ -16,17 +16,13 @@ from .answers import is_answer
 from .budget_rules import called, reserved, settle
 from .commands import (
     Choose,
-    Chosen,
     CloseTurn,
-    Code,
     PlannedCandidate,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
-    Reply,
     RetryTurn,
     SubmitQuery,
-    TurnOpened,
     Usage,
 )
 from .council_steps import Moment, advanced, with_ranking
@@ -34,6 +30,7 @@ from .limits import Limits
 from .records import Candidate, Retried, TakenOver, Turn
 from .refusal import Refusal, check_size
 from .registry_rules import Call, count_call
+from .replies import Chosen, Code, Reply, TurnOpened
 from .sessions import DONE
 from .state import State
 from .stopped_calls import carried, count_stopped, count_stopped_hedge, settle_closed

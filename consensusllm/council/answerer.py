@@ -30,10 +30,8 @@ import structlog
 
 from consensusllm.conversations.asking import Asked
 from consensusllm.conversations.commands import (
-    Code,
     ReassignCandidate,
     RecordCandidate,
-    Refused,
     ServedModel,
     ServeModels,
     SubmitQuery,
@@ -42,6 +40,7 @@ from consensusllm.conversations.commands import (
 from consensusllm.conversations.context_window import TooLong
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
+from consensusllm.conversations.replies import Code, Refused
 from consensusllm.llm.port import Provider
 
 from .asking import request_of

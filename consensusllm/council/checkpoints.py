@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 
-from consensusllm.conversations.commands import Code, RecordCheckpoint, Refused
+from consensusllm.conversations.commands import RecordCheckpoint
+from consensusllm.conversations.replies import Code, Refused
 
 from .generation import Generation
 from .port import ReplicaPort, SubmitFailed

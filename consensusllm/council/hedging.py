@@ -13,9 +13,10 @@ from dataclasses import asdict
 
 import structlog
 
-from consensusllm.conversations.commands import HedgeCandidate, Refused
+from consensusllm.conversations.commands import HedgeCandidate
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
+from consensusllm.conversations.replies import Refused
 
 from .duties import cluster_seen, end
 from .generation import Generation

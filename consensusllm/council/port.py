@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from consensusllm.conversations.commands import Operation, Reply, SubmitQuery
+from consensusllm.conversations.commands import Operation, SubmitQuery
 from consensusllm.conversations.machine import Machine
+from consensusllm.conversations.replies import Reply
 
 
 class SubmitFailed(Exception):

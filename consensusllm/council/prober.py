@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 
-from consensusllm.conversations.commands import ProbedModel, RecordProbe, Refused
+from consensusllm.conversations.commands import ProbedModel, RecordProbe
 from consensusllm.conversations.probe_rules import PROBE_LEASE_MS, answers_by_model
+from consensusllm.conversations.replies import Refused
 from consensusllm.llm.port import Probe, Probing, ProviderError, RateLimited, Rejected
 
 from .port import ReplicaPort, SubmitFailed

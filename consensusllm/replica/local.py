@@ -13,16 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from consensusllm.conversations import Machine
-from consensusllm.conversations.commands import (
-    Code,
-    OpenSession,
-    Operation,
-    Refused,
-    Reply,
-    SessionCommand,
-    SessionOpened,
-    SubmitQuery,
-)
+from consensusllm.conversations.commands import OpenSession, Operation, SessionCommand, SubmitQuery
+from consensusllm.conversations.replies import Code, Refused, Reply, SessionOpened
 from consensusllm.conversations.sessions import NAME_BYTES
 from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import LiveText

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from consensusllm.conversations.commands import Code, Refused, Reply, SessionCommand
+from consensusllm.conversations.commands import SessionCommand
+from consensusllm.conversations.replies import Code, Refused, Reply
 from consensusllm.wire.commands import decode_command
 from consensusllm.wire.errors import MalformedMessage
 

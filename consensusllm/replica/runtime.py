@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from consensusllm.conversations.commands import Reply, SessionCommand
+from consensusllm.conversations.commands import SessionCommand
+from consensusllm.conversations.replies import Reply
 from consensusllm.paxos import (
     Change,
     ChangeProgress,

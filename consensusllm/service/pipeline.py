@@ -24,18 +24,17 @@ from consensusllm.conversations.commands import (
     CreateConversation,
     Delete,
     DeleteKey,
-    Done,
     Fork,
     ImportTurn,
     OpenSession,
     Operation,
     Put,
     Rename,
-    Reply,
     SessionCommand,
     SetBudget,
     SubmitQuery,
 )
+from consensusllm.conversations.replies import Done, Reply
 from consensusllm.conversations.sessions import SESSION_BYTES
 from consensusllm.council.planning import Unplannable
 from consensusllm.replica.outcomes import Failure, FailureKind

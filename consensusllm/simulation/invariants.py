@@ -13,17 +13,15 @@ from typing import Any
 from consensusllm.conversations import Limits, Machine
 from consensusllm.conversations.commands import (
     Choose,
-    Code,
     Operation,
     ReassignCandidate,
     RecordCandidate,
     RecordCheckpoint,
-    Refused,
-    Reply,
     ServedModel,
     SessionCommand,
 )
 from consensusllm.conversations.records import Candidate, TurnId
+from consensusllm.conversations.replies import Code, Refused, Reply
 from consensusllm.paxos import BOTTOM, Ballot, Batch, Membership, Persist, first_members
 from consensusllm.paxos.log import ENTRY_OVERHEAD_BYTES
 from consensusllm.paxos.messages import Accept, Accepted, Entry, Message, Nack, Prepare, Promise

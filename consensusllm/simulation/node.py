@@ -14,7 +14,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from consensusllm.conversations import Machine
-from consensusllm.conversations.commands import Reply, SessionCommand, SubmitQuery
+from consensusllm.conversations.commands import SessionCommand, SubmitQuery
+from consensusllm.conversations.replies import Reply
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.live_text import KIND, LiveText
 from consensusllm.council.port import Delta

@@ -16,14 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from consensusllm.conversations.commands import (
-    OpenSession,
-    Operation,
-    Put,
-    Reply,
-    SessionCommand,
-    SessionOpened,
-)
+from consensusllm.conversations.commands import OpenSession, Operation, Put, SessionCommand
+from consensusllm.conversations.replies import Reply, SessionOpened
 from consensusllm.conversations.sessions import SESSION_BYTES
 from consensusllm.paxos import Ballot, Batch, PaxosConfig
 from consensusllm.paxos.messages import Accept

@@ -17,28 +17,30 @@ from typing import TYPE_CHECKING, Any
 from consensusllm.conversations import Machine, Turn
 from consensusllm.conversations.commands import (
     Choose,
-    Chosen,
-    Code,
     CompareAndSwap,
     ConveneCouncil,
     CreateConversation,
     Delete,
     DeleteKey,
-    Done,
     Fork,
     GenerationOptions,
     OpenSession,
     Operation,
     PlannedCandidate,
     Put,
-    Refused,
     Rename,
-    Reply,
     RetryTurn,
     SessionCommand,
-    SessionOpened,
     SetBudget,
     SubmitQuery,
+)
+from consensusllm.conversations.replies import (
+    Chosen,
+    Code,
+    Done,
+    Refused,
+    Reply,
+    SessionOpened,
     TurnOpened,
 )
 from consensusllm.linearizability import History

@@ -21,10 +21,10 @@ from consensusllm.conversations.commands import (
     PlannedCandidate,
     Put,
     SessionCommand,
-    SessionOpened,
     SubmitQuery,
 )
 from consensusllm.conversations.limits import Limits
+from consensusllm.conversations.replies import SessionOpened
 from consensusllm.council.live_text import LiveText
 from consensusllm.paxos.batch import Batch, MalformedBatch
 from consensusllm.transport.envelopes import checksum, refuse

@@ -9,13 +9,8 @@ from random import Random
 from typing import Any
 
 from consensusllm.conversations import Limits, Machine, restore
-from consensusllm.conversations.commands import (
-    OpenSession,
-    Operation,
-    Reply,
-    SessionCommand,
-    SessionOpened,
-)
+from consensusllm.conversations.commands import OpenSession, Operation, SessionCommand
+from consensusllm.conversations.replies import Reply, SessionOpened
 from consensusllm.paxos import PaxosConfig, Role
 from consensusllm.paxos.messages import Message
 from consensusllm.replica.jobs import Job, TakeSnapshot, snapshot_chunks

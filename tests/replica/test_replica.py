@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 from replica_cluster import ReplicaCluster
 
-from consensusllm.conversations.commands import (
-    CompareAndSwap,
-    Done,
-    Put,
-    Refused,
-    SessionCommand,
-)
+from consensusllm.conversations.commands import CompareAndSwap, Put, SessionCommand
+from consensusllm.conversations.replies import Done, Refused
 from consensusllm.paxos import Role
 from consensusllm.paxos.messages import (
     Forward,

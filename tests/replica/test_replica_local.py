@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from consensusllm.conversations import Limits, Machine
-from consensusllm.conversations.commands import Done, Put, Reply, SessionCommand
+from consensusllm.conversations.commands import Put, SessionCommand
+from consensusllm.conversations.replies import Done, Reply
 from consensusllm.council.live_text import LiveText
 from consensusllm.replica.local import LocalReplica
 from consensusllm.replica.outcomes import Failure

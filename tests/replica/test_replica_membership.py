@@ -6,7 +6,8 @@ import pytest
 from replica_cluster import ReplicaCluster
 
 from consensusllm.conversations import MalformedSnapshot, restore
-from consensusllm.conversations.commands import Done, Put
+from consensusllm.conversations.commands import Put
+from consensusllm.conversations.replies import Done
 from consensusllm.paxos import (
     AddNode,
     Change,

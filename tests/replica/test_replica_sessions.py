@@ -5,17 +5,8 @@ from __future__ import annotations
 from replica_cluster import ReplicaCluster
 
 from consensusllm.conversations import Limits
-from consensusllm.conversations.commands import (
-    Code,
-    CompareAndSwap,
-    Done,
-    OpenSession,
-    Put,
-    Refused,
-    Reply,
-    SessionCommand,
-    SessionOpened,
-)
+from consensusllm.conversations.commands import CompareAndSwap, OpenSession, Put, SessionCommand
+from consensusllm.conversations.replies import Code, Done, Refused, Reply, SessionOpened
 from consensusllm.paxos.messages import Forward
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.replica.requests import Requests

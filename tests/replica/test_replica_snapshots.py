@@ -9,10 +9,8 @@ import pytest
 from replica_cluster import ReplicaCluster
 
 from consensusllm.conversations import Limits, Machine, MalformedSnapshot
-from consensusllm.conversations.commands import (
-    Done,
-    Put,
-)
+from consensusllm.conversations.commands import Put
+from consensusllm.conversations.replies import Done
 from consensusllm.paxos.changes import NEAR_SLOTS
 from consensusllm.paxos.messages import (
     SnapshotChunk,

@@ -15,17 +15,13 @@ import consensusllm.conversations
 from consensusllm.config import demo_config
 from consensusllm.conversations import Limits, Machine, encode, restore
 from consensusllm.conversations.commands import (
-    Code,
     CompareAndSwap,
-    Done,
     OpenSession,
     Operation,
     Put,
-    Refused,
-    Reply,
     SessionCommand,
-    SessionOpened,
 )
+from consensusllm.conversations.replies import Code, Done, Refused, Reply, SessionOpened
 from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Entry
 from consensusllm.replica.members import to_extra

@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 
 from consensusllm.conversations.commands import (
-    Code,
     CompareAndSwap,
-    Done,
     Put,
     RecordCheckpoint,
-    Refused,
     RetryTurn,
     SessionCommand,
     SubmitQuery,
 )
 from consensusllm.conversations.limits import Limits
+from consensusllm.conversations.replies import Code, Done, Refused
 from consensusllm.service.asking import Planner
 from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnce
