@@ -50,13 +50,14 @@ from consensusllm.paxos.messages import (
     SnapshotChunk,
 )
 
+from .barriers import Barriers
 from .fetchers import Fetchers
 from .jobs import Job, ServeSnapshot, StageSnapshot, TakeSnapshot, Write
 from .members import from_extra, to_extra
 from .outcomes import Failure
 from .pace import Pace
 from .progress import Progress, progress
-from .requests import Key, PendingCommand, PendingRead, Requests, Resolve, decoded
+from .requests import Key, PendingCommand, Requests, Resolve, decoded
 
 _OURS = (Forward, ForwardRefused, ReadIndex, ReadIndexReply)
 """The messages that are not the core's."""
@@ -117,8 +118,13 @@ class Replica:
         self._forwards: dict[int, list[bytes]] = {}
         self._forwarded: OrderedDict[int, list[Key]] = OrderedDict()
         self._numbers = itertools.count(1 + rng.getrandbits(60))  # not an earlier life's
-        self._gathering: PendingRead | None = None
-        self._barriers: dict[int, tuple[int, int]] = {}  # token -> (peer, its number)
+        self._barriers = Barriers(
+            self.node,
+            self._paxos,
+            self._requests,
+            self._numbers,
+            lambda dst, message: self._messages.append((dst, message)),
+        )
         self._sweep_at = now
         # Disk.
         self._unwritten: list[Persist] = []
@@ -148,9 +154,9 @@ class Replica:
         elif isinstance(message, ForwardRefused):
             self._on_forward_refused(message)
         elif isinstance(message, ReadIndex):
-            self._on_read_index(message)
+            self._barriers.on_read_index(message, now)
         else:
-            self._on_read_index_reply(message)
+            self._barriers.on_read_index_reply(message, self.machine.applied_slot)
 
     def peer_gone(self, peer: int, now: float) -> None:
         """The connection of ``peer`` has ended, behind the last message that came over it."""
@@ -176,10 +182,7 @@ class Replica:
         """Run a read barrier. ``resolve`` is called once: with None when this replica's state
         reflects everything that was acknowledged before the call, or with a Failure."""
         self._now = now
-        if self._gathering is None:
-            self._gathering = PendingRead(next(self._numbers))
-            self._requests.reads[self._gathering.token] = self._gathering
-        self._gathering.waiting.append((deadline, resolve))
+        self._barriers.add(deadline, resolve)
 
     def change(self, change: Change, now: float) -> ChangeProgress:
         """See PaxosNode.change. Raises NotLeader, ChangeRefused."""
@@ -217,7 +220,7 @@ class Replica:
     def pump(self) -> None:
         """Act on what is ready, up to the messages and jobs to be taken next. Where `unfinished`
         is true afterwards, there is more, and pump is to be called again soon."""
-        self._ask_barrier()
+        self._barriers.ask_gathered(self._now)
         applied = False
         for _ in range(_READY_PER_PUMP):
             ready = self._paxos.take_ready()
@@ -228,7 +231,7 @@ class Replica:
             for slot, batch in ready.chosen:
                 self._apply(slot, batch)
                 applied = True
-            self._finish_barriers(ready)
+            self._barriers.finish(ready, self.machine.applied_slot)
             self._queue_snapshots(ready)
             self.unfinished = self._paxos.has_ready()
             if not self.unfinished:
@@ -239,7 +242,7 @@ class Replica:
             self._resend_all()
         self._flush_forwards()
         if applied:
-            self._serve_reads()
+            self._barriers.serve(self.machine.applied_slot)
             self._maybe_snapshot()
             self.on_applied()
 
@@ -362,9 +365,7 @@ class Replica:
         if self._leader is not None:
             for pending in self._requests.commands():
                 self._send_command(pending)
-            for read in self._requests.reads.values():
-                if read.slot is None:
-                    self._ask(read)
+            self._barriers.ask_again(self._now, 0.0)
 
     def _sweep(self) -> None:
         self._requests.expire(self._now, self._paxos.leader)
@@ -377,68 +378,7 @@ class Replica:
             silent = self._now >= pending.sent_at + patience_s
             if pending.sent_to is None or (silent and pending.sent_to != self.node):
                 self._send_command(pending)
-        for read in self._requests.reads.values():
-            silent = self._now >= read.asked_at + self.config.repeat_s
-            if read.slot is None and (read.asked is None or silent):
-                self._ask(read)
-
-    # Reads ----------------------------------------------------------------------------------
-
-    def _ask_barrier(self) -> None:
-        if self._gathering is not None:
-            self._ask(self._gathering)
-            self._gathering = None
-
-    def _ask(self, read: PendingRead) -> None:
-        read.asked_at = self._now
-        read.asked = None
-        try:
-            self._paxos.read(read.token, self._now)
-            read.asked = self.node
-        except NotLeader as refusal:
-            if refusal.leader is not None:
-                read.asked = refusal.leader
-                self._messages.append((refusal.leader, ReadIndex(self.node, read.token)))
-
-    def _on_read_index(self, request: ReadIndex) -> None:
-        token = next(self._numbers)
-        try:
-            self._paxos.read(token, self._now)
-            self._barriers[token] = (request.sender, request.number)
-        except NotLeader:
-            self._messages.append((request.sender, ReadIndexReply(self.node, request.number, None)))
-
-    def _on_read_index_reply(self, reply: ReadIndexReply) -> None:
-        read = self._requests.reads.get(reply.number)
-        if read is None or read.asked != reply.sender or read.slot is not None:
-            return
-        if reply.slot is None:
-            read.asked = None
-        else:
-            read.slot = reply.slot
-            self._serve_reads()
-
-    def _finish_barriers(self, ready: Ready) -> None:
-        for token, slot in ready.reads:
-            if token in self._barriers:
-                peer, number = self._barriers.pop(token)
-                self._messages.append((peer, ReadIndexReply(self.node, number, slot)))
-            elif token in self._requests.reads:
-                self._requests.reads[token].slot = slot
-        for token in ready.failed_reads:
-            if token in self._barriers:
-                peer, number = self._barriers.pop(token)
-                self._messages.append((peer, ReadIndexReply(self.node, number, None)))
-            elif token in self._requests.reads:
-                self._requests.reads[token].asked = None
-        if ready.reads:
-            self._serve_reads()
-
-    def _serve_reads(self) -> None:
-        applied = self.machine.applied_slot
-        reads = self._requests.reads
-        for token in [t for t, r in reads.items() if r.slot is not None and r.slot <= applied]:
-            reads.pop(token).answer(None)
+        self._barriers.ask_again(self._now, self.config.repeat_s)
 
     # Applying -------------------------------------------------------------------------------
 
@@ -516,5 +456,5 @@ class Replica:
         if since > self.members_since:
             self.members, self.members_since = membership, since
         self._paxos.snapshot_installed(slot, membership, since)
-        self._serve_reads()
+        self._barriers.serve(self.machine.applied_slot)
         self.on_applied()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from consensusllm.paxos.heartbeats import Heartbeats
 from consensusllm.paxos.lease import Lease
 from consensusllm.paxos.node import PaxosNode
+from consensusllm.replica.barriers import Barriers
 from consensusllm.replica.replica import Replica
 
 from .bug import LINEARIZABLE, Patch, bug
@@ -43,9 +44,9 @@ def new_leader_reads_before_its_own_slot(patch: Patch) -> None:
 
 @bug(LINEARIZABLE, faults="slow link,depose")
 def read_not_waiting_for_apply(patch: Patch) -> None:
-    def hasty(self: Replica) -> None:
-        reads = self._requests.reads
+    def hasty(self: Barriers, applied: int) -> None:
+        reads = self._reads
         for token in [token for token, read in reads.items() if read.slot is not None]:
             reads.pop(token).answer(None)
 
-    patch.setattr(Replica, "_serve_reads", hasty)
+    patch.setattr(Barriers, "serve", hasty)
