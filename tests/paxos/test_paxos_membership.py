@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 from core_driver import A, B, Driver, only, promise_of
+from membership_steps import remove, settled
 
 from consensusllm.paxos import (
     AddNode,
@@ -26,8 +27,6 @@ from consensusllm.paxos import (
 from consensusllm.paxos.membership import MalformedMembership
 from consensusllm.paxos.messages import (
     Accept,
-    Accepted,
-    CatchUp,
     CatchUpReply,
     Commit,
     Entry,
@@ -36,7 +35,6 @@ from consensusllm.paxos.messages import (
     HeartbeatReply,
     Prepare,
     PreVote,
-    PreVoteReply,
     Promise,
     Rejoin,
     TimeoutNow,
@@ -101,28 +99,6 @@ def test_what_cannot_be_is_refused_in_one_line(refused, said: str) -> None:
 
 
 # When a change is in force ------------------------------------------------------------------------
-
-
-def settled(leader: Driver) -> Ballot:
-    """Make it lead, with its ballot's first slot chosen."""
-    ballot = leader.elect(2)
-    leader.vote(2, ballot, 1)
-    return ballot
-
-
-def remove(leader: Driver, node: int, *present: int) -> None:
-    """Ask for the removal of ``node``, let ``present`` vote, and ask again."""
-    call_roll(leader, node, *present)
-    leader.core.change(RemoveNode(node), leader.now)
-
-
-def call_roll(leader: Driver, node: int, *present: int) -> int:
-    """Ask for the removal of ``node``, and let ``present`` vote in the slot that it opens."""
-    assert leader.core.change(RemoveNode(node), leader.now).waits_for == "the members to vote"
-    (slot,) = {accept.ballot.op_num for accept in only(Accept, leader.sync())}
-    for peer in present:
-        leader.vote(peer, leader.core.ballot, slot)
-    return slot
 
 
 def adding(leader: Driver) -> tuple[Ballot, int]:
@@ -357,110 +333,6 @@ def test_a_heartbeat_reply_does_not_reveal_a_change_that_a_crash_could_forget() 
     node.sync()
     (reply,) = only(HeartbeatReply, node.receive(Heartbeat(2, Ballot(5, 2, 2), 1, 2, (1, 2))))
     assert reply.chosen_through == 1
-
-
-# Leaving ------------------------------------------------------------------------------------------
-
-
-def removed() -> Driver:
-    """Node 3, after it has learned of its removal."""
-    node = Driver(node=3)
-    node.receive(CatchUpReply(1, (Entry(1, Ballot(5, 1, 1), change(THREE.without(3))),), 1))
-    return node
-
-
-def test_a_removed_node_never_stands_again() -> None:
-    node = removed()
-    for _ in range(50):
-        assert only(PreVote, node.pass_time(1.0)) == []
-    assert node.receive(TimeoutNow(1, Ballot(5, 1))) == []
-
-
-def test_a_removed_node_still_answers_those_who_may_not_know() -> None:
-    node = removed()
-    sent = node.receive(Prepare(1, Ballot(6, 1, 2), ())) + node.sync()
-    assert len(only(Promise, sent)) == 1
-
-
-def test_a_node_that_missed_its_removal_is_refused_and_told() -> None:
-    member = Driver()
-    member.receive(CatchUpReply(2, (Entry(1, Ballot(5, 2, 1), change(THREE.without(3))),), 1))
-    (reply,) = only(PreVoteReply, member.receive(PreVote(3, Ballot(9, 3))))
-    assert not reply.granted
-    assert len(only(CatchUpReply, member.receive(CatchUp(3, 1)))) == 1
-    assert member.receive(Prepare(3, Ballot(9, 3, 1), ())) + member.sync() == []
-
-
-def test_a_removal_that_would_leave_no_live_majority_is_refused() -> None:
-    leader = Driver(election_timeout_s=0.35)
-    ballot = settled(leader)
-    leader.pass_time(0.2)
-    leader.receive(HeartbeatReply(2, ballot, 1, 1))
-    leader.pass_time(0.2)
-    with pytest.raises(ChangeRefused, match="only 1 of 2 nodes would be alive"):
-        leader.core.change(RemoveNode(2), leader.now)
-    remove(leader, 3, 2)  # the dead one
-    assert only(Accept, leader.ready())
-
-
-def changes_proposed(leader: Driver) -> list[Accept]:
-    return [each for each in only(Accept, leader.sync()) if each.batches[0].is_change]
-
-
-def test_a_removal_waits_until_those_who_stay_have_voted_since_it_was_asked_for() -> None:
-    """A member that was heard a moment ago may have died since, or its disk hang, and its vote be
-    needed: that it answers heartbeats does not say that it writes."""
-    leader = Driver()
-    ballot = settled(leader)
-    leader.vote(3, ballot, 1)
-    slot = call_roll(leader, 2)
-    for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
-        leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
-    waiting = leader.core.change(RemoveNode(2), leader.now)
-    assert waiting.waits_for == "a vote of node 3"
-    assert changes_proposed(leader) == []
-    leader.vote(3, ballot, slot)
-    leader.core.change(RemoveNode(2), leader.now)
-    assert changes_proposed(leader)
-
-
-def test_a_removal_waits_for_the_leaders_own_disk_too() -> None:
-    leader = Driver()
-    ballot = settled(leader)
-    leader.vote(3, ballot, 1)
-    leader.core.change(RemoveNode(2), leader.now)
-    (slot,) = {accept.ballot.op_num for accept in only(Accept, leader.ready())}  # not written
-    for peer in (2, 3):
-        leader.vote(peer, ballot, slot)
-    assert leader.core.chosen_through == slot
-    waiting = leader.core.change(RemoveNode(2), leader.now)
-    assert waiting.waits_for == "a vote of node 1"
-    leader.sync()
-    leader.core.change(RemoveNode(2), leader.now)
-    assert changes_proposed(leader)
-
-
-def test_votes_of_long_before_a_removal_is_asked_for_again_do_not_count() -> None:
-    leader = Driver()
-    ballot = settled(leader)
-    leader.vote(3, ballot, 1)
-    call_roll(leader, 2, 3)
-    for _ in range(24):
-        for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
-            leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
-    call_roll(leader, 2)
-    leader.core.change(RemoveNode(2), leader.now)
-    assert changes_proposed(leader) == []
-
-
-def test_a_leader_that_is_to_leave_hands_over_first() -> None:
-    leader = Driver()
-    ballot = settled(leader)
-    leader.receive(Accepted(3, ballot.at(1), 1, 1, 1))
-    remove(leader, 1, 2, 3)
-    assert only(TimeoutNow, leader.ready())
-    assert leader.core.role is Role.FOLLOWING
-    assert leader.core.membership == THREE
 
 
 # Handing over -------------------------------------------------------------------------------------
