@@ -17,8 +17,9 @@ from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
 from .faults import DRIFT_MAX, FAMILIES, LEADER, Fault
-from .harm import INFLICT, Replay, links
+from .harm import INFLICT, links
 from .invariants import Invariants
+from .late import Past, Replay
 from .models import Mood
 from .network import Network
 from .node import Life, Node
@@ -87,6 +88,7 @@ class Cluster:
         self._undo: dict[Callable[[], None], None] = {}
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off, or down
         self.replay: Replay | None = None
+        self.past = Past(Random(f"{seed}/past"))
         self.muted = ""
         """The kind of message that gets lost now, if any."""
         self.flood_bytes = 0
@@ -147,6 +149,7 @@ class Cluster:
         self.trace.add(src, f"-> {dst}", message)
         if self.replay is not None:
             self.replay.sent(dst, message)
+        self.past.sent(dst, message)
         if self.muted == type(message).__name__:
             self.figures["messages lost"] += 1
             return
@@ -159,6 +162,14 @@ class Cluster:
             life.receive(message)
             if self.replay is not None:
                 self.replay.arrived(dst, life)
+
+    def deliver_late(self, dst: int, life: Life, message: Message) -> None:
+        """A copy of ``message``, which was sent to ``dst`` before, comes now. One that dies of it
+        gets no more."""
+        if self.life(dst) is life:
+            self.trace.add(dst, f"<= {message.sender}", message)
+            self.figures["messages replayed"] += 1
+            life.receive(message)
 
     def deliver_live(self, envelope: Envelope) -> None:
         life = self.life(envelope.dst)

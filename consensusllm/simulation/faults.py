@@ -37,6 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "tear",
         "relapse",
         "replay",
+        "echo",
         "mute",
         "lasting cut",
     ),
@@ -69,7 +70,7 @@ _NUMBERS_MAX = {"at_s": 1e6, "lasts_s": 1e6, "rate": 1.0}
 """The bounds of a fault's numbers, in a schedule that is read."""
 
 _WIDE = (
-    *("lose", "duplicate", "straggle", "slow link", "partition", "replay", "mute"),
+    *("lose", "duplicate", "straggle", "slow link", "partition", "replay", "echo", "mute"),
     *("slow models", "failing models", "flood"),
 )
 """Kinds of fault that meet no single node."""
@@ -170,7 +171,7 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind in ("lasting cut", "lasting crash", "hanging disk"):
         detail = rng.choice(("to", "from", "both")) if kind == "lasting cut" else ""
         lasts_s = 0.0  # until the clients have come through in spite of it
-    elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay", "mute"):
+    elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay", "echo", "mute"):
         lasts_s *= 3
     elif kind == "partition":
         others = tuple(sorted(rng.sample(members, rng.randrange(1, len(members) + 1))))

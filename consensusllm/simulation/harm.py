@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from consensusllm.paxos import Ballot, Role
-from consensusllm.paxos.messages import (
-    Accept,
-    Accepted,
-    Commit,
-    Heartbeat,
-    HeartbeatReply,
-    Message,
-    Nack,
-    Prepare,
-    Promise,
-)
+from consensusllm.paxos import Role
 
 from .faults import DRIFT_MAX, FAMILIES, Fault
+from .late import Replay
 from .models import Mood
 from .network import CLIENTS
-from .node import Life
 
 if TYPE_CHECKING:
     from .cluster import Cluster
-
-REPLAYED = 256
-"""How many votes and promises a replay has for each node, and how many other messages."""
-
-_OF_A_BALLOT = (Accept, Accepted, Commit, Heartbeat, HeartbeatReply, Nack, Prepare, Promise)
-"""What is replayed. Commands are none of it: clients repeat those while their sessions live."""
 
 CLOCK_OFF_MS = 3_600_000
 """By how much a clock is off at most that was set wrong, either way."""
@@ -164,39 +146,24 @@ def _relapse(cluster: Cluster, fault: Fault, node: int) -> Undo:
     return _again(cluster, 0.01, lambda: cluster.network.cut(next(each)))
 
 
-class Replay:
-    """Whoever promises another ballot, or begins to lead in it, gets what was sent to it before:
-    again, or at last where it was lost or nobody was there, since what comes late and what never
-    comes cannot be told apart."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._kept: defaultdict[tuple[int, bool], deque[Message]] = defaultdict(
-            lambda: deque(maxlen=REPLAYED)
-        )
-        self._known: dict[int, tuple[Role, Ballot]] = {}
-
-    def sent(self, dst: int, message: Message) -> None:
-        """``message`` is under way to ``dst``."""
-        if isinstance(message, _OF_A_BALLOT):
-            answer = isinstance(message, Accepted | Promise)  # other messages are many more
-            self._kept[dst, answer].append(message)
-
-    def arrived(self, dst: int, life: Life) -> None:
-        """``dst`` has just taken a message."""
-        now = life.replica.role, life.replica.ballot
-        if self._known.setdefault(dst, now) == now:
-            return
-        self._known[dst] = now
-        for late in (*self._kept[dst, True], *self._kept[dst, False]):
-            self._cluster.trace.add(dst, f"<= {late.sender}", late)
-            self._cluster.figures["messages replayed"] += 1
-            life.receive(late)
-
-
 def _replay(cluster: Cluster, fault: Fault, node: int) -> Undo:
     cluster.replay = Replay(cluster)
     return lambda: setattr(cluster, "replay", None)
+
+
+def _echo(cluster: Cluster, fault: Fault, node: int) -> Undo:
+    """Old messages come again, of every kind and any age, to one node after the other."""
+    rng = Random(f"{fault.at_s}/{fault.rate}")
+
+    def begin() -> Undo:
+        dst = rng.choice(cluster.members)
+        life = cluster.life(dst)
+        if life is not None:
+            for late in cluster.past.some(dst, rng):
+                cluster.deliver_late(dst, life, late)
+        return lambda: None
+
+    return _again(cluster, 0.1 + fault.rate, begin)
 
 
 def _mute(cluster: Cluster, fault: Fault, node: int) -> Undo:
@@ -367,6 +334,7 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "tear": _tear,
     "relapse": _relapse,
     "replay": _replay,
+    "echo": _echo,
     "mute": _mute,
     "lasting cut": _lasting_cut,
     "crash": _crash,

@@ -6,10 +6,17 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from consensusllm.conversations import sessions, turn_checks, turn_rules
+from consensusllm.conversations import (
+    SessionCommand,
+    SessionOpened,
+    sessions,
+    turn_checks,
+    turn_rules,
+)
 from consensusllm.conversations.machine import Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.duties import Duties
+from consensusllm.simulation.reference_keys import ReferenceKeys
 
 from .bug import BEGUN, LINEARIZABLE, ONCE, PRODUCED, PROGRESS, STATES, WINNER, Patch, bug
 
@@ -25,6 +32,24 @@ def session_table_left_out_of_the_snapshot(patch: Patch) -> None:
 @bug(ONCE, LINEARIZABLE, faults="lose,crash")
 def command_applied_at_each_arrival(patch: Patch) -> None:
     patch.setattr(sessions.Session, "remember", lambda self, sequence, reply: None)
+
+
+@bug(ONCE, LINEARIZABLE, faults="echo,crash,flood", within=45, full=True)
+def session_that_comes_back_by_a_late_copy(patch: Patch) -> None:
+    """Openings have no number of their own; so has the reference none."""
+    open_session = sessions.Sessions._open
+
+    def by_name_alone(self: sessions.Sessions, command: SessionCommand) -> Any:
+        touches, self.touches = self.touches, 0
+        reply = open_session(self, command)
+        self.touches = touches
+        if isinstance(reply, SessionOpened):
+            self._touch(reply.session, self.table[reply.session])
+        return reply
+
+    patch.setattr(sessions.Sessions, "_open", by_name_alone)
+    always = property(lambda self: 0, lambda self, uses: None)
+    patch.setattr(ReferenceKeys, "_uses", always, raising=False)
 
 
 @bug(STATES, faults="crash")
