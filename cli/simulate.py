@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections import Counter
@@ -124,13 +125,13 @@ def simulate(
         results = list(_watched(scenarios, jobs or _cores()))
     results.sort(key=lambda result: result.scenario.seed)
     failed = [result for result in results if result.broken]
-    command = f"--hours {hours:g} --nodes {nodes} --faults '{faults}'"
+    command = f"--hours {hours!r} --nodes {nodes} --faults {shlex.quote(faults)}"
     if think != THINK_S:
-        command += f" --think {think:g}"
+        command += f" --think {think!r}"
     if heartbeat_ms != HEARTBEAT_MS:
         command += f" --heartbeat-ms {heartbeat_ms}"
     if schedule is not None:
-        command += f" --schedule {schedule}"
+        command += f" --schedule {shlex.quote(str(schedule))}"
     report = _report(results, time.monotonic() - begin)
     if as_json:
         report["failures"] = [_failure(result, command) for result in failed]
@@ -262,13 +263,17 @@ def _shrink(failed: Result, command: str) -> None:
     best = shrink(failed, progress)
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
-    path = Path(f"seed-{failed.scenario.seed}.faults")
-    path.write_text(to_json(best.faults))
     click.echo(
         f"{len(best.faults)} of {len(failed.faults)} faults are enough to break it "
-        f"({best.broken}); {path} has them:",
+        f"({best.broken}):",
         err=True,
     )
     for fault in best.faults:
         click.echo(f"  {fault}", err=True)
-    click.echo(f"reproduce it: {_reproduce(best, command)} --schedule {path} --trace", err=True)
+    path = Path(f"seed-{failed.scenario.seed}.faults")
+    try:
+        path.write_text(to_json(best.faults))
+    except OSError as error:
+        click.echo(f"{path} cannot be written here: {error.strerror}", err=True)
+    else:
+        click.echo(f"reproduce it: {_reproduce(best, command)} --schedule {path} --trace", err=True)

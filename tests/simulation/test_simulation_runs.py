@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from consensusllm.paxos.proposer import Proposer
-from consensusllm.simulation import Scenario, from_json, parse_kinds, run, run_all, shrink
+from consensusllm.simulation import Scenario, from_json, parse_kinds, run, run_all, shrink, to_json
 from consensusllm_cli.main import commands
 from consensusllm_cli.main import run as run_command
 
@@ -129,6 +129,34 @@ def test_what_reproduces_a_failure_has_its_pace() -> None:
         commands, [*shlex.split(failure["reproduce"])[1:], "--json"], standalone_mode=False
     )
     assert json.loads(again.stdout)["failures"] == [failure]
+
+
+@pytest.mark.usefixtures("broken")
+def test_what_reproduces_a_failure_has_its_schedule_wherever_that_is(tmp_path: Path) -> None:
+    path = tmp_path / "the leader's faults"
+    hours = ["--hours", "0.0100000001"]
+    kinds = parse_kinds("depose,crash,lose")
+    path.write_text(to_json(run(Scenario(SEED, seconds=36.0, kinds=kinds)).faults))
+    arguments = ["simulate", "--seed", str(SEED), *hours, "--schedule", str(path), "--json"]
+    shown = CliRunner().invoke(commands, arguments, standalone_mode=False)
+    failure = json.loads(shown.stdout)["failures"][0]
+    reproduce = shlex.split(failure["reproduce"])[1:]
+    assert " ".join(hours) in failure["reproduce"]
+    again = CliRunner().invoke(commands, [*reproduce, "--json"], standalone_mode=False)
+    assert json.loads(again.stdout)["failures"] == [failure]
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_shorter_schedule_that_cannot_be_written_is_shown_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"seed-{SEED}.faults").mkdir()
+    shown = CliRunner().invoke(commands, [*ARGUMENTS, "--shrink"], standalone_mode=False)
+    assert shown.return_value == 1
+    assert f"seed-{SEED}.faults cannot be written here: Is a directory" in shown.stderr
+    shorter = shown.stderr[shown.stderr.index("faults are enough to break it") :]
+    assert "round 1 +" in shorter
 
 
 @pytest.mark.usefixtures("broken")
