@@ -1,8 +1,7 @@
-"""The clients: sessions that work on conversations and keys, and remember what they were told.
+"""What the clients do: they work on conversations and keys, and remember what they were told.
 
-A client sends one operation at a time, to any node, and the same one again, to another node, when
-no answer comes: requests and answers get lost, and nodes die. What it was told goes into a history
-for the linearizability checker. Names belong to one round, so that the history of each is short.
+That goes into a history for the linearizability checker. Names belong to one round, so that the
+history of each is short.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +22,11 @@ from consensusllm.conversations.commands import (
     DeleteKey,
     Fork,
     GenerationOptions,
-    OpenSession,
     Operation,
     PlannedCandidate,
     Put,
     Rename,
     RetryTurn,
-    SessionCommand,
     SetBudget,
     SubmitQuery,
 )
@@ -39,19 +35,15 @@ from consensusllm.conversations.replies import (
     Code,
     Done,
     Refused,
-    Reply,
-    SessionOpened,
     TurnOpened,
 )
 from consensusllm.linearizability import History
 from consensusllm.linearizability import Operation as Recorded
 from consensusllm.linearizability.history import OperationName
-from consensusllm.replica.outcomes import Failure
-from consensusllm.wire.commands import encode_command
 
 from .budgets import USERS, random_change
+from .client import Client
 from .councils import random_council
-from .network import CLIENTS
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -65,8 +57,6 @@ COPIES = 4
 """Conversations that came of forks, at a time."""
 
 DEADLINE_MS = 20_000
-PATIENCE_S = 1.0
-"""How long a client waits for an answer before it asks another node."""
 
 CALM_ACTIONS = 5
 """What each client does after the faults have stopped: a cluster that recovers serves again."""
@@ -89,8 +79,6 @@ FLOOD_LOOK_S = 0.25
 FALLBACKS = ("shared-0", "shared-1")
 HEDGE_MS = 100
 """About as long as a model's first piece takes: half of those that may be are hedged."""
-
-Outcome = Any
 
 
 class Workload:
@@ -117,7 +105,7 @@ class Workload:
         self.keys = [f"{self.name}-k{number}" for number in range(KEYS)]
         self.counter = f"{self.name}-count"
         self.counted = [0, 0]  # increments that are known to have happened; that may have
-        self._clients = [_Client(self, process, Random(rng.random())) for process in range(clients)]
+        self._clients = [_Worker(self, process, Random(rng.random())) for process in range(clients)]
         spender = _Spender(self, clients, Random(f"{cluster.seed}/budgets/{round_number}"))
         flooders = [
             _Flooder(self, clients + place, Random(f"{cluster.seed}/flood/{round_number}/{place}"))
@@ -166,15 +154,11 @@ class Workload:
             await client.command(operation, must=True)
 
 
-class _Client:
+class _Worker(Client):
+    """Works on the round's keys and conversations."""
+
     def __init__(self, workload: Workload, process: int, rng: Random) -> None:
-        self._workload = workload
-        self._cluster = workload.cluster
-        self._loop = workload.cluster.loop
-        self._process = process
-        self._rng = rng
-        self._session = b""
-        self._sequence = 0
+        super().__init__(workload, process, rng)
         self.finished = 0
 
     async def run(self) -> None:
@@ -200,95 +184,6 @@ class _Client:
             (chosen,) = self._rng.choices(actions, weights)
             await chosen[1]()
             self.finished += 1
-
-    # Calls ------------------------------------------------------------------------------------
-
-    async def command(self, operation: Operation, *, must: bool = False) -> Reply | None:
-        """The answer to ``operation``; None where it will never be known. ``must``: go on until it
-        is known; other clients sometimes lose their patience, and their session."""
-        if not self._session:
-            opening = SessionCommand(self._rng.randbytes(16), 0, 0, OpenSession())
-            opened = await self._exchange(opening, None)
-            assert isinstance(opened, SessionOpened), opened
-            self._session, self._sequence = opened.session, 0
-        self._sequence += 1
-        command = SessionCommand(self._session, self._sequence, self._sequence, operation)
-        tries = None if must or self._rng.random() < 0.95 else 1
-        reply = await self._exchange(command, tries)
-        if reply is None or (isinstance(reply, Refused) and reply.code is Code.SESSION_EXPIRED):
-            self._session = b""
-            return None
-        self._cluster.figures["operations"] += 1
-        return reply
-
-    async def _exchange(self, command: SessionCommand, tries: int | None) -> Reply | None:
-        packed = encode_command(command)
-
-        def send(node: int, answer: Callable[[Outcome], None]) -> None:
-            life = self._cluster.life(node)
-            if life is not None:
-                life.submit(packed, command, PATIENCE_S, answer)
-
-        reply: Reply | None = await self._ask(send, tries)
-        if reply is not None and command.sequence > 0:
-            if isinstance(reply, Refused) and reply.code is Code.OVER_BUDGET:
-                self._cluster.figures["refused by a budget"] += 1
-                self._workload.refused.add(getattr(command.operation, "question", ""))
-            self._cluster.trace.add(0, f"client {self._process}", (command.operation, reply))
-            self._cluster.invariants.acknowledged(command, reply)
-        return reply
-
-    async def read(self, look: Callable[[Machine], Outcome]) -> Outcome:
-        """What ``look`` sees in a node's state after a read barrier there, as ``(result,)``."""
-        invariants = self._cluster.invariants
-        needed = invariants.acknowledged_through
-
-        def send(node: int, answer: Callable[[Outcome], None]) -> None:
-            life = self._cluster.life(node)
-            if life is None:
-                return
-
-            def confirmed(failure: Failure | None) -> None:
-                if failure is not None:
-                    answer(failure)
-                    return
-                machine = life.replica.machine
-                invariants.read(node, machine.applied_slot, needed)
-                answer((look(machine),))
-
-            life.read(PATIENCE_S, confirmed)
-
-        self._cluster.figures["reads"] += 1
-        return await self._ask(send, None)
-
-    async def _ask(
-        self, send: Callable[[int, Callable[[Outcome], None]], None], tries: int | None
-    ) -> Outcome:
-        """The first answer of any node that is no failure; None after ``tries`` (None: never)."""
-        network = self._cluster.network
-        done: asyncio.Future[Outcome] = self._loop.create_future()
-
-        def settle(outcome: Outcome) -> None:
-            if not isinstance(outcome, Failure) and not done.done():
-                done.set_result(outcome)
-
-        while True:
-            node = self._rng.choice(self._cluster.members)
-            answer = partial(self._answer, network, node, settle)
-            network.post(CLIENTS, node, partial(send, node, answer))
-            await asyncio.wait((done,), timeout=PATIENCE_S * self._rng.uniform(0.5, 2.0))
-            if done.done():
-                return done.result()
-            if tries is not None:
-                tries -= 1
-                if tries <= 0:
-                    return None
-
-    @staticmethod
-    def _answer(
-        network: Any, node: int, settle: Callable[[Outcome], None], result: Outcome
-    ) -> None:
-        network.post(node, CLIENTS, lambda: settle(result))
 
     # Keys -------------------------------------------------------------------------------------
 
@@ -359,11 +254,17 @@ class _Client:
 
     # Conversations ------------------------------------------------------------------------------
 
+    def _to_be_asked(self) -> str | None:
+        """A conversation that takes another turn; None where the one that was drawn does not."""
+        workload = self._workload
+        conversation = self._rng.choice(workload.conversations + workload.movable)
+        workload.asked[conversation] += 1
+        return conversation if workload.asked[conversation] <= TURNS else None
+
     async def _query(self) -> None:
         workload, rng = self._workload, self._rng
-        conversation = rng.choice(workload.conversations + workload.movable)
-        workload.asked[conversation] += 1
-        if workload.asked[conversation] > TURNS:
+        conversation = self._to_be_asked()
+        if conversation is None:
             return
         question = f"question {workload.number()} of {workload.name}"
         nodes = rng.sample(self._cluster.members, rng.randrange(1, len(self._cluster.members) + 1))
@@ -375,9 +276,8 @@ class _Client:
 
     async def _convene(self) -> None:
         workload, rng = self._workload, self._rng
-        conversation = rng.choice(workload.conversations + workload.movable)
-        workload.asked[conversation] += 1
-        if workload.asked[conversation] > TURNS:
+        conversation = self._to_be_asked()
+        if conversation is None:
             return
         number = workload.number()
         council = random_council(rng, self._cluster.members, number)
@@ -452,7 +352,7 @@ class _Client:
             workload.movable.remove(source)
 
 
-class _Spender(_Client):
+class _Spender(Client):
     """Sets budgets and asks under them. What it does is drawn apart from what the others do."""
 
     async def run(self) -> None:
@@ -485,7 +385,7 @@ class _Spender(_Client):
         await self.command(SubmitQuery(conversation, question, plan, 0, DEADLINE_MS, options, user))
 
 
-class _Flooder(_Client):
+class _Flooder(Client):
     """Writes one large value after another while there is a flood."""
 
     async def run(self) -> None:
