@@ -84,7 +84,7 @@ def answer(request: GenerateRequest, node: int) -> str:
         return f"{banner} Closest to your question, this conversation says:\n{said}"
     asked = _cut(" ".join(question.split()))
     return (
-        f"{banner} Nothing earlier in this conversation speaks of your question: “{asked}” "
+        f"{banner} Nothing earlier in this conversation speaks of your question: “{asked}”\n"
         "For real answers set GEMINI_API_KEY, start Ollama, or name a provider in the config."
     )
 
