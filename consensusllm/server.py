@@ -172,6 +172,7 @@ class _Node:
                 config.cluster_id,
                 own.id,
                 self._addresses,
+                address=own.address,
                 limits=queue,
                 max_message_bytes=bound,
                 rng=rng,

@@ -151,6 +151,15 @@ class Admission:
             self._outbox.send(sender, Rejoined(node, ballot, life, fence.pairs(), membership))
         return Wanted.NOTHING
 
+    def refuse_vote(self, member: int) -> None:
+        """``member`` votes in a life that is fenced, and cannot know: the fence came to this leader
+        in a promise, or the Prepare that said so was lost."""
+        node, fence = self._config.node, self._acceptor.fence
+        self._outbox.send(
+            member,
+            Rejoined(node, BOTTOM, fence.lowest(member), fence.pairs(), self._members.membership),
+        )
+
     def _on_report(self, rejoin: Rejoin, now: float) -> Wanted:
         last = self.reports.get(rejoin.sender)
         same_life = last is not None and last.incarnation == rejoin.incarnation

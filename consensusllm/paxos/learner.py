@@ -208,6 +208,12 @@ class Learner:
         if self.missing:
             self._ask(self._another(), now)
 
+    def give_up_snapshot(self) -> None:
+        """This node leads, and will choose itself what it lacks. What came whole is still being
+        installed by the owner."""
+        if self._transfer is not None and not self._transfer.complete:
+            self._transfer = None
+
     def rejected(self, now: float) -> None:
         """What was staged did not verify: begin again with whichever peer answers."""
         self._transfer = None

@@ -144,6 +144,9 @@ class PaxosNode(Reconfiguration):
         elif isinstance(message, _LEADERS_WORD):
             # Its members may have come since this node last heard of any: learn that, through it.
             self._learner.on_known(message.chosen_through, message.sender, now)
+        elif isinstance(message, PreVote):
+            # So may those of one that wants to lead, and without this node perhaps nobody can.
+            self._ask_for_chosen(message.sender)
 
     def _hears(self, message: Message) -> bool:
         """Strangers are not answered. But what is chosen may be learned from anybody; who has no
@@ -229,7 +232,14 @@ class PaxosNode(Reconfiguration):
         self, slot: int, membership: Membership | None = None, since: int = 0
     ) -> None:
         """The owner replaced state and stored snapshot by a peer's of ``slot`` and made that
-        durable, with the log up to ``slot`` dropped; it holds ``membership``, of slot ``since``."""
+        durable, with the log up to ``slot`` dropped; it holds ``membership``, of slot ``since``.
+
+        A snapshot does not say at which ballots its slots were chosen. Of a leader's own slots some
+        may be among them, with other values, chosen above its ballot: it leads no more, since its
+        followers take what they accepted at its ballot for chosen as far as it says.
+        """
+        if self.role is Role.LEADING and slot > self._log.chosen_through:
+            self._step_down(Event.OVERTAKEN)
         self._learner.installed(slot, self._now)
         self._proposer.drop_chosen()
         self._delivery.replaced(slot)
@@ -372,7 +382,10 @@ class PaxosNode(Reconfiguration):
             self._prepare(Event.PRE_VOTE_WON)
         elif not reply.granted and not self._election.hears_leader():
             # It hears a leader that this node does not: learn through it.
-            self._outbox.send(reply.sender, CatchUp(self.config.node, self._log.chosen_through + 1))
+            self._ask_for_chosen(reply.sender)
+
+    def _ask_for_chosen(self, peer: int) -> None:
+        self._outbox.send(peer, CatchUp(self.config.node, self._log.chosen_through + 1))
 
     def _follow(self, sender: int, ballot: Ballot) -> bool:
         """A leader speaks at ``ballot``. Whether it is to be followed."""
@@ -427,6 +440,7 @@ class PaxosNode(Reconfiguration):
             self._election.won()
             self._admission.reports.clear()
             self._heartbeats.start(self._proposer.promised_by(), self._now)
+            self._learner.give_up_snapshot()
             self._proposer.lead(self._now)
             self._begin_round()
 
@@ -438,10 +452,14 @@ class PaxosNode(Reconfiguration):
             self._learn_commit(accept.ballot, accept.chosen_through)
 
     def _on_accepted(self, accepted: Accepted) -> None:
-        if self._leads(accepted.ballot):
-            if accepted.sender != self.config.node:
-                self._heartbeats.heard(accepted.sender)
-            self._proposer.on_accepted(accepted)
+        if not self._leads(accepted.ballot):
+            return
+        if not self._acceptor.fence.admits(accepted.sender, accepted.incarnation):
+            self._admission.refuse_vote(accepted.sender)
+            return
+        if accepted.sender != self.config.node:
+            self._heartbeats.heard(accepted.sender)
+        self._proposer.on_accepted(accepted)
 
     def _on_commit(self, commit: Commit) -> None:
         if self._follow(commit.sender, commit.ballot):

@@ -2,19 +2,26 @@
 
 `send` is for messages that reveal nothing that a crash could take back. `send_durable` is for
 those that reveal a promise or a vote: they leave only when everything recorded before them is on
-the disk (Raft thesis, 3.8). A message to oneself takes the same road, so that the leader's own
-promise and its own vote count exactly when a peer's would.
+the disk (Raft thesis, 3.8). One that says again what waits already is left out, since a disk may
+hang for long and what it would answer be repeated all the while. A message to oneself takes the
+same road, so that the leader's own promise and its own vote count exactly when a peer's would.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from typing import TypeAlias
 
 from .ballot import Ballot
 from .membership import Membership
-from .messages import Entry, Incarnations, Message
+from .messages import Accepted, Entry, Incarnations, Message, Nack, Prepare, Promise
 from .ready import Persist
+
+_Durable: TypeAlias = Prepare | Promise | Accepted | Nack
+_Subject: TypeAlias = tuple[int, type, Ballot, int, int | Ballot]
+"""To whom, of which kind, at which ballot, from which slot on, and for how many slots; a refusal:
+against which promise."""
 
 
 class Outbox:
@@ -22,8 +29,9 @@ class Outbox:
         self._node = node
         self._free: list[tuple[int, Message]] = []
         self._own: list[Message] = []  # as `_free`, to oneself
-        self._gated: list[tuple[int, Message]] = []  # wait for the changes recorded below
-        self._held: deque[tuple[int, list[tuple[int, Message]]]] = deque()  # wait for a batch
+        self._gated: list[tuple[int, _Durable]] = []  # wait for the changes recorded below
+        self._held: deque[tuple[int, list[tuple[int, _Durable]]]] = deque()  # wait for a batch
+        self._waiting: set[_Subject] = set()  # what is gated or held
         self._issued = 0
         self._durable = 0
         self.unwritten_bytes = 0
@@ -49,16 +57,30 @@ class Outbox:
         else:
             self._free.append((dst, message))
 
-    def send_durable(self, dst: int, message: Message) -> None:
+    def send_durable(self, dst: int, message: _Durable) -> None:
         """Send once everything recorded so far is durable."""
-        if self._has_changes():
-            self._gated.append((dst, message))
-        elif self._durable < self._issued:
-            self._hold(self._issued, [(dst, message)])
-        else:
+        is_gated = self._has_changes()
+        if not is_gated and self._durable == self._issued:
             self.send(dst, message)
+            return
+        subject = _subject(dst, message)
+        if subject in self._waiting:
+            return
+        self._waiting.add(subject)
+        if is_gated:
+            self._gated.append((dst, message))
+        else:
+            self._hold(self._issued, [(dst, message)])
 
-    def _hold(self, batch: int, messages: list[tuple[int, Message]]) -> None:
+    def withdraw_prepares(self) -> None:
+        """Those that still wait are of a try that has ended."""
+        for waiting in (self._gated, *(messages for _, messages in self._held)):
+            for dst, message in waiting:
+                if isinstance(message, Prepare):
+                    self._waiting.discard(_subject(dst, message))
+            waiting[:] = [each for each in waiting if not isinstance(each[1], Prepare)]
+
+    def _hold(self, batch: int, messages: list[tuple[int, _Durable]]) -> None:
         if self._held and self._held[-1][0] == batch:
             self._held[-1][1].extend(messages)
         else:
@@ -135,6 +157,7 @@ class Outbox:
             self.unwritten_bytes -= self._unwritten.popleft()[1]
         while self._held and self._held[0][0] <= batch:
             for dst, message in self._held.popleft()[1]:
+                self._waiting.discard(_subject(dst, message))
                 self.send(dst, message)
 
     def waiting(self) -> bool:
@@ -149,3 +172,10 @@ class Outbox:
         """Only those to oneself, once they are durable."""
         own, self._own = self._own, []
         return own
+
+
+def _subject(dst: int, message: _Durable) -> _Subject:
+    if isinstance(message, Nack):
+        return dst, Nack, message.ballot, 0, message.promised
+    count = message.count if isinstance(message, Accepted) else 0
+    return dst, type(message), message.ballot, message.ballot.op_num, count

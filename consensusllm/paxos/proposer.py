@@ -301,9 +301,8 @@ class Proposer:
         )
 
     def on_accepted(self, accepted: Accepted) -> bool:
-        """Count votes at this ballot. Whether the chosen prefix grew."""
-        if not self._acceptor.fence.admits(accepted.sender, accepted.incarnation):
-            return False
+        """Count votes at this ballot, of a life that is not fenced. Whether the chosen prefix
+        grew."""
         first = accepted.ballot.op_num
         end = first + accepted.count
         if end > self._voted_through.get(accepted.sender, 0):
@@ -382,6 +381,7 @@ class Proposer:
         self.take_pending()
 
     def _forget_ballot(self) -> None:
+        self._outbox.withdraw_prepares()
         self._next_chunk = {}
         self._recovered = {}
         self._prepare_at = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from .admission import Wanted
+from .ballot import BOTTOM
 from .batch import in_parts
 from .changes import Change, ChangeProgress, Changes
 from .knowledge import Knowledge
@@ -76,6 +77,9 @@ class Reconfiguration(Knowledge, ABC):
         if self.role is Role.LEARNING and self._admission.on_rejoined(answer):
             self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
             self._admit_if_ready()
+        elif answer.ballot == BOTTOM:  # the votes of a life of this node are refused
+            self._acceptor.learn_fence(answer.incarnations)
+            self._end_fenced_life()
 
     def _admit_if_ready(self) -> None:
         if self.role is Role.LEARNING and self._admission.admit():

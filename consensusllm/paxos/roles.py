@@ -28,6 +28,7 @@ class Event(Enum):
     HIGHER_BALLOT = "a higher ballot was seen"
     QUORUM_LOST = "no quorum was heard for long enough"
     DISK_SILENT = "its own disk has ended no write for long"
+    OVERTAKEN = "a snapshot goes beyond what it knew to be chosen: others may lead above its ballot"
     COMPACTED = "an acceptor answered that its log begins later: install its snapshot first"
     HANDING_OVER = "asked to: the successor prepares at once"
     HANDED_OVER = "the leader handed over to this node"
@@ -61,6 +62,7 @@ TRANSITIONS: dict[tuple[Role, Event], Role] = {
     (Role.LEADING, Event.HIGHER_BALLOT): Role.FOLLOWING,
     (Role.LEADING, Event.QUORUM_LOST): Role.FOLLOWING,
     (Role.LEADING, Event.DISK_SILENT): Role.FOLLOWING,
+    (Role.LEADING, Event.OVERTAKEN): Role.FOLLOWING,
     (Role.LEADING, Event.HANDING_OVER): Role.FOLLOWING,
     (Role.LEADING, Event.FENCING): Role.PREPARING,
     (Role.LEADING, Event.RECONFIGURED): Role.PREPARING,

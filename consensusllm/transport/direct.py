@@ -1,15 +1,17 @@
 """The transport of nodes that dial each other, without an orchestrator.
 
-Each direction of a pair has a stream of its own, opened by the sender, who says so at once: who is
-heard of is dialled at once in return. The receiving half is a gRPC servicer that the node adds to
-its own server; it answers once when the stream is open and then says nothing. A stream that carries
-a foreign envelope is ended with a status that says why.
+Each direction of a pair has a stream of its own, opened by the sender, who says so at once, and
+where it is: who is heard of is dialled at once in return. So is a stranger, for as long as it has a
+stream here: it may be a member of a list that this node has missed. The receiving half is a gRPC
+servicer that the node adds to its own server; it answers once when the stream is open and then says
+nothing. A stream that carries a foreign envelope is ended with a status that says why.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,7 +27,11 @@ from .port import GONE, Envelope, Receiver
 from .streams import MAX_MESSAGE_BYTES, StreamRefused, race, receive
 
 HELLO = "hello"
-"""The kind of the envelope that opens a stream and says no more than who opened it."""
+"""The kind of the envelope that opens a stream: it says who opened it, and in its body at which
+address that node is dialled."""
+
+STRANGERS_MAX = 16
+_ADDRESS = re.compile(r"[^\s/]{1,255}:\d{1,5}")
 
 LEAVING_S = 2.0
 """How long a stream to one who is no peer any more is kept: what was sent before is on its way."""
@@ -36,13 +42,21 @@ log = structlog.get_logger(__name__)
 class PeerServicer(peer_pb2_grpc.PeerServicer):
     """Takes the streams that peers open to this node. Add it to the node's server.
 
-    ``heard_of`` is told who a stream is from, as soon as it says so.
+    ``heard_of`` is told who a stream is from, and the address that it gives ("": none), as soon as
+    it says so; ``gone`` whose last stream has ended.
     """
 
-    def __init__(self, cluster_id: str, node: int, heard_of: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        cluster_id: str,
+        node: int,
+        heard_of: Callable[[int, str], None],
+        gone: Callable[[int], None],
+    ) -> None:
         self._cluster_id = cluster_id
         self._node = node
         self._heard_of = heard_of
+        self._gone = gone
         self._receiver: Receiver | None = None
         self._streams: Counter[int] = Counter()  # that have carried something, by who sent it
         self._closing = asyncio.Event()
@@ -97,7 +111,8 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
                     if not src:
                         src = envelope.src
                         self._streams[src] += 1
-                        self._heard_of(src)
+                        hello = envelope.body if envelope.kind == HELLO else b""
+                        self._heard_of(src, hello.decode("utf-8", "replace"))
                     if envelope.kind != HELLO:
                         receiver(unpack(envelope))
         finally:
@@ -106,14 +121,16 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
                 if not self._streams[src]:
                     del self._streams[src]
                     if not self._closing.is_set():
+                        self._gone(src)
                         receiver(Envelope(src, self._node, GONE, b""))
 
 
 class DirectTransport:
     """Moves envelopes between ``node`` and its peers over a stream of its own to each.
 
-    ``addresses`` gives ``host:port`` of every peer's server; this node's may be among them. Add
-    ``servicer`` to this node's server (``peer_pb2_grpc.add_PeerServicer_to_server``).
+    ``addresses`` gives ``host:port`` of every peer's server; this node's may be among them.
+    ``address`` is where those find it who do not know it ("": nowhere). Add ``servicer`` to this
+    node's server (``peer_pb2_grpc.add_PeerServicer_to_server``).
     """
 
     def __init__(
@@ -122,20 +139,23 @@ class DirectTransport:
         node: int,
         addresses: Mapping[int, str],
         *,
+        address: str = "",
         limits: QueueLimits = QueueLimits(),  # noqa: B008 (frozen)
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         rng: random.Random | None = None,
     ) -> None:
         self._cluster_id = cluster_id
         self._node = node
+        self._address = address
         self._limits = limits
         self._max_message_bytes = max_message_bytes
         self._rng = rng or random.Random()
         self._started = False
         self._links: dict[int, Link] = {}
+        self._strangers: set[int] = set()  # who have a link without being peers
         self._leaving: set[asyncio.Task[None]] = set()
         self._dropped_before = 0  # by links that are gone, and for want of one
-        self.servicer = PeerServicer(cluster_id, node, self._hurry)
+        self.servicer = PeerServicer(cluster_id, node, self._heard_of, self._gone)
         self.meet(addresses)
 
     @property
@@ -162,25 +182,32 @@ class DirectTransport:
     def meet(self, addresses: Mapping[int, str]) -> None:
         """Dial those who are new, or have moved, and let go of those who are no peers any more,
         once they have had a while to hear so."""
+        self._strangers.difference_update(addresses)
         for peer, link in list(self._links.items()):
-            if addresses.get(peer) != link.address:
-                del self._links[peer]
-                self._dropped_before += link.dropped
-                if self._started:
-                    task = asyncio.create_task(_let_go(link))
-                    self._leaving.add(task)
-                    task.add_done_callback(self._leaving.discard)
+            if addresses.get(peer) != link.address and peer not in self._strangers:
+                self._drop(peer)
         for peer in sorted(addresses):
             if peer != self._node and peer not in self._links:
-                link = self._links[peer] = self._make_link(peer, addresses[peer])
-                if self._started:
-                    link.start()
+                self._dial(peer, addresses[peer])
+
+    def _dial(self, peer: int, address: str) -> None:
+        link = self._links[peer] = self._make_link(peer, address)
+        if self._started:
+            link.start()
+
+    def _drop(self, peer: int) -> None:
+        link = self._links.pop(peer)
+        self._dropped_before += link.dropped
+        if self._started:
+            task = asyncio.create_task(_let_go(link))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     def _make_link(self, peer: int, address: str) -> Link:
         return Link(
             address,
             open_stream=_link,
-            first=self._wrap([Envelope(self._node, peer, HELLO, b"")]),
+            first=self._wrap([Envelope(self._node, peer, HELLO, self._address.encode())]),
             wrap=self._wrap,
             on_message=_ignore,
             limits=self._limits,
@@ -190,7 +217,9 @@ class DirectTransport:
 
     def connected(self) -> frozenset[int]:
         """Peers to which our own stream is up."""
-        return frozenset(peer for peer, link in self._links.items() if link.up)
+        return frozenset(
+            peer for peer, link in self._links.items() if link.up and peer not in self._strangers
+        )
 
     def queued_bytes(self, dst: int) -> int:
         """What waits for the stream to ``dst``, another member."""
@@ -204,10 +233,18 @@ class DirectTransport:
         await asyncio.gather(*self._leaving, return_exceptions=True)
         await asyncio.gather(*(link.close() for link in self._links.values()))
 
-    def _hurry(self, peer: int) -> None:
+    def _heard_of(self, peer: int, address: str) -> None:
         link = self._links.get(peer)
         if link is not None:
             link.hurry()
+        elif _ADDRESS.fullmatch(address) and len(self._strangers) < STRANGERS_MAX:
+            self._strangers.add(peer)
+            self._dial(peer, address)
+
+    def _gone(self, peer: int) -> None:
+        if peer in self._strangers:
+            self._strangers.discard(peer)
+            self._drop(peer)
 
     def _wrap(self, batch: list[Envelope]) -> peer_pb2.Envelopes:
         message = peer_pb2.Envelopes()

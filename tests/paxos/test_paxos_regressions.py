@@ -10,6 +10,7 @@ from core_driver import MEMBERS, A, B, Driver, only, promise_of
 from consensusllm.paxos import BOTTOM, Ballot, Batch, Overloaded, Recovered, Role, first_members
 from consensusllm.paxos.messages import (
     Accept,
+    Accepted,
     CatchUp,
     CatchUpReply,
     Commit,
@@ -17,7 +18,10 @@ from consensusllm.paxos.messages import (
     Entry,
     Heartbeat,
     HeartbeatReply,
+    Nack,
     Prepare,
+    PreVote,
+    PreVoteReply,
     Promise,
     Rejoin,
     Rejoined,
@@ -312,3 +316,125 @@ def test_a_log_full_of_what_is_not_known_to_be_chosen_still_fetches_what_is_miss
     assert follower.core.log_size_bytes > 4000
     follower.receive(Commit(1, ballot, 8))
     assert only(CatchUp, follower.pass_time(1.0))
+
+
+def test_a_snapshot_beyond_what_a_leader_knew_to_be_chosen_ends_its_ballot() -> None:
+    # Of the slots of the snapshot some may be chosen above its ballot, with other values than those
+    # that its followers accepted at it; they take these for chosen as far as it says.
+    leader = Driver(size=5)
+    leader.receive(Compacted(5, 3))
+    leader.receive(SnapshotChunk(5, 5, 0, 1, b"d" * 32, b"s"))
+    assert [install.last for install in leader.installs] == [True]  # its owner is at it
+    ballot = leader.elect(2, 4)
+    for number in range(4):
+        leader.core.propose(b"%d" % number, leader.now)
+        leader.sync()
+    leader.core.snapshot_staged()
+    leader.core.snapshot_installed(5)
+    assert leader.core.role is Role.FOLLOWING
+    assert leader.core.chosen_through == 5
+    sent = leader.sync() + leader.pass_time(2 * leader.config.heartbeat_s)
+    told = [m for m in only(Heartbeat, sent) + only(Commit, sent) if m.ballot == ballot]
+    assert told == []
+
+
+def test_whoever_leads_waits_for_no_snapshot() -> None:
+    leader = Driver(size=5)
+    leader.receive(Compacted(5, 3))
+    leader.elect(2, 4)
+    assert not leader.core.installing
+    leader.receive(SnapshotChunk(5, 5, 0, 1, b"d" * 32, b"s"))
+    assert leader.installs == ()
+    assert leader.core.role is Role.LEADING
+
+
+def test_a_snapshot_that_is_installed_while_a_ballot_is_prepared_does_not_end_it() -> None:
+    # Nobody has accepted anything at that ballot yet: its own slots begin behind the snapshot.
+    candidate = Driver(size=5)
+    candidate.receive(Compacted(5, 3))
+    candidate.receive(SnapshotChunk(5, 5, 0, 1, b"d" * 32, b"s"))
+    ballot = candidate.prepare(2, 4)
+    candidate.core.snapshot_staged()
+    candidate.core.snapshot_installed(5)
+    assert candidate.core.role is Role.PREPARING
+    candidate.receive(promise_of(2, ballot, Entry(4, Ballot(1, 3, 4), A)))
+    sent = candidate.receive(promise_of(4, ballot))
+    assert candidate.core.role is Role.LEADING
+    accepts = {(dst, m.ballot.op_num, m.chosen_through) for dst, m in sent if type(m) is Accept}
+    assert accepts == {(peer, 6, 5) for peer in (2, 3, 4, 5)}
+
+
+def test_who_is_asked_for_a_vote_by_a_stranger_asks_it_for_what_is_chosen() -> None:
+    # Node 2 was away while 4 came in the place of 3. Then 1 died: nobody can lead without 2, which
+    # must learn of 4 from 4 itself.
+    node = Driver(node=2)
+    sent = node.receive(PreVote(4, Ballot(9, 4)))
+    assert sent == [(4, CatchUp(2, 1))]  # a stranger gets no vote
+    members = replace(first_members((1, 2, 4)), version=1)
+    entries = (Entry(1, Ballot(1, 1, 1), A), Entry(2, Ballot(1, 1, 2), Batch.change(0, members)))
+    node.receive(CatchUpReply(4, entries, 2))
+    sent = node.receive(PreVote(4, Ballot(9, 4)))
+    assert [(dst, reply.granted) for dst, reply in sent] == [(4, True)]
+
+
+def test_a_leader_tells_who_votes_in_a_life_that_is_fenced() -> None:
+    # The fence came in a promise, so this ballot's Prepare did not say so; or that was lost.
+    leader = Driver()
+    ballot = leader.prepare(3)
+    leader.receive(promise_of(3, ballot, incarnations=((2, 7),)))
+    leader.sync()
+    leader.vote(3, ballot, 1)
+    assert leader.core.chosen_through == 1
+    leader.core.propose(b"x", leader.now)
+    leader.sync()
+    told = leader.receive(Accepted(2, ballot.at(2), 1, 1, 1))
+    assert leader.core.chosen_through == 1
+    assert [dst for dst, _ in told] == [2]
+    fenced = Driver(node=2)
+    fenced.receive(Heartbeat(1, ballot, 1, 1, (1, 2, 3)))
+    sent = fenced.receive(told[0][1]) + fenced.pass_time(fenced.config.election_timeout_s)
+    assert fenced.core.role is Role.LEARNING
+    rejoins = only(Rejoin, sent)
+    assert rejoins != []
+    assert all(rejoin.incarnation > 7 for rejoin in rejoins)
+
+
+def test_a_disk_that_hangs_keeps_no_answer_twice() -> None:
+    node = Driver(node=3)
+    node.receive(Heartbeat(1, Ballot(5, 1, 1), 0, 1, (1, 2, 3)))
+    node.sync()
+    accept = Accept(1, Ballot(5, 1, 1), (A,), 0)
+    node.receive(accept)  # the disk hangs from here on
+    for number in range(2, 100):
+        node.receive(accept)
+        node.receive(Accept(1, Ballot(5, 1, 2), (B,), 0))
+        node.receive(Heartbeat(1, Ballot(5, 1, 1), 0, number, (1, 2, 3)))
+    node.receive(Prepare(2, Ballot(6, 2, 1), ()))
+    for number in range(100, 200):
+        node.receive(Prepare(2, Ballot(6, 2, 1), ()))
+        node.receive(Heartbeat(1, Ballot(5, 1, number), 0, number, (1, 2, 3)))
+    sent = node.sync()
+    assert [(dst, type(message)) for dst, message in sent] == [
+        (1, Accepted),
+        (1, Accepted),
+        (2, Promise),
+        (1, Nack),
+    ]
+    again = node.receive(accept) + node.sync()  # what has left may be asked for again
+    assert [(dst, type(message)) for dst, message in again] == [(1, Nack)]
+
+
+def test_prepares_that_wait_for_the_disk_end_with_their_try() -> None:
+    candidate = Driver()
+    ballots: list[Ballot] = []
+    for _ in range(3):  # its own promise is not written
+        asked: list[Ballot] = []
+        while not asked:
+            sent = candidate.pass_time(candidate.config.heartbeat_s)
+            assert only(Prepare, sent) == []
+            asked = [message.ballot for message in only(PreVote, sent)]
+        candidate.receive(PreVoteReply(2, asked[0], True, BOTTOM))
+        assert candidate.core.role is Role.PREPARING
+        ballots.append(asked[0])
+    prepares = only(Prepare, candidate.sync())
+    assert {prepare.ballot for prepare in prepares} == {ballots[-1]}

@@ -43,7 +43,7 @@ class Node:
         return [envelope for envelope in self.inbox if envelope.kind != GONE]
 
     async def start(self, addresses: dict[int, str], cluster_id: str = "c") -> None:
-        self.transport = DirectTransport(cluster_id, self.node, addresses)
+        self.transport = DirectTransport(cluster_id, self.node, addresses, address=self.address)
         peer_pb2_grpc.add_PeerServicer_to_server(self.transport.servicer, self.server)
         await self.server.start()
         await self.transport.start(self.inbox.append)
@@ -97,6 +97,64 @@ async def test_a_peer_that_is_heard_of_is_dialled_at_once(monkeypatch) -> None:
     await until(lambda: one.transport.connected() and two.transport.connected(), "both links")
     await one.stop()
     await two.stop()
+
+
+async def test_a_stranger_is_answered_for_as_long_as_its_stream_is_open() -> None:
+    """Node 2 was added while node 1, whose list it is not on, was away."""
+    one, two = Node(1), Node(2)
+    await one.start({1: one.address})
+    await two.start({1: one.address, 2: two.address})
+    await until(lambda: two.transport.connected(), "the stranger's link")
+    two.transport.send(1, "k", b"may I lead?")
+    await until(one.sent, "the question")
+
+    def answered() -> bool:
+        one.transport.send(2, "k", b"tell me what is chosen")
+        return bool(two.sent())
+
+    await until(answered, "an answer")
+    assert one.transport.connected() == frozenset()  # it is no peer
+    await two.transport.close()
+    await until(lambda: one.inbox[-1].kind == GONE, "the end")
+    before = one.transport.dropped
+    one.transport.send(2, "k", b"nobody is there")
+    assert one.transport.dropped == before + 1
+    await one.stop()
+    await two.stop()
+
+
+async def test_a_stranger_that_becomes_a_peer_keeps_its_link() -> None:
+    one, two = Node(1), Node(2)
+    await one.start({1: one.address})
+    await two.start({1: one.address, 2: two.address})
+
+    def heard() -> bool:
+        one.transport.send(2, "k", b"?")
+        return bool(two.sent())
+
+    await until(heard, "the link to the stranger")
+    one.transport.meet({2: two.address})
+    assert one.transport.connected() == {2}
+    await two.stop()
+    await until(lambda: not one.transport.connected(), "the loss")
+    await two.restart({1: one.address, 2: two.address})
+    await until(lambda: one.transport.connected(), "the link to a peer that came back")
+    await one.stop()
+    await two.stop()
+
+
+@pytest.mark.parametrize("address", [b"", b"nowhere", b"a/b:1", b"h:123456", b"\xff\xfe"])
+async def test_a_stranger_that_says_no_address_is_not_dialled(pair, address: bytes) -> None:
+    one, _ = pair
+    batch = peer_pb2.Envelopes()
+    pack(batch, "c", [Envelope(3, 1, "hello", address), Envelope(3, 1, "k", b"x")])
+    async with grpc.aio.insecure_channel(one.address) as channel:
+        call = peer_pb2_grpc.PeerStub(channel).Link()
+        await call.write(batch)
+        await until(one.sent, "its message")
+        before = one.transport.dropped
+        one.transport.send(3, "k", b"")
+        assert one.transport.dropped == before + 1
 
 
 async def test_messages_pass_in_both_directions_and_in_order(pair) -> None:
