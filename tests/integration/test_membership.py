@@ -166,3 +166,23 @@ async def test_a_file_with_other_nodes_does_not_change_who_counts(tmp_path: Path
     finally:
         node.terminate()
         await node.communicate()
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["orchestrated", "direct"])
+async def test_who_was_away_for_a_replacement_learns_of_it_from_the_one_that_came(
+    tmp_path: Path, direct: bool
+) -> None:
+    """Nobody else is left who knows of it, and nobody can lead before the other does."""
+    async with RealCluster(tmp_path, direct=direct) as cluster:
+        client = cluster.client()
+        away = await cluster.leader() % 3 + 1
+        await cluster.faults.fail_node(away)
+        dead, replaced = (node for node in (1, 2, 3) if node != away)
+        await add(cluster, client, 4)
+        await remove(cluster, client, replaced)
+        await client.put("k", b"v")
+        await cluster.faults.fail_node(dead)
+        await cluster.faults.fix_node(away)
+        survivors = cluster.client(away, 4)
+        assert await survivors.get("k", timeout_s=PATIENCE_S) == b"v"
+        await survivors.put("k", b"w", timeout_s=PATIENCE_S)
