@@ -121,11 +121,12 @@ end_session() {
 }
 
 # pane NAME COMMAND...: a script that runs the command with this shell's environment, which a tmux
-# server that runs already does not have.
+# server that runs already does not have. It removes itself first: there are keys in it.
 pane() {
     local script=$scratch/$1
     shift
     {
+        printf 'rm -f %q\n' "$script"
         export -p | grep -Ev '^(declare -x|export) (TERM|TMUX|TMUX_PANE|LINES|COLUMNS)='
         printf '%q ' "$@"
         printf '\n'
@@ -148,7 +149,7 @@ demo_in_tmux() {
     port=$(base_port)
     mkdir -p "$data_dir/logs"
     scratch=$(mktemp -d)
-    trap 'end_session; rm -rf "$scratch"' EXIT
+    trap 'rm -rf "$scratch"; end_session' EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
@@ -197,18 +198,19 @@ demo_in_tmux() {
         env -u TMUX tmux attach-session -t "=$session" >/dev/null || true
     fi
     if tmux has-session -t "=$session" 2>/dev/null; then
-        trap - EXIT
+        trap 'rm -rf "$scratch"' EXIT
         say "detached; the cluster goes on: tmux attach -t $session, or ./run.sh to start anew"
         exit 0
     fi
     exit "$(cat "$scratch/status" 2>/dev/null || echo 1)"
 }
 
-# repl_in_pane PORT STATUS: the REPL of the tmux demo; the whole session ends with it.
+# repl_in_pane PORT STATUS: the REPL of the tmux demo; the whole session ends with it. The directory
+# of STATUS is gone when nobody waits for it any more.
 repl_in_pane() {
     local status=0
     "$venv/bin/consensusllm" repl --base-port "$1" || status=$?
-    printf '%s\n' "$status" >"$2" || true
+    printf '%s\n' "$status" 2>/dev/null >"$2" || true
     end_session
 }
 

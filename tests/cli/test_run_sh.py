@@ -23,6 +23,7 @@ from consensusllm.bench.processes import free_ports
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "run.sh"
 DEADLINE_S = 40
+SECRET = "sk-kept-in-memory"
 
 
 def program(path: Path, *command: str) -> None:
@@ -41,16 +42,20 @@ class Machine:
         pyproject = (ROOT / "pyproject.toml").read_bytes()
         stamp = subprocess.run(["cksum"], input=pyproject, capture_output=True, check=True).stdout
         (venv / ".consensusllm-providers").write_text(f"{stamp.decode().strip()} {ROOT}\n")
-        (directory / "tmux").mkdir()
+        self.temporary = directory / "tmp"
+        for made in ("tmp", "tmux"):
+            (directory / made).mkdir()
         [self.base_port] = free_ports(1, in_a_row=5)
         self.data_dir = directory / "data"
         self.environment = {
             **os.environ,
+            "ANY_API_KEY": SECRET,
             "CONSENSUSLLM_BASE_PORT": str(self.base_port),
             "CONSENSUSLLM_DATA_DIR": str(self.data_dir),
             "CONSENSUSLLM_HISTORY": str(directory / "history"),
             "CONSENSUSLLM_VENV": str(venv),
             "TERM": "xterm",
+            "TMPDIR": str(self.temporary),
             "TMUX_TMPDIR": str(directory / "tmux"),
         }
         self.environment.pop("TMUX", None)
@@ -93,6 +98,11 @@ class Machine:
                 while not terminal.closed:
                     print(terminal.read_nonblocking(10_000, timeout=0))
 
+    def hides_keys(self) -> bool:
+        """Whether no temporary file holds the environment, keys among it."""
+        files = [path for path in self.temporary.rglob("*") if path.is_file()]
+        return not any(SECRET in path.read_text() for path in files)
+
     def is_quiet(self) -> bool:
         """Whether nothing listens on the cluster's ports."""
         for port in range(self.base_port, self.base_port + 4):
@@ -109,6 +119,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.show_terminals()
     machine.tmux("kill-server")
     wait_for(machine.is_quiet, "end of the cluster")
+    assert machine.hides_keys()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -170,6 +181,7 @@ def test_tmux_shows_the_cluster_and_all_of_it_ends_with_the_repl(machine: Machin
     wait_for(lambda: "consensusllm>" in machine.tmux("capture-pane", "-p", "-t", repl), "prompt")
     terminal.send("create c1\r")
     wait_for(lambda: "c1 is created" in machine.tmux("capture-pane", "-p", "-t", repl), "answer")
+    assert machine.hides_keys(), "also while the cluster runs"
     terminal.send("exit\r")
     terminal.expect(pexpect.EOF)
     terminal.close()
@@ -202,6 +214,7 @@ def test_tmux_session_that_was_left_is_ended_first(machine: Machine) -> None:
     first.expect(pexpect.EOF)
     first.close()
     assert not machine.is_quiet()
+    assert list(machine.temporary.iterdir()) == [], "nobody is there to remove it later"
     second = machine.in_terminal()
     second.expect("ending the session 'consensusllm' that was left from before")
     wait_for(lambda: machine.tmux("list-clients") != "", "client")
