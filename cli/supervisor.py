@@ -177,7 +177,7 @@ class Cluster:
             if order.join:
                 await self._install(order.node, order.join, prober)
             elif order.retire:
-                await self._retire(order.node)
+                await self._retire(order.node, order.reusable)
             else:
                 await (self._fix(order.node, prober) if order.start else self._fail(order.node))
 
@@ -217,15 +217,24 @@ class Cluster:
         self._remember_joined()
         self._say(f"node {node} was started to join, at {address}")
 
-    async def _retire(self, node: int) -> None:
-        """End a node's process for good."""
+    async def _retire(self, node: int, reusable: bool) -> None:
+        """End a node's process for good; or forget the node, whose data stay for the next time."""
         if node not in self._ids:
             raise _refusal(f"no process of node {node} is run here")
-        self._remember(replace(self._record, retired=tuple(sorted({*self._record.retired, node}))))
+        if reusable:
+            if node not in self._joined:
+                raise _refusal(f"node {node} was no new one: the cluster began with it")
+            joined = {each: at for each, at in self._joined.items() if each != node}
+            self._remember(replace(self._record, joined=joined))
+            del self._joined[node]
+        else:
+            retired = tuple(sorted({*self._record.retired, node}))
+            self._remember(replace(self._record, retired=retired))
         self._ids.remove(node)
         with contextlib.suppress(LauncherError):  # it may be down already
             await self._launcher.kill(node_name(node))
-        self._say(f"node {node} is no member any more, and its process was ended")
+        why = "did not become a member" if reusable else "is no member any more"
+        self._say(f"node {node} {why}, and its process was ended")
 
     def _remember_joined(self) -> None:
         self._remember(replace(self._record, joined=dict(self._joined)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -58,16 +59,23 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
     else:
         start = f"consensusllm node {node} --join {address} --config FILE"
         remedy = f": if nobody has started it, `{start}` does"
+    begun = False
+
+    async def add(shown: OnProgress) -> None:
+        def show(progress: ChangeProgress) -> None:
+            nonlocal begun
+            begun = True
+            shown(progress)
+
+        await session.client.add_node(node, address, on_progress=show)
+
     try:
-        await _until_done(
-            session,
-            quiet,
-            lambda shown: session.client.add_node(node, address, on_progress=shown),
-            remedy,
-        )
+        await _until_done(session, quiet, add, remedy)
     except ChangeRefused:
-        if installed and node not in session.known.nodes:
-            await (await session.faults()).retire_node(node)
+        # Of what was begun nobody here knows how it ended: whoever removes the node ends it.
+        if installed and not begun and node not in session.known.nodes:
+            with contextlib.suppress(CommandFailed, FaultRefused):
+                await (await session.faults()).retire_node(node, reusable=True)
         raise
     await session.statuses()
 

@@ -132,7 +132,7 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         if which == "install_node":
             return await self._install(fault.node, fault.address)
         if which == "retire_node":
-            return await self._retire(fault.node)
+            return await self._retire(fault.node, fault.reusable)
         if which == "heal":
             return await self._heal()
         if self._relay is None:
@@ -191,8 +191,8 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             raise
         return f"node {node} is started at {address}"
 
-    async def _retire(self, node: int) -> str:
-        await self._launchers.order(node, start=False, retire=True)
+    async def _retire(self, node: int, reusable: bool) -> str:
+        await self._launchers.order(node, start=False, retire=True, reusable=reusable)
         self._table.dismiss(node)
         self._faults_changed()
         return f"node {node}'s process is ended"

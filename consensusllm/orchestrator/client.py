@@ -26,12 +26,13 @@ Message = TypeVar("Message")
 @dataclass(frozen=True, slots=True)
 class Order:
     """Start ``node``'s process, or kill it. ``join``: it is new, and listens at that address;
-    ``retire``: it is killed for good."""
+    ``retire``: it is killed for good, or, where ``reusable``, until it is installed anew."""
 
     node: int
     start: bool
     join: str = ""
     retire: bool = False
+    reusable: bool = False
 
 
 ProcessHandler = Callable[[Order], Awaitable[None]]
@@ -116,9 +117,11 @@ class FaultsClient:
         install = _checked(pb.InstallNode, node=node, address=address)
         return await self._inject(install_node=install)
 
-    async def retire_node(self, node: int) -> str:
-        """The launcher of a node that is no member any more ends its process for good."""
-        return await self._inject(retire_node=_checked(pb.RetireNode, node=node))
+    async def retire_node(self, node: int, *, reusable: bool = False) -> str:
+        """The launcher of a node that is no member any more ends its process for good; where
+        ``reusable`` it never became one, and may be installed again."""
+        retire = _checked(pb.RetireNode, node=node, reusable=reusable)
+        return await self._inject(retire_node=retire)
 
     async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
         return await self._inject(fail_link=_checked(pb.LinkFault, a=a, b=b, one_way=one_way))
@@ -227,7 +230,9 @@ class FaultsClient:
                     continue
                 error = ""
                 try:
-                    await handler(Order(order.node, order.start, order.join, order.retire))
+                    await handler(
+                        Order(order.node, order.start, order.join, order.retire, order.reusable)
+                    )
                 except (ProcessFailed, OSError) as failure:
                     error = str(failure) or type(failure).__name__
                 await call.write(pb.ProcessReport(number=order.number, error=error))

@@ -59,9 +59,18 @@ class Launchers:
         for launcher in self._launchers:
             launcher.orders.put_nowait(None)
 
-    async def order(self, node: int, *, start: bool, join: str = "", retire: bool = False) -> None:
+    async def order(
+        self,
+        node: int,
+        *,
+        start: bool,
+        join: str = "",
+        retire: bool = False,
+        reusable: bool = False,
+    ) -> None:
         """Have ``node``'s process started or killed. With ``join``, an address, it is a new node's,
-        and any launcher's; with ``retire`` it is never started again. Raises ``ProcessRefused``."""
+        and any launcher's; with ``retire`` it is never started again, unless it is ``reusable`` and
+        installed anew. Raises ``ProcessRefused``."""
         mine = (one for one in self._launchers if join or node in one.nodes)
         launcher = next(mine, None)
         if launcher is None:
@@ -74,7 +83,12 @@ class Launchers:
         launcher.waiting[number] = waiter
         launcher.orders.put_nowait(
             orchestrator_pb2.ProcessOrder(
-                number=number, start=start, node=node, join=join, retire=retire
+                number=number,
+                start=start,
+                node=node,
+                join=join,
+                retire=retire,
+                reusable=reusable,
             )
         )
         try:

@@ -122,8 +122,8 @@ class FakeFaults:
     async def install_node(self, node: int, address: str) -> str:
         return await self._told("install_node", node, address)
 
-    async def retire_node(self, node: int) -> str:
-        return await self._told("retire_node", node)
+    async def retire_node(self, node: int, *, reusable: bool = False) -> str:
+        return await self._told("retire_node", node, *["reusable"] * reusable)
 
     async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
         return await self._told("fail_link", a, b, one_way)
@@ -178,6 +178,8 @@ class FakeCluster:
         self.majority = True
         self.copies: tuple[NodeCopy, ...] = ()
         self.refusal = ""
+        self.late_refusal = ""
+        """Of a change that was under way."""
         self.watching = asyncio.Event()
         self.asked: tuple[int, int, GenerationOptions | None, Plan | None] | None = None
         """How the last question was asked: close_after, deadline_ms, options, plan."""
@@ -391,6 +393,8 @@ class FakeCluster:
             on_progress(ChangeProgress("node 4 to be heard", None))
             for behind in (90, 40):
                 on_progress(ChangeProgress(f"node 4 to catch up: {behind} slots behind", behind))
+        if self.late_refusal:
+            raise ChangeRefused(self.late_refusal)
 
     def address_by_rule(self, node: int) -> str | None:
         return f"127.0.0.1:{5100 + node}"

@@ -174,6 +174,35 @@ async def test_a_node_that_could_not_be_remembered_is_when_it_is_asked_for_again
     fakes.gone(pids)
 
 
+async def test_a_node_that_did_not_become_a_member_is_forgotten_and_can_be_started_anew(
+    fakes: Fakes,
+) -> None:
+    launcher = fakes.start()
+    assert fakes.ready_line().startswith("ready: ")
+    address = f"127.0.0.1:{fakes.base_port + 4}"
+    place = fakes.directory / "node-4"
+    async with FaultsClient(f"127.0.0.1:{fakes.base_port}") as faults:
+        with contextlib.suppress(FaultRefused):  # once there is no room to remember it
+            await faults.install_node(4, address)
+        await faults.install_node(4, address)
+        first = int(place.read_text())
+        await faults.retire_node(4, reusable=True)
+        assert not lives(first)
+        with pytest.raises(FaultRefused, match="node 3 was no new one"):
+            await faults.retire_node(3, reusable=True)
+        await faults.install_node(4, address)
+        second = int(place.read_text())
+        assert lives(second)
+        await faults.retire_node(4)
+        with pytest.raises(FaultRefused, match="node 4 was removed, and its number is never used"):
+            await faults.install_node(4, address)
+    launcher.send_signal(signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=DEADLINE_S)
+    there, gone = f"kept: {{4: '{address}'}}", "kept: {}"
+    assert output.splitlines()[:3] == [there, gone, there]
+    assert not lives(second)
+
+
 async def test_the_warnings_of_a_node_that_joins_are_shown_as_the_others_are(fakes: Fakes) -> None:
     launcher = fakes.start()
     assert fakes.ready_line().startswith("ready: ")

@@ -64,12 +64,34 @@ async def test_a_node_that_was_started_elsewhere_is_only_added(run: Run) -> None
     assert run.asked == [("add_node", 4, "10.0.0.4:5104")]
 
 
-async def test_a_node_that_the_cluster_refuses_is_ended_again(run: Run) -> None:
-    run.cluster.refusal = "node 4 was removed, and its id is never used again: take another"
+async def test_a_node_that_the_cluster_refuses_is_ended_again_and_its_number_stays_free(
+    run: Run,
+) -> None:
+    run.cluster.refusal = "node 5 is joining, and one change is made at a time"
+    outcome, said = await run("addNode 4")
+    assert outcome is Outcome.FAILED
+    assert "node 5 is joining" in said
+    assert ("retire_node", 4, "reusable") in run.asked
+
+
+async def test_a_node_that_may_have_been_a_member_is_not_ended_by_a_refusal(run: Run) -> None:
+    run.cluster.late_refusal = "node 4 was removed, and its id is never used again: take another"
     outcome, said = await run("addNode 4")
     assert outcome is Outcome.FAILED
     assert "never used again" in said
-    assert ("retire_node", 4) in run.asked
+    assert [call for call in run.asked if call[0] == "retire_node"] == []
+
+
+async def test_a_refusal_is_told_also_where_the_process_cannot_be_ended(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(self: FakeFaults, node: int, *, reusable: bool = False) -> str:
+        raise NoOrchestrator("no orchestrator answers")
+
+    monkeypatch.setattr(FakeFaults, "retire_node", fails)
+    run.cluster.refusal = "a cluster has at most 9 nodes"
+    _, said = await run("addNode 4")
+    assert said == "addNode: a cluster has at most 9 nodes\n"
 
 
 async def test_without_a_launcher_it_says_what_to_do(run: Run) -> None:

@@ -125,6 +125,24 @@ async def test_a_node_that_nobody_started_is_waited_for(tmp_path: Path) -> None:
         await client.remove_node(4)
 
 
+async def test_a_node_that_was_refused_while_another_joined_is_added_later(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path) as cluster:
+        client = cluster.client()
+        with pytest.raises(Unavailable, match="node 4 to be heard"):
+            await client.add_node(4, "127.0.0.1:1", timeout_s=2.0)
+        with pytest.raises(ChangeRefused, match="node 4 is joining"):
+            await add(cluster, client, 5)
+        await cluster.faults.retire_node(5, reusable=True)
+        await client.remove_node(4)
+        await cluster.kill_everything()
+        del cluster.addresses[5]
+        await cluster.start()
+        client = cluster.client()
+        await add(cluster, client, 5)  # on the data that it had
+        status = await cluster.agreement()
+        assert {member.node for member in status.members if member.voting} == {1, 2, 3, 5}
+
+
 async def test_a_node_that_was_added_at_an_address_where_it_is_not_says_so(tmp_path: Path) -> None:
     async with RealCluster(tmp_path) as cluster:
         here, there = (f"127.0.0.1:{port}" for port in free_ports(2))

@@ -159,6 +159,17 @@ async def test_a_node_that_is_retired_is_ended_and_known_no_more(cluster, launch
     assert (await cluster.client.faults()).faults == []
 
 
+async def test_a_new_node_that_did_not_become_a_member_can_be_started_anew(cluster, launch) -> None:
+    launcher = await launch(cluster.client, (1, 2, 3))
+    await cluster.client.install_node(4, "127.0.0.1:5104")
+    await cluster.client.retire_node(4, reusable=True)
+    assert launcher.last == Order(4, False, retire=True, reusable=True)
+    with pytest.raises(FaultRefused, match="no node 4: the nodes are 1, 2, 3"):
+        await cluster.client.fail_node(4)
+    await cluster.client.install_node(4, "127.0.0.1:5104")
+    assert launcher.last == Order(4, True, join="127.0.0.1:5104")
+
+
 async def test_a_new_node_needs_a_launcher_and_an_address(cluster, launch) -> None:
     with pytest.raises(FaultRefused, match="no launcher runs these nodes"):
         await cluster.client.install_node(4, "127.0.0.1:5104")

@@ -136,10 +136,12 @@ class InstallNode(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class RetireNode(_message.Message):
-    __slots__ = ("node",)
+    __slots__ = ("node", "reusable")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    REUSABLE_FIELD_NUMBER: _ClassVar[int]
     node: int
-    def __init__(self, node: _Optional[int] = ...) -> None: ...
+    reusable: bool
+    def __init__(self, node: _Optional[int] = ..., reusable: _Optional[bool] = ...) -> None: ...
 
 class FaultReply(_message.Message):
     __slots__ = ("message",)
@@ -198,18 +200,20 @@ class TraceEvent(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., src: _Optional[int] = ..., dst: _Optional[int] = ..., kind: _Optional[str] = ..., size_bytes: _Optional[int] = ..., fate: _Optional[str] = ..., body_summary: _Optional[str] = ..., skipped: _Optional[int] = ...) -> None: ...
 
 class ProcessOrder(_message.Message):
-    __slots__ = ("number", "start", "node", "join", "retire")
+    __slots__ = ("number", "start", "node", "join", "retire", "reusable")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     JOIN_FIELD_NUMBER: _ClassVar[int]
     RETIRE_FIELD_NUMBER: _ClassVar[int]
+    REUSABLE_FIELD_NUMBER: _ClassVar[int]
     number: int
     start: bool
     node: int
     join: str
     retire: bool
-    def __init__(self, number: _Optional[int] = ..., start: _Optional[bool] = ..., node: _Optional[int] = ..., join: _Optional[str] = ..., retire: _Optional[bool] = ...) -> None: ...
+    reusable: bool
+    def __init__(self, number: _Optional[int] = ..., start: _Optional[bool] = ..., node: _Optional[int] = ..., join: _Optional[str] = ..., retire: _Optional[bool] = ..., reusable: _Optional[bool] = ...) -> None: ...
 
 class ProcessReport(_message.Message):
     __slots__ = ("number", "error", "nodes")
