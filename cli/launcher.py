@@ -117,13 +117,19 @@ class Launcher:
             _signal(child, signal.SIGKILL)
 
     async def run_in_foreground(self, arguments: Callable[[int], Sequence[str]]) -> int:
-        """Run one more child on this terminal until it ends by itself; returns its exit status."""
+        """Run one more child on this terminal until it ends by itself; returns its exit status.
+        It is ended where this is cancelled."""
         child = await asyncio.create_subprocess_exec(
             *arguments(self._lifeline), pass_fds=(self._lifeline,)
         )
         self._children["foreground"] = child
-        status = await child.wait()
-        self._children.pop("foreground", None)
+        try:
+            status = await child.wait()
+        except asyncio.CancelledError:
+            await _end(child)
+            raise
+        finally:
+            self._children.pop("foreground", None)
         return status if status >= 0 else 128 - status
 
     def log_path(self, name: str) -> Path:
@@ -158,6 +164,15 @@ def _signal(child: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         if child.returncode is None:
             child.send_signal(number)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    _signal(child, signal.SIGTERM)
+    with contextlib.suppress(asyncio.TimeoutError):
+        async with timeout(GRACE_S):
+            await child.wait()
+    _signal(child, signal.SIGKILL)
+    await child.wait()
 
 
 def _ending(status: int) -> str:

@@ -12,10 +12,10 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from consensusllm.config import Config, split_address
 from consensusllm.logs import configure
@@ -115,13 +115,11 @@ class Cluster:
                 work = [self._until_signalled(), self._serve(prober), self._obey(prober)]
                 if not self._plan.repl:
                     work.append(self._show_warnings())
-                tasks = [asyncio.create_task(one) for one in work]
-                stack.push_async_callback(_cancel, tasks)
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                return next(task for task in tasks if task in done).result()
+                return await _first_of(*work)
 
     async def _serve(self, prober: Prober) -> int:
-        """Say who leads, then lend the terminal to the REPL, or go on while there is a network."""
+        """Say who leads, then go on while there is a network, and a REPL that the terminal is lent
+        to, where there is to be one."""
         leader = await self._leader(prober)
         self._is_ready = True
         nodes = "1 node" if len(self._ids) == 1 else f"{len(self._ids)} nodes"
@@ -130,7 +128,10 @@ class Cluster:
             print(f"ready: {nodes}, leader {leader}, {way} {self._config.orchestrator.address}")
             sys.stdout.flush()
         if self._plan.repl:
-            return await self._lend_terminal()
+            return await _first_of(self._lend_terminal(), self._until_network_ends())
+        return await self._until_network_ends()
+
+    async def _until_network_ends(self) -> int:
         while self._direct or self._launcher.running(ORCHESTRATOR):
             await self._launcher.changed()
         raise ClusterEnded("the orchestrator died, so the cluster was ended: start it again")
@@ -145,6 +146,9 @@ class Cluster:
                 return await self._launcher.run_in_foreground(
                     lambda lifeline: command_line(self._plan, lifeline, "repl")
                 )
+            except asyncio.CancelledError:
+                terminal.leave_prompt()
+                raise
             finally:
                 self._terminal_is_lent, self._output = False, sys.stderr
                 configure("warning", verbose=self._plan.verbose)
@@ -328,7 +332,13 @@ def _refusal(reason: object) -> Exception:
     return ProcessFailed(str(reason))
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[int]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def _first_of(*work: Coroutine[Any, Any, int]) -> int:
+    """The result of what ends first; the rest is cancelled and has ended when this returns."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -34,6 +34,15 @@ def undisturbed() -> Iterator[None]:
         yield
 
 
+def leave_prompt() -> None:
+    """Go on in a line of its own after a program that was ended at its prompt, without what such a
+    one asks of a terminal: colours, lines below, no cursor, and marks around what is pasted."""
+    with contextlib.suppress(OSError):
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[0m\x1b[?25h\x1b[?2004l\x1b[J\r\n")
+            sys.stdout.flush()
+
+
 def _mode() -> list[Any] | None:
     try:
         return termios.tcgetattr(sys.stdin)

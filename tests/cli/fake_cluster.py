@@ -1,4 +1,4 @@
-"""A launcher whose nodes are fake children: ``fake_cluster.py CONFIG PIDS``.
+"""A launcher whose nodes are fake children: ``fake_cluster.py CONFIG PIDS [--repl]``.
 
 Node 2 leads. Node 4 answers where it is installed, four ports above the orchestrator, and warns of
 its disk. What the launcher is to remember is printed; the first time there is no room for it.
@@ -18,7 +18,7 @@ from consensusllm_cli.main import explain
 from consensusllm_cli.supervisor import Cluster, Plan, command_line
 
 
-def main(config_path: str, pids: str) -> int:
+def main(config_path: str, pids: str, *rest: str) -> int:
     config = Config.load(config_path)
     config.data_dir.mkdir(exist_ok=True)
     full = iter([DataDirError("the disk is full")])
@@ -28,7 +28,14 @@ def main(config_path: str, pids: str) -> int:
             raise error
         print(f"kept: {dict(record.joined)}", flush=True)
 
-    plan = Plan(config, Path(config_path), config.data_dir, Record("demo", (1, 2, 3), True), keep)
+    plan = Plan(
+        config,
+        Path(config_path),
+        config.data_dir,
+        Record("demo", (1, 2, 3), True),
+        keep,
+        repl="--repl" in rest,
+    )
     host, port = split_address(config.orchestrator.address)
     leads = {2: config.node(2).address, 4: f"{host}:{port + 4}"}
 

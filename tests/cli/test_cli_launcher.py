@@ -149,6 +149,21 @@ async def test_a_foreground_childs_status_is_handed_on(
     assert children.reports == []
 
 
+async def test_a_foreground_child_ends_with_who_waits_for_it(children: Children) -> None:
+    def arguments(lifeline: int) -> Sequence[str]:
+        return children.arguments("repl", lifeline)
+
+    waiting = asyncio.create_task(children.launcher.run_in_foreground(arguments))
+    place = children.directory / "repl"
+    deadline = time.monotonic() + DEADLINE_S
+    while not place.exists():
+        assert time.monotonic() < deadline, "it did not start"
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not lives(int(place.read_text()))
+
+
 def test_only_warnings_and_worse_reach_the_terminal_and_each_once(tmp_path: Path) -> None:
     log, seen = tmp_path / "node-1.log", list[str]()
     log.write_text("2030 [warning  ] from an earlier run\n")

@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from consensusllm_cli.terminal import undisturbed
+from consensusllm_cli.terminal import leave_prompt, undisturbed
 
 
 def test_while_it_is_drawn_on_keys_do_not_show_and_ctrl_c_throws_nothing_away(
@@ -27,8 +27,12 @@ def test_while_it_is_drawn_on_keys_do_not_show_and_ctrl_c_throws_nothing_away(
         assert termios.tcgetattr(stdin) == before
 
 
-def test_what_is_no_terminal_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_terminal_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for stdin in (io.StringIO(), None):
         monkeypatch.setattr("sys.stdin", stdin)
         with undisturbed():
             pass
+    leave_prompt()
+    assert capsys.readouterr().out == ""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pexpect
 import pytest
 from click.testing import CliRunner
 
@@ -41,6 +43,10 @@ def lives(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def children_of(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def free_base_port() -> int:
@@ -239,14 +245,46 @@ def test_the_end_of_the_orchestrator_is_the_end_of_the_cluster(tmp_path: Path) -
     try:
         fakes.ready_line()
         pids = fakes.pids()
-        children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-        [orchestrator] = {int(child) for child in children} - set(pids)
+        [orchestrator] = children_of(launcher.pid) - set(pids)
         os.kill(orchestrator, signal.SIGKILL)
         _, errors = launcher.communicate(timeout=DEADLINE_S)
         assert launcher.returncode == 1
         assert errors.splitlines()[-1].startswith("consensusllm: the orchestrator died")
         fakes.gone(pids)
     finally:
+        fakes.end()
+
+
+def test_the_end_of_the_orchestrator_ends_the_repl_too_and_the_terminal_is_as_before(
+    tmp_path: Path,
+) -> None:
+    fakes = Fakes(tmp_path, direct=False)
+    command = f"{shlex.join([*fakes.command, '--repl'])} & echo launcher $!; fg; stty -a"
+    terminal = pexpect.spawn(
+        "bash",
+        ["--norc", "-m", "-c", command],
+        env={**os.environ, "TERM": "xterm", "CONSENSUSLLM_HISTORY": str(tmp_path / "history")},
+        dimensions=(40, 140),
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+    )
+    try:
+        terminal.expect(r"launcher (\d+)")
+        launcher = int(terminal.match.group(1))
+        terminal.expect_exact("consensusllm>")
+        pids = fakes.pids()
+        [orchestrator] = [
+            child
+            for child in children_of(launcher) - set(pids)
+            if b"\0orchestrator\0" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        os.kill(orchestrator, signal.SIGKILL)
+        terminal.expect(r"\nconsensusllm: the orchestrator died, so the cluster was ended: start")
+        terminal.expect(r" icanon .* echo ")
+        terminal.expect(pexpect.EOF)
+        fakes.gone(pids)
+    finally:
+        terminal.close(force=True)
         fakes.end()
 
 
