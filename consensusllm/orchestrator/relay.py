@@ -170,6 +170,8 @@ class Relay:
         """Settle what is in flight by the faults as they are now."""
         for place in self._attached.values():
             place.outbox.discard(self._is_lost)
+        self._held = [held for held in self._held if not self._is_lost(held.envelope)]
+        self._held_bytes = sum(held.size_bytes for held in self._held)
         for held in self._held:
             envelope = held.envelope
             held.due = held.sent_at + self.faults.delay_s(envelope.src, envelope.dst)

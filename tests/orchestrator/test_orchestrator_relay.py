@@ -137,6 +137,27 @@ async def test_a_cut_loses_what_waits_for_a_slow_node() -> None:
     assert await bodies(two) == [b"kept"]
 
 
+async def test_a_cut_that_is_mended_at_once_loses_what_a_delay_holds_back() -> None:
+    relay = relay_of(limits=QueueLimits(max_items=2, max_bytes=2500))
+    one, two, three = (relay.attach(node, "") for node in (1, 2, 3))
+    trace = relay.subscribe([])
+    relay.faults.delay(1, 2, HOUR_MS)
+    relay.faults.delay(3, 2, HOUR_MS)
+    relay.take_in(one, [envelope(1, 2, bytes(1000))])
+    relay.take_in(three, [envelope(3, 2, b"kept")])
+    relay.faults.fail_link(1, 2)
+    relay.faults_changed()
+    seen = await asyncio.wait_for(trace.take(), 10)
+    assert [(event.src, event.fate) for event in seen] == [(1, "cut")]
+    relay.faults.fix_link(1, 2)
+    relay.faults.delay(1, 2, HOUR_MS)
+    relay.faults_changed()
+    relay.take_in(one, [envelope(1, 2, bytes(2000))])  # there is room for it again
+    relay.faults.heal()
+    relay.faults_changed()
+    assert await bodies(two) == [b"kept", bytes(2000)]
+
+
 async def test_a_replaced_stream_relays_nothing_more_and_takes_nothing_away() -> None:
     relay = relay_of()
     old, two = relay.attach(1, "old"), relay.attach(2, "")
