@@ -304,6 +304,7 @@ class Actions:
         for node in self._cluster.nodes:
             if node not in self._down and self._cluster.node_pid(node) is None:
                 self._recorder.problem(f"node {node} died by itself: see its log")
+                self._paused.discard(node)
                 self._down.add(node)
 
     async def mend_all(self) -> None:

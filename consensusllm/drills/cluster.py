@@ -176,7 +176,7 @@ class LocalCluster:
 
     def kill_now(self) -> list[int]:
         """Send SIGKILL to all nodes, the orchestrator and the launcher; their process ids."""
-        killed = list(self._paused.values())
+        killed = [pid for node, pid in self._paused.items() if self._is_node(pid, node)]
         self._paused.clear()
         launcher = self._launcher
         if launcher is not None and launcher.returncode is None:
@@ -214,6 +214,7 @@ class LocalCluster:
         self.nodes = tuple(sorted({*self.nodes, new} - {node}))
         self._observer = None  # the next one asks the nodes of now
         await self.faults.retire_node(node)
+        self._paused.pop(node, None)
         return new
 
     async def transfer(self, node: int, timeout_s: float) -> None:
@@ -241,9 +242,10 @@ class LocalCluster:
     def resume(self, node: int) -> bool:
         """SIGCONT the node's process; false where it is not paused."""
         pid = self._paused.pop(node, None)
-        if pid is not None:
-            processes.send(pid, signal.SIGCONT)
-        return pid is not None
+        if pid is None or not self._is_node(pid, node):
+            return False
+        processes.send(pid, signal.SIGCONT)
+        return True
 
     async def kill(self, node: int) -> None:
         """Kill the node as by kill -9. Raises FaultRefused."""
@@ -258,6 +260,14 @@ class LocalCluster:
             if _command(one.arguments)[:2] == ("node", str(node)):
                 return one.pid
         return None
+
+    def _is_node(self, pid: int, node: int) -> bool:
+        """Whether the process is that node of this cluster: once it has gone, its number may be
+        anybody's."""
+        one = processes.find(pid)
+        if one is None or _command(one.arguments)[:2] != ("node", str(node)):
+            return False
+        return any(word.startswith(str(self._data_dir)) for word in one.arguments)
 
     async def _hang_up(self) -> None:
         faults, self._faults = self._faults, None

@@ -25,9 +25,15 @@ def children(parent: int) -> list[Process]:
     return [one for one in _processes() if one.parent == parent and one.state not in "ZX"]
 
 
+def find(pid: int) -> Process | None:
+    """The process, which runs or is stopped; one that nobody has waited for yet is not there."""
+    found = (one for one in _processes(pid) if one.pid == pid and one.state not in "ZX")
+    return next(found, None)
+
+
 def alive(pid: int) -> bool:
-    """Whether the process runs or is stopped; one that nobody has waited for yet is not alive."""
-    return any(one.pid == pid and one.state not in "ZX" for one in _processes(pid))
+    """Whether there is such a process, as `find` sees it."""
+    return find(pid) is not None
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consensusllm.drills import processes
+from consensusllm.drills.actions import Actions
 from consensusllm.drills.cluster import LocalCluster
+from consensusllm.drills.history import Recorder
 from consensusllm.drills.scenario import parse
+from consensusllm.drills.talk import Talk
 
 
 class Observer:
@@ -36,6 +43,14 @@ class Cluster(LocalCluster):
     def __init__(self, directory: Path) -> None:
         super().__init__(parse(b"description: x\nsteps: [{wait: 1s}]", "x"), directory, ())
         self.made: list[Any] = []
+        self.pids: dict[int, int] = {}
+
+    @property
+    def running(self) -> bool:
+        return True
+
+    def node_pid(self, node: int) -> int | None:
+        return self.pids.get(node)
 
     def client(self, node: int | None, start: int, timeout_s: float) -> Any:
         self.made.append(Observer([self.address(one) for one in self.nodes]))
@@ -47,6 +62,9 @@ class Cluster(LocalCluster):
             async def install_node(self, node: int, address: str) -> None: ...
 
             async def retire_node(self, node: int) -> None: ...
+
+            async def heal(self) -> str:
+                return ""
 
         return Faults()
 
@@ -77,3 +95,67 @@ async def test_a_node_may_be_replaced_while_all_are_asked(cluster: Cluster) -> N
     await asyncio.sleep(0)
     cluster.made[1].may_answer.set()
     assert await again == {1: None, 3: None, 4: None}
+
+
+@contextlib.contextmanager
+def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of that command line, which waits."""
+    wait = "import signal; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", wait, *words], stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            yield child
+        finally:
+            child.kill()
+
+
+def node_words(cluster: Cluster, node: int) -> tuple[str, ...]:
+    config = str(cluster.node_dir(node).parent / "running-config.json")
+    return ("--lifeline", "0", "node", str(node), "--config", config)
+
+
+async def test_a_paused_node_goes_on_or_is_killed_with_all(cluster: Cluster) -> None:
+    with process(*node_words(cluster, 2)) as node:
+        cluster.pids[2] = node.pid
+        assert cluster.pause(2)
+        assert not cluster.pause(2), "it is paused already"
+        assert cluster.resume(2)
+        assert cluster.pause(2)
+        assert cluster.kill_now() == [node.pid]
+        node.wait()
+    assert not cluster.resume(2)
+
+
+async def test_a_paused_node_that_was_replaced_is_not_paused_any_more(cluster: Cluster) -> None:
+    with process(*node_words(cluster, 2)) as node:
+        cluster.pids[2] = node.pid
+        assert cluster.pause(2)
+        await cluster.replace(2, 1.0)
+        assert not cluster.resume(2)
+        assert cluster.kill_now() == []
+
+
+async def test_who_has_the_number_of_a_paused_node_that_died_gets_no_signal(
+    cluster: Cluster,
+) -> None:
+    with process("--lifeline", "0", "node", "2", "--config", "/elsewhere.json") as other:
+        for _ in range(2):
+            cluster.pids[2] = other.pid
+            assert cluster.pause(2)
+            assert not cluster.resume(2)
+        assert cluster.pause(2)
+        assert cluster.kill_now() == []
+        assert processes.alive(other.pid)
+
+
+async def test_a_node_that_died_while_it_was_paused_is_nobodys_to_resume(cluster: Cluster) -> None:
+    recorder = Recorder(lambda: 0.0)
+    actions = Actions(cluster, recorder, Talk(), random.Random(0))
+    cluster.pids = {1: 1, 3: 3}
+    with process(*node_words(cluster, 2)) as node:
+        cluster.pids[2] = node.pid
+        await actions.pause(2)
+    del cluster.pids[2]
+    await actions.mend_all()
+    assert recorder.problems == ["node 2 died by itself: see its log"]
