@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from consensusllm.provider_names import DEFAULT_MODELS
 
@@ -19,12 +19,12 @@ from .settings import ProviderSettings
 QUOTES_MAX = 3
 QUOTE_CHARACTERS_MAX = 280
 SEARCHED_CHARACTERS_MAX = 200_000
-"""The newest part of the conversation, as much as is read."""
+"""As much as is read of the question, and of what stands before it the newest part."""
 
 _BANNER = "[built-in responder, not a language model; node "
 _SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
 _WORD = re.compile(r"\w+")
-_MARKED = re.compile(r"^<<<([a-z]+(?: [A-Z])?) [0-9a-f]+>>>$(.*?)^<<<end of", re.M | re.S)
+_OPENING = re.compile(r"^<<<([a-z]{1,40}(?: [A-Z])? [0-9a-f]{1,64})>>>$", re.M)
 _PIECE = re.compile(r"\s*\S+|\s+")
 _COMMON = frozenset(
     _WORD.findall(
@@ -70,13 +70,13 @@ class Builtin:
 
 def answer(request: GenerateRequest, node: int) -> str:
     """The whole answer of ``node``: a banner, and the sentences nearest to the question."""
-    question = request.turns[-1].text if request.turns else ""
+    question = request.turns[-1].text[:SEARCHED_CHARACTERS_MAX] if request.turns else ""
     labels = labels_of(request)
     if labels:
         return _ranking(question, labels, node)
-    marked = _MARKED.search(question)
-    if marked is not None and marked[1] == "question":  # of a council
-        question = marked[2].strip()
+    name, text = next(_marked(question), ("", ""))
+    if name == "question":  # of a council
+        question = text.strip()
     banner = f"{_BANNER}{node}]"
     quotes = _quotes(request, question)
     if quotes:
@@ -91,11 +91,22 @@ def answer(request: GenerateRequest, node: int) -> str:
 
 def _ranking(asked: str, labels: Sequence[str], node: int) -> str:
     """The answers by how many words of the question they have: no judgement, as it says."""
-    marked = {match[1]: match[2] for match in _MARKED.finditer(asked[:SEARCHED_CHARACTERS_MAX])}
+    marked = dict(_marked(asked))
     wanted = _words(marked.get("question", ""))
     scores = {label: len(wanted & _words(marked.get(f"answer {label}", ""))) for label in labels}
     said = f"{_BANNER}{node}] Ranked by how many words of the question the answers have."
     return ranking(said, sorted(labels, key=lambda label: (-scores[label], label)))
+
+
+def _marked(text: str) -> Iterator[tuple[str, str]]:
+    """What stands between the marks of a council's prompt, each with its name. Ends where an
+    opening has no end, so that it takes time in proportion to ``text``."""
+    place = 0
+    while opening := _OPENING.search(text, place):
+        place = text.find(f"\n<<<end of {opening[1]}>>>", opening.end())
+        if place < 0:
+            return
+        yield opening[1].rpartition(" ")[0], text[opening.end() : place]
 
 
 def _quotes(request: GenerateRequest, question: str) -> list[str]:
