@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from consensusllm.config import Config, ModelConfig, NodeConfig
+from consensusllm.conversations import Limits as StateLimits
 from consensusllm.conversations.commands import ServedModel
 from consensusllm.llm import auto, registry
 from consensusllm.llm.breaker import Breaking
@@ -132,7 +133,8 @@ def _settings(config: Config, own: NodeConfig, model: ModelConfig) -> ProviderSe
         timeouts=Timeouts(
             first_token_s=answering.first_token_timeout_ms / 1000,
             idle_s=answering.idle_timeout_ms / 1000,
-            total_s=answering.deadline_ms / 1000,
+            # A call ends with its turn, whose deadline may be any up to this, and move meanwhile.
+            total_s=StateLimits().deadline_ms / 1000,
         ),
         limits=Limits(
             max_answer_bytes=config.limits.answer_bytes,

@@ -10,6 +10,7 @@ from consensusllm.config import Config
 from consensusllm.llm import registry
 from consensusllm.llm.builtin import Builtin
 from consensusllm.llm.guard import Guarded
+from consensusllm.llm.port import GenerateRequest, Turn
 from consensusllm.llm.settings import ProviderSettings
 from consensusllm.serving import make_models
 
@@ -88,4 +89,16 @@ async def test_a_model_is_asked_early_where_its_calls_cost_nothing(
     (own,) = await make_models(config, config.nodes[0], {})
     assert own.early is early
     assert own.provider is not None
+    await own.provider.aclose()
+
+
+async def test_the_default_deadline_of_turns_is_not_that_of_a_call() -> None:
+    slow = {"provider": "scripted", "options": {"first_token_s": 0.2}}
+    node = {"id": 1, "address": "127.0.0.1:5101", "models": [slow]}
+    document = {"nodes": [node], "answering": {"deadline_ms": 1}}
+    config = Config.from_document(document, source="c.json")
+    (own,) = await make_models(config, config.nodes[0], {})
+    assert own.provider is not None
+    chunks = [each async for each in own.provider.generate(GenerateRequest((Turn("user", "?"),)))]
+    assert chunks[-1].finish_reason == "stop"
     await own.provider.aclose()

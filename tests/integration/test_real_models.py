@@ -178,6 +178,18 @@ class Ollama:
         writer.close()
 
 
+async def test_a_query_may_allow_more_time_than_the_cluster_does_by_default(tmp_path: Path) -> None:
+    slow = model("slow", options={"first_token_s": 1.0})
+    answering = {"deadline_ms": 500, "retries": 0}
+    async with RealCluster(tmp_path, 1, models=[slow], answering=answering) as cluster:
+        client = cluster.client()
+        await client.create("c1")
+        (patient,) = (await client.query("c1", "?", deadline_ms=30_000)).candidates
+        assert patient.error == ""
+        (cut,) = (await client.query("c1", "?")).candidates
+        assert cut.error == "deadline passed: no answer in 0.5 s"
+
+
 async def test_what_a_free_look_at_the_model_servers_finds_is_shown(tmp_path: Path) -> None:
     async with Ollama() as ollama:
         served: list[dict[str, Any]] = [
