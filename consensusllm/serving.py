@@ -52,33 +52,42 @@ class OwnModel:
 async def make_models(
     config: Config, own: NodeConfig, environment: Mapping[str, str]
 ) -> list[OwnModel]:
-    """One for each of the node's configured models, in their order. Raises nothing that a
-    configuration could cause."""
+    """One for each of the node's configured models, in their order. Raises nothing: one that
+    cannot be made costs the others nothing."""
     made: list[OwnModel] = []
     for model in own.models:
-        chosen, reason = await auto.resolve(_settings(config, own, model), environment)
+        settings = _settings(config, own, model)
+        taken = {each.served.name for each in made}
         try:
-            guarded = registry.make_provider(chosen)
-            provider = Metered(Breaking(guarded))
-        except ProviderError as error:
-            log.error("a model cannot be served", model=chosen.model, error=str(error))
-            served = _served(model, chosen.provider, chosen.model, _names(made))
-            made.append(OwnModel(served, str(error), None))
-        else:
-            log.info("serving a model", provider=chosen.provider, reason=reason)
-            served = _served(model, chosen.provider, provider.model, _names(made))
-            server = _server(chosen.provider, guarded.server, own.id)
-            served = replace(served, server=server)
-            early = model.early
-            if early is None:
-                early = chosen.provider in OWN_MACHINES and not model.has_price
-            probing = guarded if server else None
-            made.append(OwnModel(served, reason, provider, probing, early))
+            settings, reason = await auto.resolve(settings, environment)
+            made.append(_made(own, model, settings, reason, taken))
+        except Exception as error:
+            why = f"{settings.provider}: cannot be made ({type(error).__name__}): check its options"
+            if isinstance(error, ProviderError):  # whose words hold no key
+                why = str(error)
+            log.error("a model cannot be served", model=settings.model, error=why)
+            served = _served(model, settings.provider, settings.model, taken)
+            made.append(OwnModel(served, why, None))
     return made
 
 
-def _names(made: list[OwnModel]) -> set[str]:
-    return {each.served.name for each in made}
+def _made(
+    own: NodeConfig,
+    model: ModelConfig,
+    settings: ProviderSettings,
+    reason: str,
+    taken: Collection[str],
+) -> OwnModel:
+    guarded = registry.make_provider(settings)
+    provider = Metered(Breaking(guarded))
+    server = _server(settings.provider, guarded.server, own.id)
+    served = _served(model, settings.provider, provider.model, taken)
+    early = model.early
+    if early is None:
+        early = settings.provider in OWN_MACHINES and not model.has_price
+    log.info("serving a model", provider=settings.provider, reason=reason)
+    probing = guarded if server else None
+    return OwnModel(replace(served, server=server), reason, provider, probing, early)
 
 
 def _served(model: ModelConfig, provider: str, exact: str, taken: Collection[str]) -> ServedModel:

@@ -102,3 +102,25 @@ async def test_the_default_deadline_of_turns_is_not_that_of_a_call() -> None:
     chunks = [each async for each in own.provider.generate(GenerateRequest((Turn("user", "?"),)))]
     assert chunks[-1].finish_reason == "stop"
     await own.provider.aclose()
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["is not made", "is none"])
+async def test_a_model_that_cannot_be_made_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    def make(settings: ProviderSettings) -> object:
+        if fails:
+            raise RuntimeError("k-secret")
+        return object()
+
+    monkeypatch.setitem(registry.PROVIDERS, "openai", make)  # type: ignore[arg-type]
+    models = [{"provider": "openai", "model": "m", "base_url": "http://gpu/v1"}]
+    node = {"id": 1, "address": "127.0.0.1:5101", "models": [*models, {"provider": "builtin"}]}
+    config = Config.from_document({"nodes": [node]}, source="c.json")
+    broken, own = await make_models(config, config.nodes[0], {})
+    assert broken.provider is None
+    why = "RuntimeError" if fails else "AttributeError"
+    assert broken.note == f"openai: cannot be made ({why}): check its options"
+    assert (broken.served.provider, broken.served.model) == ("openai", "m")
+    assert own.provider is not None
+    await own.provider.aclose()

@@ -61,8 +61,14 @@ class LlamaCpp:
         path = options.pop("path", None)
         if not isinstance(path, str) or not path:
             raise Rejected(f'{self.name}: no file is named: set the option "path" to a GGUF file')
-        self._path = Path(path).expanduser()
-        if not self._path.is_file():
+        self._faults = Faults(self.name)
+        try:
+            self._path = Path(path).expanduser()
+            there = self._path.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # such as ~ of nobody, or no right
+            text = self._faults.line(f"the file {path!r:.200} cannot be looked for", str(error))
+            raise Rejected(text) from None
+        if not there:
             raise Rejected(f"{self.name}: there is no file {str(self._path)!r:.200}")
         self._numbers = dict(_NUMBERS)
         for option, value in options.items():
@@ -74,7 +80,6 @@ class LlamaCpp:
         self.model = settings.model or self._path.stem
         self.server = f"{self.model} in this process"
         self._context_tokens = settings.context_tokens or CONTEXT_TOKENS
-        self._faults = Faults(self.name)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
         self._calls: set[_Call] = set()
         self._closed = False

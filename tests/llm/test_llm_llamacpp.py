@@ -179,6 +179,8 @@ async def test_a_file_that_is_no_model_is_named(make: Any) -> None:
     [
         ({"path": ""}, 'no file is named: set the option "path"'),
         ({"path": "/no/such.gguf"}, "there is no file '/no/such.gguf'"),
+        ({"path": "~nosuchuser/a.gguf"}, "the file '~nosuchuser/a.gguf' cannot be looked for: "),
+        ({"path": "/" + "a" * 5000}, "(the file '/a+ cannot be looked for: |there is no file )"),
         ({"layers": 1}, 'there is no option "layers"'),
         ({"threads": "2"}, 'the option "threads" must be a whole number'),
         ({"gpu_layers": -2}, 'the option "gpu_layers" must be a whole number'),
