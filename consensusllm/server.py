@@ -264,6 +264,7 @@ class _Node:
             max_question_bytes=config.limits.question_bytes,
             max_value_bytes=config.limits.value_bytes,
             max_command_bytes=config.limits.message_bytes // 2,
+            max_waiting_bytes=config.paxos.max_pending_bytes,
             max_response_bytes=config.limits.message_bytes - 4096,
         )
         token = config.client_token.reveal() if config.client_token else None

@@ -79,8 +79,8 @@ _KINDS = {
 
 RETRY_AFTER_MS = 100
 MAX_TIMEOUT_S = 600.0
-MAX_READS = 65_536
-"""Reads that wait for their barrier, of all clients of a node together."""
+MAX_WAITING = 65_536
+"""Reads and queries that wait for their barrier, of all clients of a node together."""
 
 MakeResponse: TypeAlias = Callable[[], pb.Response]
 
@@ -111,8 +111,10 @@ class Requests:
         max_question_bytes: int,
         max_value_bytes: int,
         max_command_bytes: int,
+        max_waiting_bytes: int,
         max_response_bytes: int,
     ) -> None:
+        """``max_waiting_bytes`` is of what waits for its barrier, of all clients together."""
         self._runtime = runtime
         self._addresses = addresses
         self._default_timeout_s = default_timeout_s
@@ -121,8 +123,10 @@ class Requests:
         self._max_question_bytes = max_question_bytes
         self._max_value_bytes = max_value_bytes
         self._max_command_bytes = max_command_bytes
+        self._max_waiting_bytes = max_waiting_bytes
         self.max_response_bytes = max_response_bytes
-        self._reads = 0
+        self._waiting = 0
+        self._waiting_bytes = 0
 
     def admit(self, request: pb.Request, to: Answers) -> None:
         """Begin ``request``; ``to`` is told once, now or later. A read is made when it is written,
@@ -207,15 +211,13 @@ class Requests:
     ) -> None:
         """Complete a query with its plan. One that names models is planned from a registry that is
         as new as the question."""
-        _bounded("a query", ask.ByteSize(), self._max_command_bytes)
+        size_bytes = ask.ByteSize()
+        _bounded("a query", size_bytes, self._max_command_bytes)
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
         _numbered(ask.session)
         wishes = wishes_of(ask)
 
-        def submit(failure: Failure | None) -> None:
-            if failure is not None:
-                to.answer(partial(self._outcome, identifier, failure))
-                return
+        def submit() -> None:
             try:
                 operation = self._planner.complete(ask, wishes)
             except Unplannable as error:
@@ -237,9 +239,9 @@ class Requests:
                 self._submit_encoded(identifier, decoded, timeout_s, to)
 
         if wishes.plain:
-            submit(None)
+            submit()
         else:
-            self._runtime.read(timeout_s, submit)
+            self._behind_barrier(identifier, size_bytes, timeout_s, to, submit)
 
     def leader_address(self) -> str:
         """Where the leader is; "" where that is here, or not known."""
@@ -278,19 +280,37 @@ class Requests:
         if read.stale:
             to.answer(partial(self._result, identifier, read))
             return
-        if self._reads >= MAX_READS:
-            to.answer(partial(self._outcome, identifier, _TOO_MANY_READS))
-            return
-        self._reads += 1
 
-        def serve(failure: Failure | None) -> None:
-            self._reads -= 1
+        def serve() -> None:
+            to.answer(partial(self._result, identifier, read))
+
+        self._behind_barrier(identifier, read.ByteSize(), timeout_s, to, serve)
+
+    def _behind_barrier(
+        self,
+        identifier: int,
+        size_bytes: int,
+        timeout_s: float,
+        to: Answers,
+        go_on: Callable[[], None],
+    ) -> None:
+        """``go_on`` with a request of ``size_bytes`` once its barrier has passed."""
+        size_after = self._waiting_bytes + size_bytes
+        if self._waiting >= MAX_WAITING or size_after > self._max_waiting_bytes:
+            to.answer(partial(self._outcome, identifier, _TOO_MUCH_WAITS))
+            return
+        self._waiting += 1
+        self._waiting_bytes = size_after
+
+        def passed(failure: Failure | None) -> None:
+            self._waiting -= 1
+            self._waiting_bytes -= size_bytes
             if failure is not None:
                 to.answer(partial(self._outcome, identifier, failure))
             else:
-                to.answer(partial(self._result, identifier, read))
+                go_on()
 
-        self._runtime.read(timeout_s, serve)
+        self._runtime.read(timeout_s, passed)
 
     def _result(self, identifier: int, read: pb.Read) -> pb.Response:
         result = run_query(self._runtime.replica.machine, read)
@@ -304,9 +324,9 @@ class Requests:
         return response
 
 
-_TOO_MANY_READS = Failure(
+_TOO_MUCH_WAITS = Failure(
     FailureKind.OVERLOADED,
-    "too many reads wait at this node: try again later",
+    "too many reads and queries wait at this node: try again later",
     retry_after_ms=RETRY_AFTER_MS,
 )
 

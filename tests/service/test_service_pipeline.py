@@ -19,9 +19,11 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.conversations.limits import Limits
 from consensusllm.conversations.replies import Code, Done, Refused
+from consensusllm.replica.outcomes import Failure, FailureKind
+from consensusllm.service import pipeline
 from consensusllm.service.asking import Planner
 from consensusllm.service.councils import Templates
-from consensusllm.service.pipeline import PipelineStream, Requests, TooManyAtOnce
+from consensusllm.service.pipeline import MAX_WAITING, PipelineStream, Requests, TooManyAtOnce
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.generated import client_pb2 as pb
 
@@ -43,6 +45,11 @@ class FakeRuntime:
         self.heard = asyncio.Event()
         self.submitted: list[SessionCommand] = []
         self.resolve: list[Callable[[Any], None]] = []
+        self.barriers: list[Callable[[Any], None]] = []
+
+    def read(self, timeout_s: float, resolve: Callable[[Any], None]) -> None:
+        self.barriers.append(resolve)
+        self.heard.set()
 
     def clock(self) -> float:
         return 0.0
@@ -75,6 +82,7 @@ class Stream:
             max_question_bytes=1000,
             max_value_bytes=1000,
             max_command_bytes=2000,
+            max_waiting_bytes=3500,
             max_response_bytes=100_000,
         )
         self.written: list[pb.Responses] = []
@@ -195,24 +203,59 @@ async def test_a_bug_of_planning_is_answered_and_does_not_reach_the_core_that_ca
 ) -> None:
     """The core stops its node at an exception, and the client would ask the next one."""
     stream = Stream()
-    called_back: list[Callable[[Any], None]] = []
-
-    def read(timeout_s: float, resolve: Callable[[Any], None]) -> None:
-        called_back.append(resolve)
-        stream.runtime.heard.set()
 
     def broken(self: Planner, ask: pb.Ask, wishes: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(stream.runtime, "read", read, raising=False)
     monkeypatch.setattr(Planner, "complete", broken)
     ask = pb.Ask(session=SESSION, conversation="c1", models=["m"])
     stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, ask=ask)]))
     await stream.runtime.heard.wait()
-    called_back[0](None)
+    stream.runtime.barriers[0](None)
     await stream.end()
     [message] = stream.written
     assert message.responses[0].failure.message == "this node failed to plan the query: see its log"
+
+
+def named(number: int, size: int) -> pb.Request:
+    """A query that names a model, with a question of ``size`` bytes."""
+    ask = pb.Ask(session=SESSION, conversation="c1", models=["m"], question="?" * size)
+    return pb.Request(id=number, ask=ask)
+
+
+def read(number: int, size: int) -> pb.Request:
+    return pb.Request(id=number, read=pb.Read(key="k" * size))
+
+
+@pytest.mark.parametrize("make", [named, read])
+@pytest.mark.parametrize(("most", "size"), [(3, 10), (MAX_WAITING, 990)], ids=["number", "bytes"])
+async def test_what_waits_for_a_barrier_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[int, int], pb.Request],
+    most: int,
+    size: int,
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_WAITING", most)
+    stream = Stream()
+    stream._incoming.put_nowait(pb.Requests(requests=[make(id, size) for id in range(1, 8)]))
+    while not stream.written:
+        stream.runtime.heard.clear()
+        await stream.runtime.heard.wait()
+    waiting, stream.runtime.barriers = stream.runtime.barriers, []
+    assert len(waiting) == 3
+    [message] = stream.written
+    assert [each.id for each in message.responses] == [4, 5, 6, 7]
+    for each in message.responses:
+        assert each.failure.kind == pb.Failure.OVERLOADED
+        assert each.failure.retry_after_ms > 0
+    for passed in waiting:
+        passed(Failure(FailureKind.NO_QUORUM, "no majority"))
+    stream._incoming.put_nowait(pb.Requests(requests=[make(8, size)]))
+    while not stream.runtime.barriers:
+        stream.runtime.heard.clear()
+        await stream.runtime.heard.wait()
+    stream.runtime.barriers[0](Failure(FailureKind.NO_QUORUM, "no majority"))
+    await stream.end()
 
 
 async def test_more_in_a_message_than_may_be_unanswered_ends_the_stream() -> None:
