@@ -46,6 +46,12 @@ class Deadline:
     def remaining_s(self) -> float:
         return self.at - self.now()
 
+    def of_a_try(self) -> tuple[int, float]:
+        """For one that begins now: its request's ``timeout_ms``, and when it is given up."""
+        now = self.now()
+        try_s = min(TRY_S, 0.8 * max(0.001, self.at - now))
+        return max(1, int(1000 * try_s)), min(self.at, now + try_s + GRACE_S)
+
 
 def pauses(random_: random.Random) -> Iterator[float]:
     """Seconds between tries: doubling from PAUSE_FIRST_S to PAUSE_MAX_S, half of each at random."""
@@ -90,14 +96,10 @@ class Calls:
         sent = followed = moved = False
         failure: ConsensusError
         while True:
-            now = deadline.now()
-            try_s = min(TRY_S, 0.8 * max(0.001, deadline.at - now))
-            timeout_ms = max(1, int(1000 * try_s))
-            give_up_at = min(deadline.at, now + try_s + GRACE_S)
             asked_s = 0.0
             at_once = False
             try:
-                address, response = await self._pipeline.send(build, give_up_at, timeout_ms)
+                address, response = await self._pipeline.send(build, deadline.at, deadline.of_a_try)
             except Lost as lost:
                 sent = sent or lost.sent
                 failure = self._unavailable(deadline, str(lost))

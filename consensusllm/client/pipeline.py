@@ -68,14 +68,18 @@ class Pipeline:
         self._closed = False
 
     async def send(
-        self, build: Callable[[], client_pb2.Request], give_up_at: float, timeout_ms: int = 0
+        self,
+        build: Callable[[], client_pb2.Request],
+        deadline_at: float,
+        of_a_try: Callable[[], tuple[int, float]],
     ) -> tuple[str, client_pb2.Response]:
-        """The node's address and its response to what ``build`` makes; the id and ``timeout_ms``
-        (0: the node's default) are set here.
+        """The node's address and its response to what ``build`` makes.
 
-        A request is built again after it had to wait for room, as what it acknowledges has aged.
-        ``give_up_at`` is a time of the event loop's clock. Raises Lost, Overloaded (this client's
-        own bound), TooLarge, or Unauthenticated.
+        Waits for room until ``deadline_at``, and then builds the request again, as what it
+        acknowledges has aged. Only now does the try begin: ``of_a_try`` says the request's
+        ``timeout_ms`` (0: the node's default), and when it is given up. Both times are of the event
+        loop's clock. Raises Lost, Overloaded (this client's own bound), TooLarge, or
+        Unauthenticated.
         """
         request = build()
         # To add up a request takes as long as to encode it, and a command is encoded already.
@@ -84,13 +88,12 @@ class Pipeline:
         if size_bytes > REQUEST_BYTES_MAX:
             raise TooLarge(f"the request has {size_bytes} bytes: the most is {REQUEST_BYTES_MAX}")
         if self._waiting or not self._fits(size_bytes):
-            await self._wait_for_room(size_bytes, give_up_at)
+            await self._wait_for_room(size_bytes, deadline_at)
             request = build()
         else:
-            self._outstanding += 1
-            self._outstanding_bytes += size_bytes
+            self._take(size_bytes)
         request.id = number = next(self._ids)
-        request.timeout_ms = timeout_ms
+        request.timeout_ms, give_up_at = of_a_try()
         stream: _Stream | None = None
         try:
             stream = self._current()
@@ -127,23 +130,23 @@ class Pipeline:
             and self._outstanding_bytes + size_bytes <= self._outstanding_bytes_max
         )
 
-    async def _wait_for_room(self, size_bytes: int, give_up_at: float) -> None:
+    async def _wait_for_room(self, size_bytes: int, deadline_at: float) -> None:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         entry = (size_bytes, turn)
         self._waiting.append(entry)
-        timer = loop.call_at(give_up_at, _refuse, turn)
+        timer = loop.call_at(deadline_at, _refuse, turn)
         try:
             await turn
-        except asyncio.CancelledError:
+        except (Overloaded, asyncio.CancelledError):
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._release(size_bytes)
+            elif entry in self._waiting:
+                self._waiting.remove(entry)
+                self._admit_waiting()
             raise
         finally:
             timer.cancel()
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-                self._admit_waiting()
 
     def _take(self, size_bytes: int) -> None:
         self._outstanding += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 from collections import Counter
 
 import pytest
@@ -13,7 +14,9 @@ from consensusllm.client import (
     Overloaded,
     TooLarge,
 )
+from consensusllm.client import calls as calls_
 from consensusllm.client import pipeline as pipeline_
+from consensusllm.client.calls import Calls, Deadline
 from consensusllm.client.nodes import Nodes
 from consensusllm.client.pipeline import Pipeline
 from consensusllm.conversations import (
@@ -56,14 +59,19 @@ def get_request():
     return client_pb2.Request(read=client_pb2.Read(key="k"))
 
 
+def send(pipeline, build=get_request, timeout_s=30.0):
+    """One that has all of its time for its first try."""
+    deadline_at = asyncio.get_running_loop().time() + timeout_s
+    return asyncio.create_task(pipeline.send(build, deadline_at, lambda: (0, deadline_at)))
+
+
 @pytest.mark.parametrize("bounds", [{"outstanding_max": 4}, {"outstanding_bytes_max": 20}])
 async def test_what_is_outstanding_is_bounded_and_the_rest_waits_in_order(start_cluster, bounds):
     cluster = await start_cluster()
     node = cluster.nodes[0]
     node.gate.clear()
     nodes, pipeline = await pipeline_to(node, **bounds)
-    give_up_at = asyncio.get_running_loop().time() + 30
-    tasks = [asyncio.create_task(pipeline.send(get_request, give_up_at)) for _ in range(20)]
+    tasks = [send(pipeline) for _ in range(20)]
     await until(lambda: node.messages)
     assert 1 <= len(node.requests) <= 5
     for cancelled in tasks[10:15]:
@@ -83,10 +91,9 @@ async def test_a_cancelled_call_frees_its_place(start_cluster):
     node = cluster.nodes[0]
     node.fault("silent")
     nodes, pipeline = await pipeline_to(node, outstanding_max=1)
-    give_up_at = asyncio.get_running_loop().time() + 30
-    first = asyncio.create_task(pipeline.send(get_request, give_up_at))
+    first = send(pipeline)
     await until(lambda: node.messages)
-    second = asyncio.create_task(pipeline.send(get_request, give_up_at))
+    second = send(pipeline)
     first.cancel()
     _, response = await second
     assert response.read.not_found
@@ -99,16 +106,38 @@ async def test_a_call_that_finds_no_room_until_its_deadline_is_overloaded(start_
     node = cluster.nodes[0]
     node.fault("silent")
     nodes, pipeline = await pipeline_to(node, outstanding_max=1)
-    now = asyncio.get_running_loop().time()
-    first = asyncio.create_task(pipeline.send(get_request, now + 30))
+    first = send(pipeline)
     await until(lambda: node.messages)
     with pytest.raises(Overloaded):
-        await pipeline.send(get_request, now + 0.05)
+        await send(pipeline, timeout_s=0.05)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     large = client_pb2.Request(command=bytes(pipeline_.REQUEST_BYTES_MAX))
     with pytest.raises(TooLarge):
-        await pipeline.send(lambda: large, now + 30)
+        await send(pipeline, lambda: large)
+    await pipeline.close()
+    await nodes.close()
+
+
+async def test_a_try_begins_when_there_is_room(start_cluster, monkeypatch):
+    monkeypatch.setattr(calls_, "TRY_S", 0.05)
+    monkeypatch.setattr(calls_, "GRACE_S", 0.05)
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.fault("silent")
+    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
+    first = send(pipeline)
+    await until(lambda: node.messages)
+    deadline = Deadline(30)
+    calls = Calls(nodes, pipeline, random.Random(1))
+    second = asyncio.create_task(calls.answered(get_request, deadline, changes=False))
+    await until(lambda: second.done() or deadline.remaining_s() < 29.8)
+    assert not second.done()
+    monkeypatch.setattr(calls_, "TRY_S", 3.0)
+    first.cancel()
+    response, _ = await second
+    assert response.read.not_found
+    assert node.requests[-1].timeout_ms == 3000
     await pipeline.close()
     await nodes.close()
 
