@@ -1,7 +1,7 @@
 """From what a provider said, or failed to say, to the port's errors.
 
 Owns the one mapping of HTTP statuses, error objects and exceptions, and the wording: one line,
-named after the provider, without control characters and without the key. Refuses to quote the text
+named after the provider, without control characters and without keys. Refuses to quote the text
 of exceptions, which may hold request headers; a provider's own message is quoted, scrubbed and cut.
 Sources: RFC 9110 sections 10.2.3 (Retry-After) and 15; google.rpc.RetryInfo.
 """
@@ -9,6 +9,7 @@ Sources: RFC 9110 sections 10.2.3 (Retry-After) and 15; google.rpc.RetryInfo.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,6 +21,10 @@ from .port import ProviderError, RateLimited, Rejected, TimedOut, Unavailable
 DETAIL_MAX = 300
 """Characters of a provider's own message that an error quotes."""
 
+SECRET_CHARACTERS_MIN = 8
+"""A shorter value in the environment is no key, and taken out would make a message unreadable."""
+
+_SECRET_NAME = re.compile(r"(^|_)(APIKEY|CREDENTIALS|KEY|PASSWORD|SECRET|TOKEN)(_|$)", re.I)
 _ADVICE = {
     401: "check the API key",
     403: "check the API key and what it may use",
@@ -42,10 +47,10 @@ _REFUSAL_WORDS = (
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Words errors for the provider ``name``; ``secret`` is what must not appear in them."""
+    """Words errors for the provider ``name``; ``secrets`` are what must not appear in them."""
 
     name: str
-    secret: str = field(default="", repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error for a response with a ``status`` of 300 or more."""
@@ -76,8 +81,8 @@ class Faults:
 
     def line(self, what: str, detail: str = "") -> str:
         """``name: what: detail`` in one line, cut, scrubbed."""
-        if self.secret:
-            detail = detail.replace(self.secret, "[key]")
+        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
+            detail = detail.replace(secret, "[key]")
         printable = "".join(c if c.isprintable() else " " for c in detail[: 4 * DETAIL_MAX])
         detail = " ".join(printable.split())
         if len(detail) > DETAIL_MAX:
@@ -97,6 +102,15 @@ class Faults:
         advice = _ADVICE.get(status)
         what = f"{status} refused ({advice})" if advice else f"{status} refused"
         return Rejected(self.line(what, detail))
+
+
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of variables that are named as keys are: a vendor's package may send any."""
+    return tuple(
+        value.strip()
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name) and len(value.strip()) >= SECRET_CHARACTERS_MIN
+    )
 
 
 def _parsed(body: bytes) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -16,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from .faults import Faults
+from .faults import Faults, secrets_of
 from .port import (
     Chunk,
     GenerateRequest,
@@ -77,7 +78,7 @@ class SdkProvider(ABC, Generic[ClientT]):
         self.model = settings.model or self.default_model
         self.base_url = settings.base_url or self.default_base_url
         self._settings = settings
-        self._faults = Faults(self.name, settings.api_key)
+        self._faults = Faults(self.name, (settings.api_key, *secrets_of(os.environ)))
         self._opening = asyncio.Lock()
         self._opened: ClientT | None = None
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensusllm.llm.faults import DETAIL_MAX, Faults
+from consensusllm.llm.faults import DETAIL_MAX, Faults, secrets_of
 from consensusllm.llm.http import _escaped
 from consensusllm.llm.port import ProviderError, RateLimited, Rejected, Unavailable
 
-FAULTS = Faults("p", "sk-secret")
+FAULTS = Faults("p", ("sk-secret",))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,37 @@ def test_a_key_and_control_characters_are_not_quoted():
     text = str(FAULTS.status(400, {}, b'{"error": "key sk-secret\\n\\u001b[2J bad"}'))
     assert text == "p: 400 refused: key [key] [2J bad"
     assert "sk-secret" not in repr(FAULTS)
+
+
+def test_a_key_that_begins_as_another_is_taken_out_whole():
+    assert Faults("p", ("", "sk-1", "sk-1-more")).line("no", "sk-1-more, sk-1") == (
+        "p: no: [key], [key]"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ANTHROPIC_API_KEY",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "AWS_SECRET_ACCESS_KEY",
+        "AZURE_CLIENT_SECRET",
+        "GIGACHAT_CREDENTIALS",
+        "HF_TOKEN",
+        "WATSONX_APIKEY",
+        "WATSONX_PASSWORD",
+        "litellm_api_key",
+    ],
+)
+def test_the_environments_keys_are_known_by_their_names(name):
+    assert secrets_of({name: " sk-secret\n", "HOME": "/root/home"}) == ("sk-secret",)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TOKENIZERS_PARALLELISM", "sk-secret"), ("MY_KEY", "1234567")]
+)
+def test_what_is_no_key_is_not_taken_for_one(name, value):
+    assert secrets_of({name: value}) == ()
     assert str(FAULTS.status(502, {}, b"<html><h1>Bad</h1>")) == "p: 502 the server failed"
 
 

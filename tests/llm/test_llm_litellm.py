@@ -78,6 +78,21 @@ async def test_a_failure_is_what_it_is_asked_once_and_hides_the_key(
     assert len(server.seen) == 1
 
 
+async def test_the_vendors_key_of_the_environment_is_used_and_hidden(
+    server: Any, dialects: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_API_BASE", f"{server.url}/v1")
+    settings = dialects["openai"].settings(server, provider="litellm", model="openai/m1")
+    made = make_provider(replace(settings, api_key="", base_url=""))
+    server.replies = [dialects["openai"].failure(401, f"the key {SECRET} is not right")]
+    with pytest.raises(Rejected, match=r"the key \[key\] is not right"):
+        await collect(made)
+    (seen,) = server.seen
+    assert seen.headers["authorization"] == f"Bearer {SECRET}"
+    await made.aclose()
+
+
 async def test_a_stream_that_is_cut_is_an_error(provider: Any, server: Any, dialects: Any) -> None:
     server.replies = [dialects["openai"].stream(["A ", "quorum"], finish="", end="cut")]
     with pytest.raises(ProviderError, match=r"^litellm: "):

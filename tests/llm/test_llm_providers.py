@@ -434,6 +434,15 @@ async def test_the_key_is_in_no_repr_error_or_log(server, dialect, provider_of, 
     assert any("[key]" in text for text in shown)
 
 
+async def test_a_key_of_the_environment_is_not_quoted_either(
+    server, dialect, provider_of, monkeypatch
+):
+    monkeypatch.setenv("ANYBODYS_API_KEY", "sk-of-the-environment")
+    server.replies = [dialect.failure(401, "bad key sk-of-the-environment.")]
+    error = await failure(provider_of(dialect.settings(server)))
+    assert "bad key [key]." in str(error)
+
+
 async def test_a_provider_without_its_package_names_the_extra(server, dialect, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Rejected, match=rf"pip install 'consensusllm\[{dialect.provider}\]'"):
