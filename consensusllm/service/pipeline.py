@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -82,6 +82,7 @@ MAX_TIMEOUT_S = 600.0
 MAX_WAITING = 65_536
 """Reads and queries that wait for their barrier, of all clients of a node together."""
 
+Part = TypeVar("Part", pb.Ask, pb.Read)
 MakeResponse: TypeAlias = Callable[[], pb.Response]
 
 
@@ -216,6 +217,7 @@ class Requests:
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
         _numbered(ask.session)
         wishes = wishes_of(ask)
+        ask = _alone(ask)
 
         def submit() -> None:
             try:
@@ -276,7 +278,7 @@ class Requests:
     ) -> None:
         if read.WhichOneof("query") is None:
             raise MalformedMessage("a read that asks for nothing")
-
+        read = _alone(read)
         if read.stale:
             to.answer(partial(self._result, identifier, read))
             return
@@ -332,6 +334,13 @@ _TOO_MUCH_WAITS = Failure(
 
 
 _OLD_CLIENT = "install the client of the version that the nodes run"
+
+
+def _alone(part: Part) -> Part:
+    """A copy: a part of a message keeps all of the message in memory."""
+    copy = type(part)()
+    copy.CopyFrom(part)
+    return copy
 
 
 def _numbered(session: bytes) -> None:

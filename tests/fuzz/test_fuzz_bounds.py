@@ -142,6 +142,22 @@ async def test_a_client_that_never_reads_costs_a_bounded_amount(node: Node) -> N
         await asyncio.gather(*asking, return_exceptions=True)
 
 
+async def test_what_waits_to_be_written_does_not_keep_the_message_that_it_came_in(
+    node: Node,
+) -> None:
+    """A part of a message that is kept keeps all of it."""
+    await node.client.put("large", os.urandom(MIB))
+    before = node.memory_mib
+    async with channel(node) as raw:
+        call = pipeline(raw)  # whose answers nobody reads
+        for number in range(300):
+            read = client_pb2.Request(id=2 * number, read=client_pb2.Read(key="large"))
+            refused = client_pb2.Request(id=2 * number + 1, command=bytes(MIB))
+            await call.write(client_pb2.Requests(requests=[read, refused]))
+        await node.serves()
+        assert node.memory_mib - before < 150, "300 MiB were sent"
+
+
 @pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.full)])
 async def test_requests_without_a_pause_are_each_answered_and_others_are_served(
     node: Node, count: int
