@@ -46,6 +46,7 @@ from consensusllm.wire.commands import (
 )
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.parts import check_parts
 
 from .asking import Planner, wishes_of
 from .reads import run_query
@@ -157,6 +158,7 @@ class Requests:
         to: Answers,
     ) -> None:
         _bounded("a command", len(command), self._max_command_bytes)
+        check_parts(command)
         decoded = decode_command(command)
         if type(decoded.operation) not in _CLIENT_OPERATIONS:
             raise MalformedMessage(

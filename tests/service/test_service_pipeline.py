@@ -26,6 +26,7 @@ from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import MAX_WAITING, PipelineStream, Requests, TooManyAtOnce
 from consensusllm.wire.commands import encode_command
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.parts import PARTS_MAX
 
 SESSION = b"s" * 24
 
@@ -68,7 +69,7 @@ class Stream:
         self.runtime = FakeRuntime()
         self.addresses = {1: "here:1", 2: "there:2"}
         self.queries: list[tuple[SubmitQuery, int]] = []
-        requests = Requests(
+        self.requests = Requests(
             self.runtime,  # type: ignore[arg-type]
             self.addresses,
             default_timeout_s=10.0,
@@ -87,7 +88,7 @@ class Stream:
         )
         self.written: list[pb.Responses] = []
         self._incoming: asyncio.Queue[pb.Requests | None] = asyncio.Queue()
-        stream = PipelineStream(requests, max_outstanding, 100_000)
+        stream = PipelineStream(self.requests, max_outstanding, 100_000)
         self.task = asyncio.ensure_future(stream.run(self._messages(), self._write))
 
     async def _messages(self) -> AsyncIterator[pb.Requests]:
@@ -155,6 +156,22 @@ async def test_a_command_of_the_nodes_own_is_refused_to_a_client() -> None:
     assert stream.runtime.submitted == []
     [message] = stream.written
     assert message.responses[0].failure.kind == pb.Failure.INVALID
+
+
+async def test_a_command_of_too_many_parts_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two bytes of an import can be a candidate, which every node is to decode."""
+    stream = Stream()
+    monkeypatch.setattr(stream.requests, "_max_command_bytes", 1 << 20)
+    turn = pb.Turn(candidates=[pb.Candidate()] * (PARTS_MAX + 1))
+    command = pb.SessionCommand(session=SESSION, import_turn=pb.ImportTurn(turn=turn))
+    request = pb.Request(id=1, command=command.SerializeToString())
+    stream._incoming.put_nowait(pb.Requests(requests=[request]))
+    await stream.end()
+    assert stream.runtime.submitted == []
+    [message] = stream.written
+    assert message.responses[0].failure.message.startswith("a command of more than 16384 parts")
 
 
 async def test_a_question_is_told_of_before_it_is_submitted_and_a_retry_is_not() -> None:
