@@ -17,6 +17,7 @@ from consensusllm.conversations.commands import (
 from consensusllm.council.domains import role
 from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
 from consensusllm.replica.runtime import Runtime
+from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.records import options_from_proto
 
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
     from consensusllm.serving import OwnModel
 
 
+MODELS_MAX = 1024
+"""Names of models in a query, each of which is looked up; a turn has far fewer answers."""
+
+
 def wishes_of(ask: pb.Ask) -> Wishes:
+    """Raises MalformedMessage."""
+    if len(ask.models) > MODELS_MAX:
+        raise MalformedMessage(f"{len(ask.models)} models are named: the most is {MODELS_MAX}")
     return Wishes(tuple(ask.models), ask.samples or 1, ask.one, ask.strategy or "smart")
 
 

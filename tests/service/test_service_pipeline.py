@@ -21,7 +21,7 @@ from consensusllm.conversations.limits import Limits
 from consensusllm.conversations.replies import Code, Done, Refused
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.service import pipeline
-from consensusllm.service.asking import Planner
+from consensusllm.service.asking import MODELS_MAX, Planner
 from consensusllm.service.councils import Templates
 from consensusllm.service.pipeline import MAX_WAITING, PipelineStream, Requests, TooManyAtOnce
 from consensusllm.wire.commands import encode_command
@@ -158,12 +158,10 @@ async def test_a_command_of_the_nodes_own_is_refused_to_a_client() -> None:
     assert message.responses[0].failure.kind == pb.Failure.INVALID
 
 
-async def test_a_command_of_too_many_parts_is_refused_before_it_is_decoded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_command_of_too_many_parts_is_refused_before_it_is_decoded() -> None:
     """Two bytes of an import can be a candidate, which every node is to decode."""
     stream = Stream()
-    monkeypatch.setattr(stream.requests, "_max_command_bytes", 1 << 20)
+    stream.requests._max_command_bytes = 1 << 20
     turn = pb.Turn(candidates=[pb.Candidate()] * (PARTS_MAX + 1))
     command = pb.SessionCommand(session=SESSION, import_turn=pb.ImportTurn(turn=turn))
     request = pb.Request(id=1, command=command.SerializeToString())
@@ -213,6 +211,18 @@ async def test_a_query_is_bounded_as_a_command_is() -> None:
         "a query with its plan",
     ]
     assert {each.kind for each in told} == {pb.Failure.INVALID}
+
+
+async def test_a_query_that_names_more_models_than_any_turn_has_is_refused_at_once() -> None:
+    stream = Stream()
+    ask = pb.Ask(session=SESSION, conversation="c1", models=["m"] * (MODELS_MAX + 1))
+    stream.requests._max_command_bytes = ask.ByteSize()
+    stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, ask=ask)]))
+    await stream.end()
+    assert stream.runtime.barriers == []
+    [message] = stream.written
+    assert message.responses[0].failure.kind == pb.Failure.INVALID
+    assert message.responses[0].failure.message == "1025 models are named: the most is 1024"
 
 
 async def test_a_bug_of_planning_is_answered_and_does_not_reach_the_core_that_calls(
