@@ -27,6 +27,8 @@ MAX_OUTSTANDING = 8192
 RESPONSE_BYTES = 1 << 20
 PIPELINES = 4096
 WATCHES = 4096
+WATCH_REQUEST_BYTES = 64 << 10
+"""Far more than the places of all candidates of a turn; it is kept while the reader reads."""
 
 
 class ClientServicer(client_pb2_grpc.ClientServicer):
@@ -82,6 +84,12 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
         if self._watches >= WATCHES:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, "too many readers: try again later"
+            )
+        size_bytes = request.ByteSize()
+        if size_bytes > WATCH_REQUEST_BYTES:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"a request of {size_bytes} bytes: the most is {WATCH_REQUEST_BYTES}",
             )
         self._watches += 1
         try:

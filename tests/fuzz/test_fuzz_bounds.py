@@ -236,6 +236,25 @@ async def test_a_giant_message_is_refused_by_its_size(node: Node, method: str) -
     assert node.memory_mib - before < 100
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        client_pb2.WatchRequest(conversation="c" * MIB),
+        client_pb2.WatchRequest(positions=[client_pb2.Position()] * MIB),
+    ],
+    ids=["conversation", "positions"],
+)
+async def test_a_large_request_to_watch_is_refused(
+    node: Node, request_: client_pb2.WatchRequest
+) -> None:
+    async with channel(node) as raw:
+        call = raw.unary_stream(WATCH)(request_.SerializeToString())
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call.read()
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "the most is 65536" in (refused.value.details() or "")
+
+
 async def test_a_message_of_millions_of_empty_requests_is_refused_whole(node: Node) -> None:
     """Two bytes each on the wire, and a hundred times that as objects."""
     async with channel(node) as raw:
