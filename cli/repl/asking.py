@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
-from consensusllm.client import Conflict, GenerationOptions, Plan, Turn
+from consensusllm.client import Conflict, ConsensusError, GenerationOptions, Plan, Turn
 
 from .councils import hint, template_of
 from .documents import print_json, tell, turn_document
@@ -124,11 +124,7 @@ async def _follow(
             session.output.line((f"turn {number} of {conversation}", "bold"))
             turn = await watch(session.output, events, candidates)
     except asyncio.CancelledError:
-        with suppress(Conflict):  # it has just closed by itself
-            await session.client.cancel(conversation, number)
-        session.output.line(
-            f"turn {number} of {conversation} is cancelled: view {conversation} shows what there is"
-        )
+        await _stop(session, conversation, number)
         raise
     if as_json:
         print_json(session.output, {"conversation": conversation, **turn_document(turn)})
@@ -136,6 +132,25 @@ async def _follow(
         hint(session.output, conversation, turn, flag, quiet=as_json)
     else:
         _hint(session, conversation, turn, flag, quiet=as_json)
+
+
+async def _stop(session: Session, conversation: str, number: int) -> None:
+    """Cancel a turn that nobody watches any more, and say what became of it."""
+    turn = f"turn {number} of {conversation}"
+    unsure = (
+        f"{turn} may still be answered: view {conversation} shows it, "
+        f"cancel {conversation} --turn {number} stops it"
+    )
+    try:
+        with suppress(Conflict):  # it has just closed by itself
+            await session.client.cancel(conversation, number)
+    except ConsensusError as error:
+        session.output.error(f"{unsure}; {error}")
+    except asyncio.CancelledError:
+        session.output.error(unsure)
+        raise
+    else:
+        session.output.line(f"{turn} is cancelled: view {conversation} shows what there is")
 
 
 def _hint(session: Session, conversation: str, turn: Turn, flag: str, quiet: bool) -> None:

@@ -29,19 +29,18 @@ class Interrupts:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
     async def guard(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """The coroutine's result. Raises Interrupted where SIGINT ended it."""
+        """The coroutine's result. Raises Interrupted where SIGINT came, whatever it ended in: an
+        error of its clearing up does not make the interruption one."""
         assert self._task is None, "one coroutine at a time is guarded"
         self._interrupted = False
         task = asyncio.ensure_future(coroutine)
         self._task = task
         try:
             return await task
-        except asyncio.CancelledError:
-            if not self._interrupted:
-                raise
-            raise Interrupted from None
         finally:
             self._task = None
+            if self._interrupted:
+                raise Interrupted from None
 
     def _interrupt(self) -> None:
         if self._task is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consensusllm_cli.repl import command, repl
-from consensusllm_cli.repl.interrupts import Interrupted, Interrupts
 from consensusllm_cli.repl.lexer import Misuse
 from consensusllm_cli.repl.lines import join_blocks, read_lines
 from consensusllm_cli.repl.table import TABLE
@@ -141,41 +139,3 @@ async def test_only_a_newline_ends_a_line() -> None:
     with os.fdopen(reading, "rb") as stream:
         lines: list[tuple[int, str | Misuse]] = [each async for each in read_lines(stream)]
     assert lines == [(1, text)]
-
-
-async def test_ctrl_c_cancels_what_is_running_and_the_next_can_run() -> None:
-    cancelled = asyncio.Event()
-
-    async def wait() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-
-    async def give() -> int:
-        return 7
-
-    with Interrupts() as interrupts:
-        with pytest.raises(Interrupted):
-            await interrupts.guard(wait())
-        assert cancelled.is_set()
-        assert await interrupts.guard(give()) == 7
-
-
-def test_ctrl_c_while_watching_cancels_the_turn(
-    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    watch = cluster.watch
-
-    async def interrupted(*arguments: Any, **named: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
-        async for event in watch(*arguments, **named):
-            yield event
-
-    monkeypatch.setattr(cluster, "watch", interrupted)
-    result = run("-c", "create c1", "-c", "query c1 hold on", "-c", "create c2")
-    assert result.exit_code == 130
-    assert result.stdout.endswith("turn 1 of c1 is cancelled: view c1 shows what there is\n")
-    assert cluster.calls[-1] == ("cancel", "c1", 1)
-    assert "c2" not in cluster.held

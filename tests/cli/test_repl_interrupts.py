@@ -1,0 +1,128 @@
+"""Ctrl-C outside the prompt: what is running ends, what became of it is said, nothing follows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consensusllm_cli.repl import command, repl
+from consensusllm_cli.repl.interrupts import Interrupted, Interrupts
+from tests.cli.repl_fakes import FakeCluster, connected
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    cluster = FakeCluster()
+    cluster.held["c1"] = []
+    monkeypatch.setattr(command, "connect_to", connected(cluster))
+    return cluster
+
+
+def run(*lines: str) -> Result:
+    """Run the lines, of which the first meets Ctrl-C, and see that this ended it all."""
+    result = CliRunner().invoke(repl, [word for line in lines for word in ("-c", line)])
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 130
+    return result
+
+
+def interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupt_watching(
+    cluster: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Press Ctrl-C as soon as a turn is watched, and do what is to be done ``before`` it."""
+    watch = cluster.watch
+
+    async def interrupted(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        before()
+        interrupt()
+        async for event in watch(*arguments, **named):
+            yield event
+
+    monkeypatch.setattr(cluster, "watch", interrupted)
+
+
+async def test_ctrl_c_cancels_what_is_running_and_the_next_can_run() -> None:
+    cancelled = asyncio.Event()
+
+    async def wait() -> None:
+        try:
+            interrupt()
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def give() -> int:
+        return 7
+
+    with Interrupts() as interrupts:
+        with pytest.raises(Interrupted):
+            await interrupts.guard(wait())
+        assert cancelled.is_set()
+        assert await interrupts.guard(give()) == 7
+
+
+def test_ctrl_c_while_watching_cancels_the_turn(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_watching(cluster, monkeypatch)
+    result = run("query c1 hold on", "create c2")
+    assert result.stdout.endswith("turn 1 of c1 is cancelled: view c1 shows what there is\n")
+    assert cluster.calls[-1] == ("cancel", "c1", 1)
+    assert "c2" not in cluster.held
+
+
+def test_ctrl_c_where_the_turn_cannot_be_cancelled_says_so_and_ends_it_all(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_the_majority() -> None:
+        cluster.majority = False
+
+    interrupt_watching(cluster, monkeypatch, lose_the_majority)
+    result = run("query c1 hold on", "set x done")
+    assert result.stderr == (
+        "turn 1 of c1 may still be answered: view c1 shows it, cancel c1 --turn 1 stops it; "
+        "no answer within 10 s: check that a majority runs\n"
+    )
+    assert "is cancelled" not in result.stdout
+    assert cluster.calls[-1] == ("cancel", "c1", 1)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_cancelling(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(conversation: str, turn: int) -> None:
+        interrupt()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(cluster, "cancel", never)
+    interrupt_watching(cluster, monkeypatch)
+    result = run("query c1 hold on", "set x done")
+    assert result.stderr.startswith("turn 1 of c1 may still be answered: view c1 shows it")
+    assert cluster.values == {}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_swallows_an_interruption_is_interrupted_all_the_same(fails: bool) -> None:
+    async def swallow() -> int:
+        try:
+            interrupt()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if fails:
+                raise ValueError from None
+        return 7
+
+    with Interrupts() as interrupts, pytest.raises(Interrupted):
+        await interrupts.guard(swallow())
