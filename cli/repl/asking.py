@@ -42,11 +42,12 @@ async def query(
     template = ""
     if council is not None:
         template, question = await template_of(session, council, question)
+    deadline_ms = round(1000 * deadline)
     turn = await session.client.ask(
         conversation,
         question,
         close_after=close_after,
-        deadline_ms=round(1000 * deadline),
+        deadline_ms=deadline_ms,
         options=GenerationOptions(
             temperature,
             max_tokens,
@@ -58,7 +59,7 @@ async def query(
             models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template, user
         ),
     )
-    await _follow(session, conversation, turn, (), json)
+    await _follow(session, conversation, turn, (), json, deadline_ms=deadline_ms)
 
 
 async def retry(
@@ -112,11 +113,14 @@ async def _follow(
     candidates: Sequence[int],
     as_json: bool,
     flag: str = "",
+    deadline_ms: int = 0,
 ) -> None:
     """Show the turn until it is closed, then say what can be done with it, by `choose` with
     ``flag``. Who stops watching it stops the models too, so that nobody pays for what nobody reads.
     """
-    events = session.client.watch(conversation, number, candidates=candidates)
+    events = session.client.watch(
+        conversation, number, candidates=candidates, deadline_ms=deadline_ms
+    )
     try:
         if as_json:
             turn = await closed(events)

@@ -216,7 +216,8 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         ``timeout_s`` is for the whole, by default long enough for slow models. Where it passes,
         Unavailable is raised and the answers are kept: see `view`.
         """
-        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, plan))
+        council = bool(plan and plan.council)
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, council))
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
         turn = await self._ask(ask, deadline)
         if not wait:
@@ -257,7 +258,8 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         """Ask, and yield the answers as they are written: Delta, Takeover, CandidateDone, and
         TurnClosed as the last. Arguments are those of `query`. With ``cancel`` the turn is
         cancelled where the generator is closed before that."""
-        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, plan))
+        council = bool(plan and plan.council)
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, council))
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
         turn = await self._ask(ask, deadline)
         event: WatchEvent | None = None
@@ -276,14 +278,17 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         turn: int,
         *,
         candidates: Sequence[int] = (),
+        deadline_ms: int = 0,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Yield the events of a turn from its beginning; see `stream`.
 
         ``candidates`` are numbers that the turn must have: those that `retry` added, so that a node
         which has not seen them yet is not taken for one that has seen the turn close.
+        ``deadline_ms`` is the one that the turn was asked with. ``timeout_s`` is by default long
+        enough for a council, which the turn may be.
         """
-        deadline = Deadline(self._answer_timeout_s(0, timeout_s))
+        deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, council=True))
         number = checks.number(turn, "turn")
         async with aclosing(
             self._watch(checks.conversation_id(conversation), number, candidates, deadline)
@@ -378,14 +383,11 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
 
     # What the calls share -------------------------------------------------------------------
 
-    def _answer_timeout_s(
-        self, deadline_ms: int, timeout_s: float | None, plan: Plan | None = None
-    ) -> float:
+    def _answer_timeout_s(self, deadline_ms: int, timeout_s: float | None, council: bool) -> float:
         if timeout_s is not None:
             return timeout_s
-        if plan is not None and plan.council:
-            return COUNCIL_TIMEOUT_S
-        return max(ANSWER_TIMEOUT_S, deadline_ms / 1000 + self._timeout_s)
+        usual_s = COUNCIL_TIMEOUT_S if council else ANSWER_TIMEOUT_S
+        return max(usual_s, deadline_ms / 1000 + self._timeout_s)
 
     async def _ask(self, ask: client_pb2.Ask, deadline: Deadline) -> int:
         submit = Deadline(max(0.001, min(self._timeout_s, deadline.remaining_s())))

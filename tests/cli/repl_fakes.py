@@ -255,9 +255,10 @@ class FakeCluster:
         return TurnOpened(index + 1, tuple(each.number for each in fresh))
 
     async def watch(
-        self, conversation: str, turn: int, *, candidates: Sequence[int] = ()
+        self, conversation: str, turn: int, *, candidates: Sequence[int] = (), deadline_ms: int = 0
     ) -> AsyncGenerator[WatchEvent, None]:
-        self.calls.append(("watch", conversation, turn, tuple(candidates)))
+        asked_with = [deadline_ms] if deadline_ms else []
+        self.calls.append(("watch", conversation, turn, tuple(candidates), *asked_with))
         watched = self._turns(conversation)[turn - 1]
         self.watching.set()
         if "hold on" in watched.question:

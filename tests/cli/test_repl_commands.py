@@ -393,6 +393,7 @@ async def test_query_hands_on_how_it_is_asked(desk: Desk, tmp_path: Path) -> Non
         GenerationOptions(0.5, 9, 7, "be kind", hedge_ms=2500),
         Plan(("a", "b@2"), 2, False, "", "law", "a judge", (File("notes.md", "notes"),)),
     )
+    assert desk.cluster.calls[-1] == ("watch", "c1", 1, (), 1500)
     await desk.done("query c1 Why?")
     assert desk.cluster.asked == (0, 0, GenerationOptions(), Plan())
     await desk.done("retry c1 --one")

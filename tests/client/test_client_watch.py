@@ -20,6 +20,7 @@ from consensusllm.client import (
     TurnClosed,
     Unavailable,
 )
+from consensusllm.client import client as client_
 from consensusllm.client import watch as watch_
 from consensusllm.client.watch import Gap, Reader
 from consensusllm.conversations import Candidate, TakenOver, Turn
@@ -385,6 +386,19 @@ async def test_a_turn_that_does_not_close_in_time_says_that_its_answers_are_kept
         await client.create("c1")
         with pytest.raises(Unavailable, match=r"turn 1 of c1 did not close within 0\.2 s"):
             await client.query("c1", "q", timeout_s=0.2)
+
+
+@pytest.mark.parametrize(("deadline_ms", "waited_s"), [(0, 0.2), (400, 0.6)])
+async def test_a_reader_waits_for_a_council_and_past_the_deadline_that_was_asked_for(
+    start_cluster, monkeypatch, deadline_ms, waited_s
+):
+    monkeypatch.setattr(client_, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(client_, "COUNCIL_TIMEOUT_S", 0.2)
+    cluster = await start_cluster()
+    cluster.nodes[0].serve_watch = begins_and_waits
+    async with Client(cluster.addresses, timeout_s=0.2) as client:
+        with pytest.raises(Unavailable, match=rf"did not close within {waited_s} s"):
+            [event async for event in client.watch("c1", 1, deadline_ms=deadline_ms)]
 
 
 async def begins_and_waits(request, context):
