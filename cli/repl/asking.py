@@ -73,8 +73,7 @@ async def retry(
     json: bool = False,
 ) -> None:
     opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one, strategy))
-    flag = "" if turn is None else f" --turn {opened.turn}"  # choose takes the latest by itself
-    await _follow(session, conversation, opened.turn, opened.candidates, json, flag)
+    await _follow(session, conversation, opened.turn, opened.candidates, json)
 
 
 async def choose(
@@ -112,11 +111,11 @@ async def _follow(
     number: int,
     candidates: Sequence[int],
     as_json: bool,
-    flag: str = "",
     deadline_ms: int = 0,
 ) -> None:
-    """Show the turn until it is closed, then say what can be done with it, by `choose` with
-    ``flag``. Who stops watching it stops the models too, so that nobody pays for what nobody reads.
+    """Show the turn until it is closed, then say what can be done with it: the turn is named, as
+    somebody else may have asked since. Who stops watching it stops the models too, so that nobody
+    pays for what nobody reads.
     """
     events = session.client.watch(
         conversation, number, candidates=candidates, deadline_ms=deadline_ms
@@ -133,9 +132,9 @@ async def _follow(
     if as_json:
         print_json(session.output, {"conversation": conversation, **turn_document(turn)})
     if turn.council is not None:
-        hint(session.output, conversation, turn, flag, quiet=as_json)
+        hint(session.output, conversation, turn, quiet=as_json)
     else:
-        _hint(session, conversation, turn, flag, quiet=as_json)
+        _hint(session, conversation, turn, quiet=as_json)
 
 
 async def _stop(session: Session, conversation: str, number: int) -> None:
@@ -157,17 +156,19 @@ async def _stop(session: Session, conversation: str, number: int) -> None:
         session.output.line(f"{turn} is cancelled: view {conversation} shows what there is")
 
 
-def _hint(session: Session, conversation: str, turn: Turn, flag: str, quiet: bool) -> None:
+def _hint(session: Session, conversation: str, turn: Turn, quiet: bool) -> None:
     answered = [str(candidate.number) for candidate in turn.candidates if candidate.answered]
     if not answered:
         raise CommandFailed(
-            f"no candidate of turn {turn.turn} answered: retry {conversation} asks again"
+            f"no candidate of turn {turn.turn} answered: "
+            f"retry {conversation} --turn {turn.turn} asks again"
         )
     if quiet:
         return
     session.output.line()
     session.output.line(
-        (f"choose {conversation} N{flag} keeps an answer: N is ", "dim"), ", ".join(answered)
+        (f"choose {conversation} N --turn {turn.turn} keeps an answer: N is ", "dim"),
+        ", ".join(answered),
     )
 
 
@@ -202,9 +203,9 @@ COMMANDS = (
         (Flag("turn", NUMBER), JSON),
         detail=(
             "The first choice of a turn wins, whoever makes it; a later one is told who won. "
-            "Without --turn it is the latest turn."
+            "Without --turn it is the latest turn, whoever asked it."
         ),
-        example="choose c1 2",
+        example="choose c1 2 --turn 1",
     ),
     Command(
         "cancel",

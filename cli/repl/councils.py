@@ -68,9 +68,9 @@ def _seats(template: TemplateSummary) -> str:
     return f"{template.samples} samples" if template.samples else "-"
 
 
-def hint(output: Output, conversation: str, turn: Turn, flag: str, quiet: bool) -> None:
-    """What can be done with a council's turn, by `choose` with ``flag``, unless ``quiet``. Raises
-    CommandFailed where it was to come to an answer and did not."""
+def hint(output: Output, conversation: str, turn: Turn, quiet: bool) -> None:
+    """What can be done with a council's turn, unless ``quiet``. Raises CommandFailed where it was
+    to come to an answer and did not."""
     assert turn.council is not None, "the turn has a council"
     if not any(candidate.answered for candidate in turn.candidates):
         raise CommandFailed(f"nobody in the council of turn {turn.turn} answered: ask again")
@@ -79,7 +79,8 @@ def hint(output: Output, conversation: str, turn: Turn, flag: str, quiet: bool) 
         output.line()
         output.line((f"turn {turn.turn}", "bold"), f" · {council_state(turn, turn.council)}")
         if found:
-            output.line((f"choose {conversation} {found}{flag} keeps that answer", "dim"))
+            choice = f"choose {conversation} {found} --turn {turn.turn}"
+            output.line((f"{choice} keeps that answer", "dim"))
     if turn.closed and not found and any(each.kind in _ENDS for each in turn.council.stages):
         raise CommandFailed(
             f"the council of turn {turn.turn} came to no answer: choose one of its candidates by "

@@ -58,7 +58,7 @@ async def test_query_prints_every_answer_in_order_and_what_to_do_next(desk: Desk
         "\n[1] node 1 · model-1\n  answer 1\n"
         "\n[2] node 2 · model-2\n  answer 2\n"
         "\n[3] node 3 · model-3\n  answer 3\n"
-        "\nchoose c1 N keeps an answer: N is 1, 2, 3\n"
+        "\nchoose c1 N --turn 1 keeps an answer: N is 1, 2, 3\n"
     )
     assert desk.cluster.calls == [("ask", "c1", "What is  Paxos?"), ("watch", "c1", 1, ())]
 
@@ -66,12 +66,12 @@ async def test_query_prints_every_answer_in_order_and_what_to_do_next(desk: Desk
 async def test_query_shows_a_failed_candidate_and_leaves_it_out_of_the_choice(desk: Desk) -> None:
     out = await desk.done("query c1 two fails")
     assert "[2] node 2 · model-2 · failed: timed out\n" in out
-    assert out.endswith("choose c1 N keeps an answer: N is 1, 3\n")
+    assert out.endswith("choose c1 N --turn 1 keeps an answer: N is 1, 3\n")
 
 
 async def test_query_fails_where_nobody_answered(desk: Desk) -> None:
     error = await desk.failed("query c1 all fail")
-    assert error == "query: no candidate of turn 1 answered: retry c1 asks again"
+    assert error == "query: no candidate of turn 1 answered: retry c1 --turn 1 asks again"
 
 
 async def test_query_marks_a_takeover(desk: Desk) -> None:

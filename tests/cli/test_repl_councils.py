@@ -124,7 +124,8 @@ async def test_a_council_is_shown_stage_by_stage_with_its_ranking_and_what_it_la
     out = await desk.done("query c1 --council=three-stage Why?")
     assert asked(desk) == ("Why?", "three-stage")
     assert out == (
-        f"turn 1 of c1\n{SHOWN}\nturn 1 · {STATE} · DEGRADED\nchoose c1 7 keeps that answer\n"
+        f"turn 1 of c1\n{SHOWN}\nturn 1 · {STATE} · DEGRADED\n"
+        "choose c1 7 --turn 1 keeps that answer\n"
     )
     view = await desk.done("view c1")
     assert view == f"c1 · 1 turn · revision 7\n\nturn 1 · {STATE} · DEGRADED\n> Why?\n{SHOWN}"
@@ -223,7 +224,7 @@ async def test_samples_are_shown_by_their_agreement(desk: Desk) -> None:
     )
     out = await desk.done("query c1 --council Why?")
     assert "samples\tcandidates\tfinal answer\n2\t2,3\t8.\n1\t1\t7\n" in out
-    assert out.endswith("candidate 2 is its answer\nchoose c1 2 keeps that answer\n")
+    assert out.endswith("candidate 2 is its answer\nchoose c1 2 --turn 1 keeps that answer\n")
 
 
 async def test_templates_lists_them_and_what_is_wrong_with_a_file(desk: Desk) -> None:
