@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 
+# What is between a string's introducer and its terminator holds no other introducer of one, so that
+# nothing is searched for an end twice: the time is linear in the text.
 _SEQUENCES = re.compile(
     r"""
       (?: \x1b\[ | \x9b ) [0-?]* [ -/]* [@-~]                      # CSI ... final byte
     | (?: \x1b[\]PX^_] | [\x9d\x90\x98\x9e\x9f] )                  # OSC, DCS, SOS, PM, APC ...
-      [^\x07\x1b\x9c]* (?: \x07 | \x1b\\ | \x9c )                  # ... up to their terminator
+      [^\x07\x1b\x90\x98\x9c-\x9f]* (?: \x07 | \x1b\\ | \x9c )     # ... up to their terminator
     | \x1b [ -/]+ [0-~]                                            # such as a choice of charset
     | \x1b [0-Z\\-~]                                               # two characters
     """,

@@ -62,6 +62,27 @@ def test_a_sequence_without_its_end_does_not_swallow_the_text_after_it() -> None
     assert "the answer" in sanitise("\x1b]0;the answer\nof many lines")
 
 
+@given(
+    st.sampled_from(["\x1b]", "\x1bP", "\x1bX", "\x1b^", "\x1b_", *"\x9d\x90\x98\x9e\x9f"]),
+    st.text().filter(lambda text: not CONTROL.search(text)),
+    st.sampled_from(["\x07", "\x1b\\", "\x9c"]),
+)
+def test_a_string_is_taken_out_up_to_any_of_its_terminators(
+    introducer: str, body: str, terminator: str
+) -> None:
+    assert sanitise(f"before{introducer}{body}{terminator}after") == "beforeafter"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "introducer", [*"\x1b\x9b\x9d\x90\x98\x9e\x9f", *map("\x1b".__add__, "[]PX^_ ")]
+)
+@pytest.mark.parametrize("body", ["", "0", " ", "0 ", "a title"])
+def test_a_long_text_of_sequences_without_an_end_takes_no_time(introducer: str, body: str) -> None:
+    assert not CONTROL.search(sanitise((introducer + body) * 200_000))
+    assert not CONTROL.search(sanitise(introducer + body * 200_000))
+
+
 def test_one_line_is_one_line() -> None:
     assert one_line(" a\n\tb\r\n\x1b[1mc ") == "a b c"
 
