@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from typing import Any, TypeVar
 
-from consensusllm.client import Conflict, ConsensusError, GenerationOptions, Plan, Turn
+from async_timeout import timeout
+
+from consensusllm.client import (
+    Conflict,
+    ConsensusError,
+    GenerationOptions,
+    OutcomeUnknown,
+    Plan,
+    Turn,
+    TurnOpened,
+)
 
 from .councils import hint, template_of
 from .documents import print_json, tell, turn_document
@@ -15,6 +26,11 @@ from .language import CONVERSATION, JSON, NUMBER, QUESTION, Command, Flag, Group
 from .planning import MODEL_FLAGS, QUERY_FLAGS, read_file
 from .session import CommandFailed, Session
 from .watch import closed, watch
+
+_OPENED_WITHIN_S = 2.0
+"""How long one who has pressed Ctrl-C waits to learn which turn is to be cancelled."""
+
+Opened = TypeVar("Opened", int, TurnOpened)
 
 
 async def query(
@@ -43,7 +59,7 @@ async def query(
     if council is not None:
         template, question = await template_of(session, council, question)
     deadline_ms = round(1000 * deadline)
-    turn = await session.client.ask(
+    asking = session.client.ask(
         conversation,
         question,
         close_after=close_after,
@@ -59,6 +75,7 @@ async def query(
             models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template, user
         ),
     )
+    turn = await _opened(session, conversation, asking)
     await _follow(session, conversation, turn, (), json, deadline_ms=deadline_ms)
 
 
@@ -72,7 +89,8 @@ async def retry(
     strategy: str = "",
     json: bool = False,
 ) -> None:
-    opened = await session.client.retry(conversation, turn, plan=Plan(models, n, one, strategy))
+    asking = session.client.retry(conversation, turn, plan=Plan(models, n, one, strategy))
+    opened = await _opened(session, conversation, asking)
     await _follow(session, conversation, opened.turn, opened.candidates, json)
 
 
@@ -103,6 +121,28 @@ async def cancel(
     which = f"turn {turn}" if turn else "the latest turn"
     line = f"{which} of {conversation} is cancelled: its models are stopped"
     tell(session.output, json, line, conversation=conversation, turn=turn)
+
+
+async def _opened(
+    session: Session, conversation: str, asking: Coroutine[Any, Any, Opened]
+) -> Opened:
+    """What ``asking`` comes to. Where Ctrl-C comes first the turn may be open already: its number
+    is waited for a moment, to cancel it."""
+    task = asyncio.ensure_future(asking)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            async with timeout(_OPENED_WITHIN_S):
+                opened = await task
+        except (OutcomeUnknown, asyncio.TimeoutError, asyncio.CancelledError):
+            session.output.error(f"it may have been asked: view {conversation} shows it")
+        except ConsensusError as error:
+            session.output.error(f"it was not asked: {error}")
+        else:
+            number = opened if isinstance(opened, int) else opened.turn
+            await _stop(session, conversation, number)
+        raise
 
 
 async def _follow(
@@ -206,6 +246,7 @@ COMMANDS = (
             "Without --turn it is the latest turn, whoever asked it."
         ),
         example="choose c1 2 --turn 1",
+        changes=True,
     ),
     Command(
         "cancel",
@@ -220,6 +261,7 @@ COMMANDS = (
             "retry does the same."
         ),
         example="cancel c1",
+        changes=True,
     ),
     Command(
         "retry",

@@ -81,5 +81,6 @@ COMMANDS = (
             "it: a budget counts from when it is set, and goes on where its limit is changed."
         ),
         example="budget conversation:c1 0.50",
+        changes=True,
     ),
 )

@@ -82,6 +82,7 @@ COMMANDS = (
             "prompt, for queries that bring none of their own."
         ),
         example="create c1",
+        changes=True,
     ),
     Command(
         "view",
@@ -113,6 +114,7 @@ COMMANDS = (
         (Flag("at", NUMBER), JSON),
         detail="Both go their own ways afterwards. --at names the last turn that is copied.",
         example="fork c1 c2 --at 3",
+        changes=True,
     ),
     Command(
         "rename",
@@ -122,6 +124,7 @@ COMMANDS = (
         (_ONE, _TARGET),
         (JSON,),
         example="rename c1 paxos",
+        changes=True,
     ),
     Command(
         "delete",
@@ -131,5 +134,6 @@ COMMANDS = (
         (_ONE,),
         (JSON,),
         example="delete c1",
+        changes=True,
     ),
 )

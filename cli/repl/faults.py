@@ -125,6 +125,7 @@ COMMANDS = (
         (JSON,),
         detail="Nothing is flushed and nobody is told. It stays down until fixNode or heal.",
         example="failNode 1",
+        changes=True,
     ),
     Command(
         "fixNode",
@@ -135,6 +136,7 @@ COMMANDS = (
         (JSON,),
         detail="What it missed it learns from the other nodes.",
         example="fixNode 1",
+        changes=True,
     ),
     Command(
         "failLink",
@@ -145,6 +147,7 @@ COMMANDS = (
         (Flag("one_way"), JSON),
         detail="Messages in flight over the link are lost.",
         example="failLink 1 2 --one-way",
+        changes=True,
     ),
     Command(
         "fixLink",
@@ -155,6 +158,7 @@ COMMANDS = (
         (Flag("one_way"), JSON),
         detail="Its delay, drop, duplicate and reorder end too, except with --one-way.",
         example="fixLink 1 2",
+        changes=True,
     ),
     Command(
         "partition",
@@ -165,6 +169,7 @@ COMMANDS = (
         (JSON,),
         detail="Nodes that are not named form a group together.",
         example="partition 1,2 3",
+        changes=True,
     ),
     Command(
         "isolate",
@@ -174,6 +179,7 @@ COMMANDS = (
         (_NODE,),
         (JSON,),
         example="isolate 3",
+        changes=True,
     ),
     Command(
         "heal",
@@ -183,6 +189,7 @@ COMMANDS = (
         flags=(JSON,),
         detail="Nodes that are down are started again too.",
         example="heal",
+        changes=True,
     ),
     Command(
         "delay",
@@ -197,6 +204,7 @@ COMMANDS = (
         (JSON,),
         detail="In both directions, in milliseconds, more or less by up to JITTER; 0 ends it.",
         example="delay 1 2 80 20",
+        changes=True,
     ),
     Command(
         "drop",
@@ -207,6 +215,7 @@ COMMANDS = (
         (JSON,),
         detail=_PERCENT_DETAIL,
         example="drop 1 2 30",
+        changes=True,
     ),
     Command(
         "duplicate",
@@ -217,6 +226,7 @@ COMMANDS = (
         (JSON,),
         detail=_PERCENT_DETAIL,
         example="duplicate 1 2 10",
+        changes=True,
     ),
     Command(
         "reorder",
@@ -227,6 +237,7 @@ COMMANDS = (
         (JSON,),
         detail=_PERCENT_DETAIL,
         example="reorder 1 2 25",
+        changes=True,
     ),
     Command(
         "faults",

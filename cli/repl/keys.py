@@ -38,6 +38,7 @@ COMMANDS = (
         detail="The value is the rest of the line, as the question of query is: one that begins "
         "with two dashes goes behind a lone --, or between quotes.",
         example="set greeting Hello, world",
+        changes=True,
     ),
     Command(
         "get",

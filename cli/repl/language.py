@@ -102,6 +102,8 @@ class Command:
     detail: str = ""
     example: str = ""
     aliases: tuple[str, ...] = ()
+    changes: bool = False
+    """Where Ctrl-C ends it, what it changes may be changed: so it is said."""
 
     @property
     def usage(self) -> str:

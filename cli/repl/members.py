@@ -178,6 +178,7 @@ COMMANDS = (
         (JSON,),
         detail=f"{_ADDRESS_DETAIL} A number that was removed is never used again.",
         example="addNode 4",
+        changes=True,
     ),
     Command(
         "removeNode",
@@ -191,6 +192,7 @@ COMMANDS = (
             "majority. A process that the launcher started is ended."
         ),
         example="removeNode 3",
+        changes=True,
     ),
     Command(
         "replaceNode",
@@ -201,6 +203,7 @@ COMMANDS = (
         (JSON,),
         detail=_ADDRESS_DETAIL,
         example="replaceNode 3 4",
+        changes=True,
     ),
     Command(
         "transferLeader",
@@ -211,5 +214,6 @@ COMMANDS = (
         (JSON,),
         detail="Nothing is lost, and writes wait for about a round trip.",
         example="transferLeader 2",
+        changes=True,
     ),
 )

@@ -90,6 +90,7 @@ class Session:
         Raises Leave where it is exit, CancelledError where it is cancelled.
         """
         name = remedy = ""
+        changing = False
         try:
             if isinstance(line, Misuse):
                 raise line
@@ -101,6 +102,7 @@ class Session:
             parsed = await self._parsed(command, rest)
             if STALE in command.flags and STALE.name not in parsed.arguments:
                 remedy = f"; or add {STALE.word}, for what the node has applied"
+            changing = command.changes
             await command.handler(self, **parsed.arguments)
         except (Misuse, InvalidRequest, InvalidFault) as misuse:
             self.output.error(f"{self.place}{name}{misuse}")
@@ -117,7 +119,11 @@ class Session:
             where = f"{error.filename}: " if error.filename else ""
             self._report(name, f"{where}{error.strerror or error}")
             return Outcome.FAILED
-        except (Leave, asyncio.CancelledError):
+        except asyncio.CancelledError:
+            if changing:
+                self._report(name, "it may have been done: look before doing it again")
+            raise
+        except Leave:
             raise
         except Exception as error:
             self._report(

@@ -155,5 +155,6 @@ COMMANDS = (
             "Markdown the questions, answers and choices are."
         ),
         example="import c1.json c2",
+        changes=True,
     ),
 )

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from consensusllm_cli.repl import command, repl
+from consensusllm.client import OutcomeUnknown, Unavailable
+from consensusllm_cli.repl import asking, command, repl
 from consensusllm_cli.repl.interrupts import Interrupted, Interrupts
 from tests.cli.repl_fakes import FakeCluster, connected
 
@@ -34,6 +35,30 @@ def run(*lines: str) -> Result:
 
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+async def interrupted_for_good(*_: object, **__: object) -> Any:
+    """A call that meets Ctrl-C and is never answered."""
+    interrupt()
+    await asyncio.Event().wait()
+
+
+def interrupt_call(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Press Ctrl-C in the middle of the call, which is answered once that was seen."""
+    call, seen = getattr(cluster, name), asyncio.Event()
+    obey = Interrupts._interrupt
+
+    def see(interrupts: Interrupts) -> None:
+        obey(interrupts)
+        seen.set()
+
+    async def interrupted(*arguments: Any, **named: Any) -> Any:
+        interrupt()
+        await seen.wait()
+        return await call(*arguments, **named)
+
+    monkeypatch.setattr(Interrupts, "_interrupt", see)
+    monkeypatch.setattr(cluster, name, interrupted)
 
 
 def interrupt_watching(
@@ -111,6 +136,78 @@ def test_a_second_ctrl_c_does_not_wait_for_the_cancelling(
     result = run("query c1 hold on", "set x done")
     assert result.stderr.startswith("turn 1 of c1 may still be answered: view c1 shows it")
     assert cluster.values == {}
+
+
+SUBMITTING = pytest.mark.parametrize(
+    ("line", "call"), [("query c1 What?", "ask"), ("retry c1", "retry")]
+)
+
+
+@SUBMITTING
+def test_ctrl_c_while_a_question_is_submitted_cancels_the_turn_that_it_opens(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, line: str, call: str
+) -> None:
+    asyncio.run(cluster.ask("c1", "What?"))
+    interrupt_call(cluster, monkeypatch, call)
+    result = run(line, "set x done")
+    turn = len(cluster.held["c1"])
+    assert result.stdout == f"turn {turn} of c1 is cancelled: view c1 shows what there is\n"
+    assert cluster.calls[-1] == ("cancel", "c1", turn)
+
+
+@SUBMITTING
+@pytest.mark.parametrize("again", [False, True])
+def test_ctrl_c_where_nobody_says_which_turn_is_open_says_that_one_may_be(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, line: str, call: str, again: bool
+) -> None:
+    timeout = asking.timeout
+
+    def impatient(within_s: float) -> Any:
+        if again:
+            interrupt()
+        return timeout(60 if again else 0.01)
+
+    monkeypatch.setattr(asking, "timeout", impatient)
+    monkeypatch.setattr(cluster, call, interrupted_for_good)
+    result = run(line, "set x done")
+    assert (result.stdout, result.stderr) == ("", "it may have been asked: view c1 shows it\n")
+    assert cluster.values == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OutcomeUnknown("it may or may not have happened"), "it may have been asked: view c1"),
+        (Unavailable("no answer within 10 s"), "it was not asked: no answer within 10 s"),
+    ],
+)
+def test_ctrl_c_while_asking_fails_says_what_became_of_it(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    async def fail(*_: object, **__: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cluster, "ask", fail)
+    interrupt_call(cluster, monkeypatch, "ask")
+    assert run("query c1 What?").stderr.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("set k v", "set: it may have been done: look before doing it again\n"),
+        ("choose c1 1", "choose: it may have been done: look before doing it again\n"),
+        ("failNode 1", "failNode: it may have been done: look before doing it again\n"),
+        ("view c1", ""),
+    ],
+)
+def test_ctrl_c_while_something_is_changed_says_that_it_may_be(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    for name in ("put", "choose", "view"):
+        monkeypatch.setattr(cluster, name, interrupted_for_good)
+    monkeypatch.setattr(cluster.fake_faults, "fail_node", interrupted_for_good)
+    assert run(line).stderr == said
 
 
 @pytest.mark.parametrize("fails", [False, True])
