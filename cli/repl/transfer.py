@@ -9,8 +9,10 @@ from pathlib import Path
 
 from consensusllm.client import (
     AlreadyExists,
+    ConsensusError,
     Conversation,
     InvalidRequest,
+    TooLarge,
     read_conversations,
 )
 
@@ -60,17 +62,23 @@ async def import_file(
         raise CommandFailed(
             f"{file}: holds {len(found)} conversations: leave the id out, and each gets its own"
         )
-    taken: list[str] = []
     imported: list[str] = []
+    taken: list[str] = []
+    refused: dict[str, str] = {}
     with session.output.progress() as tell:
         for each in found:
             target = conversation or each.conversation
             try:
                 await session.client.import_conversation(each, target, tell=_telling(tell, target))
-            except AlreadyExists:
+            except ConsensusError as error:
                 if len(found) == 1:
                     raise
-                taken.append(target)
+                if isinstance(error, AlreadyExists):
+                    taken.append(target)
+                elif isinstance(error, (InvalidRequest, TooLarge)):
+                    refused[target] = str(error)
+                else:
+                    raise CommandFailed(f"{target}: {error}") from error
             else:
                 imported.append(target)
                 if not json:
@@ -78,13 +86,15 @@ async def import_file(
                         f"{target} is imported from {file}{remark and f': {remark}'}"
                     )
     if json:
-        told = {"file": file, "imported": imported, "taken": taken, "remark": remark}
-        print_json(session.output, told)
-    if taken:
-        raise CommandFailed(
-            f"{plural(len(taken), 'conversation')} of {len(found)} not imported, as there is one"
-            f" of that id: {', '.join(taken)}"
-        )
+        told = {"file": file, "imported": imported, "taken": taken, "refused": refused}
+        print_json(session.output, {**told, "remark": remark})
+    for target, why in refused.items():
+        session.output.error(f"{session.place}import: {target} is refused: {why}")
+    reasons = [f"as there is one of that id: {', '.join(taken)}"] if taken else []
+    reasons += [f"as they are refused: {', '.join(refused)}"] if refused else []
+    if reasons:
+        lacking = plural(len(taken) + len(refused), "conversation")
+        raise CommandFailed(f"{lacking} of {len(found)} not imported, {'; '.join(reasons)}")
 
 
 def _telling(tell: Tell, target: str) -> Callable[[int, int], None]:
@@ -151,8 +161,9 @@ COMMANDS = (
         (JSON,),
         detail=(
             "Without an id it gets the one in the file. It appears whole or not at all. ChatGPT's "
-            "conversations.json and Open WebUI's export are read too, all that a file holds; of "
-            "Markdown the questions, answers and choices are."
+            "conversations.json and Open WebUI's export are read too, all that a file holds: "
+            "what is refused of it is named, and the rest imported. Of Markdown the questions, "
+            "answers and choices are read."
         ),
         example="import c1.json c2",
         changes=True,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consensusllm.client import (
     Conversation,
+    InvalidRequest,
     NodeCopy,
+    TooLarge,
+    Unavailable,
 )
 from consensusllm.conversations import ConversationSummary, chain
 from consensusllm.conversations.records import TIME_MAX_MS
@@ -77,6 +82,60 @@ async def test_a_file_of_several_conversations_is_imported_as_far_as_ids_are_fre
     assert desk.out == f"paxos is imported from {file}\nzab is imported from {file}\n"
     shown = await desk.done("view zab")
     assert shown.endswith("> What is Zab?\n\n[1] imported · chosen\n  A protocol.\n")
+
+
+@pytest.fixture
+def refuse(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Exception], None]:
+    """Has the cluster refuse to import one conversation."""
+
+    def refuse(name: str, error: Exception) -> None:
+        take = desk.cluster.import_conversation
+
+        async def take_others(one: Conversation, target: str, **named: Any) -> None:
+            if target == name:
+                raise error
+            await take(one, target, **named)
+
+        monkeypatch.setattr(desk.cluster, "import_conversation", take_others)
+
+    return refuse
+
+
+async def test_what_the_cluster_refuses_of_a_file_is_named_and_the_others_are_imported(
+    desk: Desk, tmp_path: Path, refuse: Callable[[str, Exception], None]
+) -> None:
+    file = tmp_path / "conversations.json"
+    file.write_text(json.dumps(CHATS), encoding="utf-8")
+    refuse("paxos", TooLarge("turn 1 has 9 bytes: the most is 6"))
+    refuse("raft", InvalidRequest("turn 1 cannot be imported"))
+    desk.cluster.held["zab"] = []
+    failed = (
+        "import: paxos is refused: turn 1 has 9 bytes: the most is 6\n"
+        "import: raft is refused: turn 1 cannot be imported\n"
+        "import: 3 conversations of 3 not imported, as there is one of that id: zab; "
+        "as they are refused: paxos, raft\n"
+    )
+    assert await desk.run(f"import {file}") is Outcome.FAILED
+    assert (desk.out, desk.err) == ("", failed)
+    assert await desk.run("delete zab", f"import {file} --json") is Outcome.FAILED
+    told = json.loads(desk.out)
+    assert (told["imported"], told["taken"]) == (["zab"], [])
+    assert told["refused"] == {
+        "paxos": "turn 1 has 9 bytes: the most is 6",
+        "raft": "turn 1 cannot be imported",
+    }
+
+
+async def test_an_import_of_several_that_is_cut_off_names_where(
+    desk: Desk, tmp_path: Path, refuse: Callable[[str, Exception], None]
+) -> None:
+    file = tmp_path / "conversations.json"
+    file.write_text(json.dumps(CHATS), encoding="utf-8")
+    refuse("raft", Unavailable("no answer within 10 s: check that a majority runs"))
+    assert await desk.failed(f"import {file}") == (
+        "import: raft: no answer within 10 s: check that a majority runs"
+    )
+    assert desk.out == f"paxos is imported from {file}\n"
 
 
 async def test_view_at_a_revision_asks_for_it_and_says_which_it_is(desk: Desk) -> None:

@@ -139,7 +139,8 @@ async def test_an_import_names_what_came_and_what_was_there(desk: Desk, tmp_path
     file = tmp_path / "c1.json"
     await desk.done(f"export c1 {file}")
     document = await printed(desk, f"import {file} c2 --json")
-    assert document == {"file": str(file), "imported": ["c2"], "taken": [], "remark": ""}
+    nothing = {"taken": [], "refused": {}, "remark": ""}
+    assert document == {"file": str(file), "imported": ["c2"], **nothing}
 
 
 async def test_an_export_is_its_document_or_says_where_that_is(desk: Desk, tmp_path: Path) -> None:
