@@ -58,6 +58,7 @@ async def query(
     template = ""
     if council is not None:
         template, question = await template_of(session, council, question)
+    files = [await read_file(each) for each in file]
     deadline_ms = round(1000 * deadline)
     asking = session.client.ask(
         conversation,
@@ -71,9 +72,7 @@ async def query(
             system,
             hedge_ms=round(1000 * hedge) if hedge is not None else None,
         ),
-        plan=Plan(
-            models, n, one, strategy, domain, persona, tuple(map(read_file, file)), template, user
-        ),
+        plan=Plan(models, n, one, strategy, domain, persona, tuple(files), template, user),
     )
     turn = await _opened(session, conversation, asking)
     await _follow(session, conversation, turn, (), json, deadline_ms=deadline_ms)

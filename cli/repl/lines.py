@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
+from .files import read_some
 from .lexer import BLOCK, Misuse
 from .parser import Table, needs_more_lines
 
@@ -60,23 +59,8 @@ async def _split(stream: BinaryIO) -> AsyncIterator[bytes]:
 
 
 async def _read_some(stream: BinaryIO) -> bytes:
-    """What is there to read, waited for without holding the event loop; empty at the end."""
     try:
         descriptor = stream.fileno()
     except OSError:
         return stream.read(_CHUNK_BYTES)
-    await _readable(descriptor)
-    return os.read(descriptor, _CHUNK_BYTES)
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    try:
-        loop.add_reader(descriptor, ready.set)
-    except PermissionError:
-        return  # A regular file cannot be waited for, and is always ready.
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
+    return await read_some(descriptor)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from consensusllm.client import File
 
+from .files import read_bytes
 from .language import (
     FILE,
     INTEGER,
@@ -48,11 +49,10 @@ QUERY_FLAGS = (
 )
 
 
-def read_file(path: str) -> File:
+async def read_file(path: str) -> File:
     """Raises CommandFailed where it cannot be read, is too long, or no text."""
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(FILE_BYTES + 1)
+        data = await read_bytes(path, FILE_BYTES)
     except OSError as error:
         raise CommandFailed(f"{path}: {error.strerror}: name a text file that is there") from None
     if len(data) > FILE_BYTES:

@@ -22,7 +22,7 @@ PROMPT = "consensusllm> "
 _CONTINUATION = "… ".rjust(len(PROMPT))
 
 
-async def run_prompt(session: Session, interrupts: Interrupts, history: Path) -> None:
+async def run_prompt(session: Session, interrupts: Interrupts, history: Path | None) -> None:
     """Read and run lines until exit or Ctrl-D. Ctrl-C clears the line, or stops what is running."""
     toolbar = Toolbar(session)
     prompt = _make_prompt(session, toolbar, history)
@@ -49,7 +49,7 @@ async def run_prompt(session: Session, interrupts: Interrupts, history: Path) ->
             await refreshing
 
 
-def _make_prompt(session: Session, toolbar: Toolbar, history: Path) -> PromptSession[str]:
+def _make_prompt(session: Session, toolbar: Toolbar, history: Path | None) -> PromptSession[str]:
     keys = KeyBindings()
 
     @keys.add("escape", "enter")

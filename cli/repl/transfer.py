@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from io import StringIO
 from json import dumps, loads
-from pathlib import Path
 
 from consensusllm.client import (
     AlreadyExists,
@@ -18,6 +17,7 @@ from consensusllm.client import (
 
 from ..progress import Tell
 from .documents import print_json, tell
+from .files import read_bytes, write_text
 from .language import CONVERSATION, FILE, JSON, STALE, Command, Flag, Group, Parameter
 from .markdown import from_markdown, to_markdown
 from .render import plural
@@ -45,7 +45,7 @@ async def export(
         text = dumps(document, ensure_ascii=False, indent=2) + "\n"
         printed = escape_controls(text)
     if file:
-        _write_whole(file, text)
+        await write_text(file, text)
         line = f"{conversation} is written to {file}"
         tell(session.output, json, line, conversation=conversation, file=file)
     elif json and markdown:
@@ -57,7 +57,7 @@ async def export(
 async def import_file(
     session: Session, file: str, conversation: str = "", json: bool = False
 ) -> None:
-    found, remark = _read_conversations(file)
+    found, remark = await _read_conversations(file)
     if conversation and len(found) > 1:
         raise CommandFailed(
             f"{file}: holds {len(found)} conversations: leave the id out, and each gets its own"
@@ -101,13 +101,13 @@ def _telling(tell: Tell, target: str) -> Callable[[int, int], None]:
     return lambda done, total: tell(done, total, f"importing {target}")
 
 
-def _read_conversations(file: str) -> tuple[list[Conversation], str]:
+async def _read_conversations(file: str) -> tuple[list[Conversation], str]:
     """The conversations, and what is to be said of them."""
-    path = Path(file).expanduser()
-    if path.stat().st_size > _IMPORT_BYTES_MAX:
+    data = await read_bytes(file, _IMPORT_BYTES_MAX)
+    if len(data) > _IMPORT_BYTES_MAX:
         raise CommandFailed(f"{file}: is larger than {_IMPORT_BYTES_MAX >> 20} MiB")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = StringIO(data.decode("utf-8-sig"), newline=None).read()
         if text.lstrip().startswith("# "):
             return [from_markdown(text)], _SELECTED
         document = loads(text)
@@ -118,22 +118,6 @@ def _read_conversations(file: str) -> tuple[list[Conversation], str]:
         raise CommandFailed(f"{file}: is neither JSON nor Markdown of export") from error
     unverified = "format" in document and "links" not in document
     return found, _NO_LINKS if unverified else ""
-
-
-def _write_whole(file: str, text: str) -> None:
-    """Write beside the file and rename, so that it is never seen half written."""
-    path = Path(file).expanduser()
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8", newline="\n")  # a device or a pipe stays what it is
-        return
-    if not path.parent.is_dir():
-        raise CommandFailed(f"{file}: there is no directory {path.parent}: make it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 COMMANDS = (

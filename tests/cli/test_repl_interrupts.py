@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from consensusllm.client import OutcomeUnknown, Unavailable
-from consensusllm_cli.repl import asking, command, repl
+from consensusllm.client import OutcomeUnknown, Turn, Unavailable
+from consensusllm_cli.repl import asking, command, files, repl
 from consensusllm_cli.repl.interrupts import Interrupted, Interrupts
 from tests.cli.repl_fakes import FakeCluster, connected
 
@@ -208,6 +209,29 @@ def test_ctrl_c_while_something_is_changed_says_that_it_may_be(
         monkeypatch.setattr(cluster, name, interrupted_for_good)
     monkeypatch.setattr(cluster.fake_faults, "fail_node", interrupted_for_good)
     assert run(line).stderr == said
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("line", ["import {}", "query c1 --file {} What?", "export c1 {}"])
+def test_ctrl_c_is_obeyed_where_nobody_is_at_the_other_end_of_a_pipe(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    wait = files._ready
+
+    async def interrupted(descriptor: int, *how: Any) -> None:
+        interrupt()
+        await wait(descriptor, *how)
+
+    cluster.held["c1"] = [Turn(1, "x" * (1 << 20), ())]  # more than a pipe holds
+    monkeypatch.setattr(files, "_ready", interrupted)
+    held = os.open(pipe, os.O_RDWR)
+    try:
+        run(line.format(pipe), "set x done")
+    finally:
+        os.close(held)
+    assert cluster.values == {}
 
 
 @pytest.mark.parametrize("fails", [False, True])
