@@ -223,7 +223,8 @@ COMMANDS = (
             "The question is the rest of the line exactly as typed. Between double quotes, "
             '\\n, \\t, \\" and \\\\ stand for a newline, a tab, a quote and a backslash. '
             'Between two """ it may go over several lines; at the prompt Alt-Enter also makes a '
-            "new line. Flags come before the question; one that begins with two dashes itself goes "
+            "new line, and lines that are pasted are one text unless each is a command by itself. "
+            "Flags come before the question; one that begins with two dashes itself goes "
             "behind a lone --. Ctrl-C cancels the turn. With --council the models answer, review "
             "each other and come to one answer, as the template says: --council=NAME, or NAME as "
             "the first word of the question; three-stage where neither is."

@@ -105,6 +105,24 @@ def needs_more_lines(table: Table, line: str) -> bool:
     return is_open_block(rest)
 
 
+def lines_of(table: Table, text: str) -> list[str]:
+    """The lines of ``text``, those of a block joined, where each is a command by itself; otherwise
+    ``text`` is one line: that of a question, for one, which has several."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if lines and needs_more_lines(table, lines[-1]):
+            lines[-1] += f"\n{line}"
+        else:
+            lines.append(line)
+    try:
+        for line in lines:
+            if (found := parse_command(table, line)) is not None:
+                parse_arguments(*found, ())
+    except Misuse:
+        return [text]
+    return lines
+
+
 def _all_words(rest: str) -> list[Word]:
     words = []
     word, rest = take_word(rest)

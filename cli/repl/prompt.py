@@ -14,7 +14,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from .completion import CommandCompleter
 from .history import open_history
 from .interrupts import Interrupted, Interrupts
-from .parser import needs_more_lines
+from .parser import lines_of, needs_more_lines
 from .session import Leave, Session
 from .toolbar import Toolbar
 
@@ -31,13 +31,14 @@ async def run_prompt(session: Session, interrupts: Interrupts, history: Path | N
     try:
         while True:
             try:
-                line = await prompt.prompt_async(handle_sigint=False)
+                text = await prompt.prompt_async(handle_sigint=False)
             except KeyboardInterrupt:
                 continue
             except EOFError:
                 return
             try:
-                await interrupts.guard(session.run(line))
+                for line in lines_of(session.table, text):
+                    await interrupts.guard(session.run(line))
             except Interrupted:
                 session.output.line("interrupted")
             except Leave:

@@ -12,7 +12,7 @@ from consensusllm.wire.generated import peer_pb2
 from consensusllm_cli.repl import COMMANDS
 from consensusllm_cli.repl.language import Command
 from consensusllm_cli.repl.lexer import Misuse, quote
-from consensusllm_cli.repl.parser import Parsed, Table, needs_more_lines, parse_arguments
+from consensusllm_cli.repl.parser import Parsed, Table, lines_of, needs_more_lines, parse_arguments
 from consensusllm_cli.repl.parser import parse_command as find
 from consensusllm_cli.repl.trace import KINDS
 
@@ -221,3 +221,20 @@ def test_every_handler_takes_what_the_table_says(command: Command) -> None:
 def test_the_kinds_of_a_trace_are_those_of_the_wire() -> None:
     message = peer_pb2.PeerMessage.DESCRIPTOR.oneofs_by_name["message"]
     assert sorted(KINDS) == sorted([*(field.name for field in message.fields), "stream"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["status"],
+        ["set k v", "get k", "status"],
+        ["create c1", "", "# a comment", 'query c1 """\nget k\nset k v\n"""', "failNode 9"],
+        ["query c1 one\ntwo"],
+        ["query c1 What does this mean?\nget rid of it"],
+        ["set k v\nstaus"],
+        ['query c1 """\nget k\nset k v'],
+        [""],
+    ],
+)
+def test_lines_are_run_one_by_one_only_where_each_is_a_command(lines: list[str]) -> None:
+    assert lines_of(TABLE, "\n".join(lines)) == lines

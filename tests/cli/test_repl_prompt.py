@@ -144,6 +144,16 @@ def test_a_question_goes_over_lines_by_escape_enter_and_by_blocks(start: Start) 
     terminal.expect('"question": "three\\nfour"')
 
 
+def test_commands_that_are_pasted_are_run_one_by_one_once_enter_is_pressed(start: Start) -> None:
+    terminal = start()
+    terminal.send("\x1b[200~set k a value\rget k\rcreate c1\x1b[201~")
+    terminal.expect("create c1")
+    assert "is set" not in terminal.seen
+    terminal.run("", "k is set")
+    terminal.run("view c1", "0 turns")
+    terminal.run("get k", "a value")
+
+
 def test_ctrl_c_cancels_the_turn_and_the_prompt_goes_on(start: Start) -> None:
     terminal = start()
     terminal.run("create c1", "c1 is created")
