@@ -125,9 +125,14 @@ class Actions:
         return await self._cluster.faults.isolate(number)
 
     async def heal(self) -> str:
-        """Lift every fault; that starts the nodes that are down, too."""
+        """Lift every fault; that starts the nodes that are down, too, and those that stopped by
+        themselves, which the orchestrator does not know of."""
         self._cut.clear()
         answer = await self._cluster.faults.heal()
+        for node in sorted(self._down):
+            if self._cluster.node_pid(node) is None:
+                await self._start(node)
+                answer += f", node {node} is started"
         self._down.clear()
         return answer
 

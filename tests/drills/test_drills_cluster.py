@@ -44,6 +44,7 @@ class Cluster(LocalCluster):
         super().__init__(parse(b"description: x\nsteps: [{wait: 1s}]", "x"), directory, ())
         self.made: list[Any] = []
         self.pids: dict[int, int] = {}
+        self.fixed: list[int] = []
 
     @property
     def running(self) -> bool:
@@ -64,7 +65,10 @@ class Cluster(LocalCluster):
             async def retire_node(self, node: int) -> None: ...
 
             async def heal(self) -> str:
-                return ""
+                return "every fault is lifted"
+
+            async def fix_node(_, node: int) -> None:
+                self.fixed.append(node)
 
         return Faults()
 
@@ -149,7 +153,9 @@ async def test_who_has_the_number_of_a_paused_node_that_died_gets_no_signal(
         assert processes.alive(other.pid)
 
 
-async def test_a_node_that_died_while_it_was_paused_is_nobodys_to_resume(cluster: Cluster) -> None:
+async def test_a_node_that_died_while_it_was_paused_is_started_and_not_resumed(
+    cluster: Cluster,
+) -> None:
     recorder = Recorder(lambda: 0.0)
     actions = Actions(cluster, recorder, Talk(), random.Random(0))
     cluster.pids = {1: 1, 3: 3}
@@ -159,3 +165,14 @@ async def test_a_node_that_died_while_it_was_paused_is_nobodys_to_resume(cluster
     del cluster.pids[2]
     await actions.mend_all()
     assert recorder.problems == ["node 2 died by itself: see its log"]
+    assert cluster.fixed == [2]
+
+
+async def test_to_heal_starts_nodes_that_stopped_by_themselves_and_no_others(
+    cluster: Cluster,
+) -> None:
+    actions = Actions(cluster, Recorder(lambda: 0.0), Talk(), random.Random(0))
+    cluster.pids = {2: 2, 3: 3}
+    actions.note_deaths()
+    assert await actions.heal() == "every fault is lifted, node 1 is started"
+    assert cluster.fixed == [1]
