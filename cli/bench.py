@@ -11,7 +11,6 @@ import difflib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from .options import Finite, Whole
 from .polling import poll_in_one_thread
 from .progress import shown
 from .revision import commit
+from .signals import heeded
 
 if TYPE_CHECKING:
     from consensusllm.bench.figures import Results
@@ -157,10 +157,8 @@ def measured(bench: Bench) -> Results:
 
     async def main() -> Results:
         task = asyncio.ensure_future(bench.run())
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, task.cancel)
-        return await task
+        with heeded(lambda number: task.cancel()):
+            return await task
 
     try:
         import uvloop

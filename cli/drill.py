@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import signal
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from .options import Whole
+from .signals import heeded
 
 if TYPE_CHECKING:
     from consensusllm.drills import Judgement, Outcome, Scenario
@@ -101,21 +101,15 @@ async def _run(scenario: Scenario, seed: int, keep: bool, as_json: bool) -> Outc
 
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP cancel the drill, which ends its cluster first; again and again,
-    in case that it hangs."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    """A signal cancels the drill, which ends its cluster first; so does another, in case that it
+    hangs."""
+    task = asyncio.current_task()
     assert task is not None
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    taken = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
-    for number in taken:
-        loop.add_signal_handler(number, task.cancel)
     try:
-        yield
+        with heeded(lambda number: task.cancel()):
+            yield
     except asyncio.CancelledError:
         raise click.Abort from None
-    finally:
-        for number in taken:
-            loop.remove_signal_handler(number)
 
 
 class Lines:

@@ -12,7 +12,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,6 +25,7 @@ from .formation import DataDirError, Record
 from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, in_words, node_name
 from .logtail import LogTail
 from .probe import Prober
+from .signals import heeded
 from .standing import leader_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Cluster:
 
         Raises ClusterEnded, LauncherError, and what the fault commands' server or client raise.
         """
-        with self._signals():
+        with heeded(self._take_signal):
             async with contextlib.AsyncExitStack() as stack:
                 configure("warning", verbose=self._plan.verbose)
                 stack.push_async_callback(self._launcher.stop)
@@ -302,20 +303,6 @@ class Cluster:
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # a terminal that has gone
             print(f"consensusllm: {line}", file=self._output, flush=True)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP end the cluster, those that are ignored (nohup) apart."""
-        loop = asyncio.get_running_loop()
-        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-        taken = [one for one in numbers if signal.getsignal(one) is not signal.SIG_IGN]
-        for number in taken:
-            loop.add_signal_handler(number, self._take_signal, number)
-        try:
-            yield
-        finally:
-            for number in taken:
-                loop.remove_signal_handler(number)
 
     def _take_signal(self, number: int) -> None:
         if number == signal.SIGINT and self._terminal_is_lent:

@@ -1,0 +1,53 @@
+"""``bench`` and the signals that it is told to end by."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import pytest
+
+from consensusllm_cli.bench import measured
+
+
+class Signalled:
+    """A measurement that this process gets a signal in the middle of."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    async def run(self) -> Any:
+        os.kill(os.getpid(), self.number)
+        await asyncio.Event().wait()
+
+
+class Asked:
+    """A measurement that says what a signal does in the middle of it."""
+
+    async def run(self) -> Any:
+        return signal.getsignal(signal.SIGHUP)
+
+
+@pytest.fixture
+def hang_ups_are_ignored() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_measurement_ends_when_it_is_told_to(number: signal.Signals) -> None:
+    bench: Any = Signalled(number)
+    with pytest.raises(click.Abort):
+        measured(bench)
+
+
+@pytest.mark.usefixtures("hang_ups_are_ignored")
+def test_a_measurement_under_nohup_outlives_its_terminal() -> None:
+    bench: Any = Asked()
+    found: Any = measured(bench)
+    assert found is signal.SIG_IGN
