@@ -60,7 +60,7 @@ def read(document: Any) -> list[Conversation] | None:
         reader = _open_webui
     else:
         return None
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     conversations = []
     for index, entry in enumerate(chats):
         chat = reader(entry, f"[{index}]" if isinstance(document, list) else "")
@@ -269,13 +269,14 @@ def _check_key(chat: _Chat, key: str, seen: set[str]) -> None:
     seen.add(key)
 
 
-def _free_id(title: str, number: int, taken: set[str]) -> str:
-    """An id that is not ``taken``, and is from now on."""
+def _free_id(title: str, number: int, taken: dict[str, int]) -> str:
+    """An id that is not ``taken``, and is from now on, with the number to try behind it next."""
     base = _NOT_IN_AN_ID.sub("-", title.casefold())[:50].strip("-") or f"chat-{number}"
-    name, again = base, 2
+    name, again = base, taken.get(base, 2)
     while name in taken:
         name, again = f"{base}-{again}", again + 1
-    taken.add(name)
+    taken[base] = again
+    taken.setdefault(name, 2)
     return name
 
 

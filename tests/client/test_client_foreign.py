@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from typing import Any
 
 import pytest
@@ -248,3 +249,13 @@ def test_whatever_is_changed_in_a_file_it_is_read_or_refused_in_one_line(data: A
     for conversation in found:
         assert not any(contradiction(turn) for turn in conversation.turns)
         export(conversation)
+
+
+def test_thousands_of_chats_of_one_title_are_named_in_little_time() -> None:
+    chat = {"title": "New chat", "current_node": None, "mapping": {}}
+    begun = time.process_time()
+    found = read_conversations([chat] * 20_000)
+    assert time.process_time() - begun < 5.0
+    ids = [each.conversation for each in found]
+    assert ids[:3] == ["new-chat", "new-chat-2", "new-chat-3"]
+    assert len({*ids}) == 20_000
