@@ -1,8 +1,10 @@
-"""Owns Ctrl-C outside the prompt: it cancels what is running, and nothing else."""
+"""Owns the signals: Ctrl-C outside the prompt cancels what is running, and nothing else; SIGTERM
+ends all, once what was begun is cleared up: a terminal, for one, gets its cursor back."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -15,18 +17,28 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """While entered, SIGINT cancels the coroutine that `guard` runs."""
+    """While entered, SIGINT cancels the coroutine that `guard` runs, and SIGTERM the task that
+    entered; the process dies of it when that leaves."""
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
+        self._terminated = False
 
     def __enter__(self) -> Interrupts:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
+        loop = asyncio.get_running_loop()
+        all_of_it = asyncio.current_task()
+        assert all_of_it is not None, "a coroutine is run by a task"
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self._terminate, all_of_it)
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
+        if self._terminated:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     async def guard(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """The coroutine's result. Raises Interrupted where SIGINT came, whatever it ended in: an
@@ -46,3 +58,7 @@ class Interrupts:
         if self._task is not None:
             self._interrupted = True
             self._task.cancel()
+
+    def _terminate(self, all_of_it: asyncio.Task[Any]) -> None:
+        self._terminated = True
+        all_of_it.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -63,11 +64,20 @@ class Terminal:
 
     def status(self) -> int | None:
         """Wait for the end of the process."""
+        self._end()
+        return self._child.exitstatus
+
+    def killed(self, number: signal.Signals) -> bool:
+        """Whether the process dies of the signal, which is sent to it."""
+        self._child.kill(number)
+        self._end()
+        return self._child.signalstatus == number
+
+    def _end(self) -> None:
         while self._child.expect_exact([pexpect.EOF, _WHERE_IS_THE_CURSOR]) == 1:
             self._child.send("\x1b[1;1R")
         self.seen += self._child.before or ""
         self._child.wait()
-        return self._child.exitstatus
 
     def close(self) -> None:
         self._child.close(force=True)
@@ -163,6 +173,25 @@ def test_ctrl_c_cancels_the_turn_and_the_prompt_goes_on(start: Start) -> None:
     terminal.expect("turn 1 of c1 is cancelled: view c1 shows what there is")
     terminal.expect(PROMPT)
     terminal.run("view c1", "closed, nothing chosen yet")
+
+
+def test_sigterm_while_a_turn_is_watched_gives_the_terminal_back(start: Start) -> None:
+    terminal = start()
+    terminal.run("create c1", "c1 is created")
+    terminal.send("query c1 hold on\r")
+    terminal.expect("a beginning")
+    terminal.seen = ""
+    assert terminal.killed(signal.SIGTERM)
+    assert "turn 1 of c1 is cancelled" in terminal.seen
+    shown, hidden = "\x1b[?25h", "\x1b[?25l"
+    assert terminal.seen.rfind(shown) > terminal.seen.rfind(hidden)
+    assert "Traceback" not in terminal.seen
+
+
+def test_sigterm_at_the_prompt_ends_it(start: Start) -> None:
+    terminal = start()
+    assert terminal.killed(signal.SIGTERM)
+    assert "Traceback" not in terminal.seen
 
 
 def test_ctrl_c_at_the_prompt_clears_the_line(start: Start) -> None:
