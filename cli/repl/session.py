@@ -119,9 +119,10 @@ class Session:
             where = f"{error.filename}: " if error.filename else ""
             self._report(name, f"{where}{error.strerror or error}")
             return Outcome.FAILED
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if changing:
-                self._report(name, "it may have been done: look before doing it again")
+                what = str(cancelled) or "it may have been done: look before doing it again"
+                self._report(name, what)
             raise
         except Leave:
             raise

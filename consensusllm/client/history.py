@@ -47,6 +47,7 @@ class HistoryCalls(BaseCalls):
 
         It is built under a temporary id, which begins with ``.import-``, and renamed at the end.
         ``timeout_s`` is for each step; after each, ``tell`` is given how many of how many are done.
+        What could not be removed after a failure or a cancellation is named in the error's text.
         Raises InvalidRequest, AlreadyExists, TooLarge.
         """
         checks.conversation_id(name)

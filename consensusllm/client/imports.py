@@ -88,11 +88,16 @@ def _import_turns(conversation: Conversation, temporary: str) -> list[ImportTurn
 async def _discard(
     discard: Callable[[str], Awaitable[object]], temporary: str, error: BaseException
 ) -> bool:
-    """Whether there was something to remove; ``error`` is told where it could not be."""
+    """Whether there was something to remove; ``error``, or a cancellation that comes meanwhile, is
+    told where it could not be."""
+    left = f"what was imported is left as {temporary}: delete it"
     try:
         await discard(temporary)
     except NotFound:
         return False
     except ConsensusError:
-        error.args = (f"{error}; what was imported is left as {temporary}: delete it",)
+        error.args = (f"{error}; {left}" if str(error) else left,)
+    except asyncio.CancelledError as cancelled:
+        cancelled.args = (left,)
+        raise
     return True

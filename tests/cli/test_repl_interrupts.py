@@ -211,6 +211,24 @@ def test_ctrl_c_while_something_is_changed_says_that_it_may_be(
     assert run(line).stderr == said
 
 
+def test_what_an_interrupted_import_leaves_is_named(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def leave(*_: object, **__: object) -> None:
+        try:
+            await interrupted_for_good()
+        except asyncio.CancelledError as cancelled:
+            cancelled.args = ("what was imported is left as .import-1: delete it",)
+            raise
+
+    file = tmp_path / "c1.json"
+    assert CliRunner().invoke(repl, ["-c", f"export c1 {file}"]).exit_code == 0
+    monkeypatch.setattr(cluster, "import_conversation", leave)
+    assert run(f"import {file} c2").stderr == (
+        "import: what was imported is left as .import-1: delete it\n"
+    )
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("line", ["import {}", "query c1 --file {} What?", "export c1 {}"])
 def test_ctrl_c_is_obeyed_where_nobody_is_at_the_other_end_of_a_pipe(

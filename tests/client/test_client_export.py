@@ -275,3 +275,25 @@ async def test_what_a_failed_import_could_not_remove_is_named(start_cluster):
         with pytest.raises(OutcomeUnknown, match=r"left as \.import-[0-9a-f]{16}: delete it"):
             await client.import_conversation(CONVERSATION, "c1")
         assert len(await client.conversations()) == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_a_cancelled_import_could_not_remove_is_named(start_cluster, again):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    node.faulty = lambda command: (
+        command is not None and isinstance(command.operation, (ImportTurn, Delete))
+    )
+    node.always_fault("silent")
+    async with Client(cluster.addresses, timeout_s=60 if again else 0.5) as client:
+        importing = asyncio.create_task(client.import_conversation(CONVERSATION, "c1"))
+        await node.faced.wait()
+        node.faced.clear()
+        importing.cancel()
+        if again:
+            await node.faced.wait()
+            importing.cancel()
+        with pytest.raises(
+            asyncio.CancelledError, match=r"left as \.import-[0-9a-f]{16}: delete it"
+        ):
+            await importing
