@@ -118,6 +118,7 @@ def contradiction(turn: Turn) -> str:
         if each.seat not in turn.council.stage(each.stage).seats:
             return f"candidate {each.number} has a wrong seat"
         before = each.stage
+    for each in turn.candidates if turn.council is not None else ():  # which reads all of them
         if each.ranking and with_ranking(turn, replace(each, ranking=())) != each:
             return f"candidate {each.number} does not say the ranking that it has"
     return ""

@@ -49,7 +49,7 @@ from .checkpoints import Checkpoints
 from .duties import Duties, cluster_seen, end
 from .early import EarlyCalls
 from .generation import Generation
-from .hedging import HedgeTimer, hedge_after_s
+from .hedging import HedgeTimer, Hedging, hedge_after_s
 from .own_models import OwnModels
 from .planning import successor
 from .port import ReplicaPort, SubmitFailed
@@ -116,7 +116,7 @@ class Answerer:
         self._ending: dict[asyncio.Task[None], None] = {}  # in order, so that runs can be repeated
         self._begun: set[Generation] = set()
         self._found: set[Generation] = set()
-        self._hedges: dict[Generation, asyncio.Event] = {}  # set where it holds the candidate now
+        self._hedges: dict[Generation, Hedging] = {}
         self._resting: set[Generation] = set()  # hedges without a call, which wait for their holder
         self._main: asyncio.Task[None] | None = None
 
@@ -262,20 +262,29 @@ class Answerer:
             left_alone = key in self._found and self._is_hedge(key)
             if key not in self._begun and key not in self._running and not left_alone:
                 self._waiting[key] = None
-        for key, holds in self._hedges.items():
-            if self._is_holder(key):
-                holds.set()
+        for key, hedging in list(self._hedges.items()):
+            if not self._is_holder(key) or hedging.holds.is_set():
+                continue
+            if key in self._resting or hedging.fits(self._held(key)[1], self._provider(key)):
+                hedging.holds.set()
+                continue
+            del self._hedges[key]
+            self._stop(key)
+            self._waiting[key] = None
         for key in [key for key in self._running if not self._holds(key)]:
-            # Once only: a second cancellation would break into the first one's cleaning up.
-            task = self._running.pop(key)
-            task.cancel()
-            self._ending[task] = None
+            self._stop(key)
         while self._waiting and self._busy() < self._concurrency:
             key = next(iter(self._waiting))
             del self._waiting[key]
             if self._holds(key):
                 self._begin(key)
         self._early.keep(max(0, self._concurrency - self._busy()), kept=self._running)
+
+    def _stop(self, key: Generation) -> None:
+        """Once only: a second cancellation would break into the first one's cleaning up."""
+        task = self._running.pop(key)
+        task.cancel()
+        self._ending[task] = None
 
     def _busy(self) -> int:
         """Candidates that are worked on."""
@@ -362,7 +371,8 @@ class Answerer:
         what the holder comes to: if it fails too, the candidate is handed on from here."""
         _, candidate = self._held(key)
         assert candidate.hedge is not None, "the key is a hedge's"
-        holds = self._hedges[key] = asyncio.Event()
+        hedging = self._hedges[key] = Hedging(provider)
+        holds = hedging.holds
         try:
             called = self._asked(key, provider)
             if isinstance(called, RecordCandidate):
@@ -389,7 +399,7 @@ class Answerer:
             await holds.wait()
             self._begun.add(key)
         finally:
-            del self._hedges[key]
+            self._hedges.pop(key, None)
             self._resting.discard(key)
         await self._finish(key, record)
 

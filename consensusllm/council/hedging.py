@@ -17,6 +17,7 @@ from consensusllm.conversations.commands import HedgeCandidate
 from consensusllm.conversations.records import Candidate
 from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.conversations.replies import Refused
+from consensusllm.llm.port import Provider
 
 from .duties import cluster_seen, end
 from .generation import Generation
@@ -24,6 +25,20 @@ from .planning import successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
+
+
+class Hedging:
+    """A call of this node beside that of a candidate's holder, by ``provider``. ``holds`` is set
+    where this node holds the candidate now, and the call is the candidate's."""
+
+    def __init__(self, provider: Provider | None) -> None:
+        self.holds = asyncio.Event()
+        self._provider = provider
+
+    def fits(self, candidate: Candidate, provider: Provider | None) -> bool:
+        """Whether the call is that of ``candidate``, which this node holds and whose model is
+        ``provider``'s. Where its holder handed on what it had written, that is gone on from."""
+        return not candidate.text and provider is self._provider
 
 
 class HedgeTimer:

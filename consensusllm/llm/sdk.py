@@ -252,7 +252,7 @@ def _merged(end: Chunk, piece: Chunk) -> Chunk:
 
 
 def _count(value: Any, before: int | None) -> int | None:
-    return value if isinstance(value, int) and 0 <= value <= TOKENS_MAX else before
+    return value if type(value) is int and 0 <= value <= TOKENS_MAX else before
 
 
 def _host(base_url: str) -> str:

@@ -6,8 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from imported import TEMPORARY
 
 from consensusllm.conversations import (
+    Candidate,
     Choose,
     Chosen,
     CloseStage,
@@ -19,6 +23,7 @@ from consensusllm.conversations import (
     Delete,
     Fork,
     GenerationOptions,
+    ImportTurn,
     Limits,
     Member,
     ReassignCandidate,
@@ -34,6 +39,7 @@ from consensusllm.conversations import (
 )
 from consensusllm.conversations.answers import idle_stages, labels, shown
 from consensusllm.conversations.commands import PlannedCandidate
+from consensusllm.conversations.council_steps import contradiction
 
 OPINIONS = Stage(StageKind.OPINIONS, (1, 2, 3), deadline_ms=5000)
 REVIEW = Stage(StageKind.REVIEW, (1, 2, 3), deadline_ms=6000)
@@ -370,3 +376,47 @@ def test_a_council_is_asked_something_and_somewhere(driver: Any) -> None:
     assert driver.refused(ConveneCouncil("c1", "", COUNCIL)).code is Code.INVALID
     hot = GenerationOptions(temperature=9)
     assert driver.refused(ConveneCouncil("c1", "What?", COUNCIL, hot)).code is Code.INVALID
+
+
+def answered(number: int, stage: int, seat: int, ranking: tuple[int, ...] = ()) -> Candidate:
+    return Candidate(
+        number=number,
+        node=1,
+        ended=True,
+        text="A, then B",
+        planned_node=1,
+        opened_revision=2,
+        ended_revision=3,
+        stage=stage,
+        seat=seat,
+        ranking=ranking,
+    )
+
+
+def test_an_import_with_a_seat_that_nobody_has_is_refused_whatever_was_ranked(driver: Any) -> None:
+    # The ranking is read against all answers: those behind it too, which stand in wrong places.
+    candidates = (answered(1, 1, 1), answered(2, 1, 2), answered(3, 2, 1, (1,)), answered(4, 1, 99))
+    council = replace(COUNCIL, stages=(OPINIONS, REVIEW))
+    turn = Turn(1, "?", candidates, closed=True, asked_revision=1, council=council)
+    driver.done(CreateConversation(TEMPORARY))
+    refused = driver.refused(ImportTurn(TEMPORARY, turn))
+    assert refused.code is Code.INVALID
+    assert "candidate 4 is of a wrong stage" in refused.message
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4), st.integers(0, 6), st.lists(st.integers(0, 5), max_size=3).map(tuple)
+        ),
+        max_size=6,
+    )
+)
+def test_what_cannot_have_come_about_is_said_of_whatever_candidates(drawn: list[Any]) -> None:
+    candidates = tuple(answered(number, *each) for number, each in enumerate(drawn, 1))
+    turn = Turn(1, "?", candidates, closed=True, asked_revision=1, council=COUNCIL)
+    places = [(each.stage, each.seat) for each in candidates]
+    possible = places == sorted(places, key=lambda place: place[0]) and all(
+        1 <= stage <= 3 and seat in COUNCIL.stage(stage).seats for stage, seat in places
+    )
+    assert possible or contradiction(turn)

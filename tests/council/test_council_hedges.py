@@ -23,6 +23,7 @@ from consensusllm.conversations import (
     ServedModel,
     SetBudget,
     SubmitQuery,
+    Usage,
 )
 from consensusllm.council import hedging
 from consensusllm.council.answerer import Answerer
@@ -381,4 +382,26 @@ async def test_whoever_is_first_there_is_one_text_and_all_is_paid(scene: Scene, 
     assert candidate.text == f"{winner} one {winner} two"
     claims = [each for each in scene.cluster.operations(ReassignCandidate) if each.hedged]
     assert len(claims) >= candidate.hedge_won
+    all_is_paid(scene)
+
+
+async def test_a_hedge_that_is_handed_the_holders_text_goes_on_from_it(scene: Scene) -> None:
+    """Its node was behind, and sees both at once: that the holder began, and that it handed on."""
+    await scene.begin()
+    scene.ask()
+    await asyncio.wait_for(scene.quick.asked.wait(), 10)
+    begun = "slow began, "
+    scene.cluster.propose(RecordCheckpoint("c1", 1, 1, 1, 0, begun))
+    scene.cluster.propose(
+        ReassignCandidate(
+            *("c1", 1, 1, 2, 2, len(begun), "quick", "slow: down", "slow"),
+            usage=Usage(5, 6, estimated=True),
+            hedge_usage=Usage(5, 0, estimated=True),
+        )
+    )
+    scene.quick.goes()
+    candidate = await scene.closed()
+    assert candidate.text == "slow began, quick one quick two"
+    assert scene.quick.calls == 2, "the first did not know what there was to go on from"
+    assert candidate.takeovers[0].kept == len(begun)
     all_is_paid(scene)
