@@ -50,7 +50,7 @@ from .records import (
     TurnId,
 )
 from .replies import Chosen, Code, Done, Refused, Reply, SessionOpened, TurnOpened
-from .snapshot import Encoding, MalformedSnapshot, encode, restore
+from .snapshot import Encoding, MalformedSnapshot, OtherVersion, encode, restore
 from .state import FrozenState
 from .tally import Agreement, Shortfall, Standing, agreements, outcome, shortfalls, tally
 
@@ -86,6 +86,7 @@ __all__ = [
     "Member",
     "OpenSession",
     "Operation",
+    "OtherVersion",
     "PlannedCandidate",
     "ProbeLease",
     "ProbedModel",

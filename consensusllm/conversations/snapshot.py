@@ -33,6 +33,10 @@ class MalformedSnapshot(ValueError):
     """The bytes are not a whole snapshot of this version: fetch it again from another node."""
 
 
+class OtherVersion(MalformedSnapshot):
+    """A snapshot that another release has made: nothing says that it is damaged."""
+
+
 def encode(frozen: FrozenState) -> Iterator[bytes]:
     """The snapshot's bytes in chunks of 256 KiB, the last one of what remains. Long computing: see
     `Encoding` for how to do it in steps."""
@@ -143,6 +147,11 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[list[Any]]:
 def _decode(rows: Iterator[list[Any]]) -> tuple[FrozenState, str]:
     first = next(rows, [None])
     if first[:2] != [_FORMAT, _VERSION]:
+        if first[:1] == [_FORMAT] and len(first) > 1 and isinstance(first[1], int):
+            raise OtherVersion(
+                f"it is of version {first[1]}, and this program reads version {_VERSION}; "
+                "start the release that wrote it"
+            )
         raise MalformedLine(f"it does not begin as version {_VERSION} does")
     (extra,) = lines.fields(first[2:], (dict,))
     clock: lines.Clock | None = None

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import structlog
 
-from consensusllm.conversations import Limits, Machine, MalformedSnapshot, restore
+from consensusllm.conversations import Limits, Machine, MalformedSnapshot, OtherVersion, restore
 from consensusllm.paxos.ready import Recovered
 from consensusllm.storage.port import Damaged, Disk, NotFormatted, StorageError
 
@@ -61,8 +61,10 @@ def open_replica(
         disk = _replace(home, alone, error)
     try:
         return disk, *_load(disk, limits)
-    except Damaged as error:
+    except StorageError as error:
         disk.close()
+        if not isinstance(error, Damaged):
+            raise
         disk = _replace(home, alone, error)
         return disk, *_load(disk, limits)
 
@@ -90,7 +92,8 @@ def _load(disk: Disk, limits: Limits) -> tuple[Recovered, Machine]:
         machine = restore(snapshot_chunks(disk, recovered.snapshot_slot), limits)
         membership, since = from_extra(machine.extra)
     except MalformedSnapshot as error:
-        raise Damaged(f"the snapshot of slot {recovered.snapshot_slot}: {error}") from None
+        kind = StorageError if isinstance(error, OtherVersion) else Damaged
+        raise kind(f"the snapshot of slot {recovered.snapshot_slot}: {error}") from None
     if recovered.membership is None or since > recovered.membership_slot:
         recovered = replace(recovered, membership=membership, membership_slot=since)
     return recovered, machine

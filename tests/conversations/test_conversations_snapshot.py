@@ -19,6 +19,7 @@ from consensusllm.conversations import (
     GenerationOptions,
     Limits,
     MalformedSnapshot,
+    OtherVersion,
     PlannedCandidate,
     Put,
     ReassignCandidate,
@@ -226,6 +227,15 @@ def test_records_that_no_machine_has_are_not_restored(records: tuple[bytes, ...]
 def test_another_version_is_not_restored(first: bytes) -> None:
     with pytest.raises(MalformedSnapshot):
         restore([sealed(CLOCK, first=first)], Limits())
+
+
+def test_a_snapshot_of_another_release_is_told_from_a_damaged_one() -> None:
+    for version in (6, 8):
+        with pytest.raises(OtherVersion, match=f"version {version}, .* reads version 7; start"):
+            restore([sealed(CLOCK, first=line("consensusllm-state", version, {}))], Limits())
+    with pytest.raises(MalformedSnapshot) as damaged:
+        restore([sealed(CLOCK, first=line("consensusllm-state", "?", {}))], Limits())
+    assert not isinstance(damaged.value, OtherVersion)
 
 
 def test_a_changed_value_is_found_by_the_hash(driver: Any) -> None:
