@@ -156,12 +156,12 @@ class Election:
         )
 
     def on_pre_vote_reply(self, reply: PreVoteReply) -> bool:
-        """Whether this reply wins the pre-vote."""
+        """Whether this reply wins the pre-vote: not where this node is no voter any more."""
         self.saw(reply.promised)
         if reply.ballot != self._candidate or not reply.granted:
             return False
         self._grants.add(reply.sender)
-        if not self._members.is_quorum(self._grants):
+        if not self._members.votes_here or not self._members.is_quorum(self._grants):
             return False
         self._timing.measured_round_trip(self._timing.time - self._asked_at)
         return True

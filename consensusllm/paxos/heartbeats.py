@@ -104,7 +104,7 @@ class Heartbeats:
         return self._reached(self._replied_round)
 
     def _reached(self, rounds: Mapping[int, int]) -> int:
-        needed = majority(len(self._members.voters)) - 1
+        needed = majority(len(self._members.voters)) - self._members.votes_here
         if needed == 0:
             return self.round
         latest = sorted(rounds.values(), reverse=True)
@@ -115,8 +115,7 @@ class Heartbeats:
         return self._heard_within(self._timing.timeout_s)
 
     def lost_quorum(self) -> bool:
-        heard = self._heard_within(self._timing.quorum_timeout_s)
-        return len(heard) < majority(len(self._members.voters))
+        return not self._members.is_quorum(self._heard_within(self._timing.quorum_timeout_s))
 
     def _heard_within(self, seconds: float) -> tuple[int, ...]:
         since = self._timing.time - seconds

@@ -52,7 +52,7 @@ from .reconfiguration import Reconfiguration
 from .roles import TRANSITIONS, Event, NotLeader, Role
 from .timing import Timing
 
-_QUESTIONS = (PreVote, CatchUp, SnapshotRequest)
+_QUESTIONS = (PreVote, CatchUp, SnapshotRequest, Rejoin)
 """What a node may ask that has missed its removal."""
 
 _ANSWERS = (CatchUpReply, Compacted, SnapshotChunk)
@@ -320,6 +320,7 @@ class PaxosNode(Reconfiguration):
             self._election.stand_down()
 
     def _prepare(self, event: Event) -> None:
+        assert self._members.votes_here, "who is no voter never stands"
         self._turn(event)
         self._reads.fail()
         self.elections += 1
@@ -373,6 +374,8 @@ class PaxosNode(Reconfiguration):
         elif self._acceptor.voting:
             leading = self.role is Role.LEADING
             self._election.on_pre_vote(request, self._acceptor.promised, leading, self._now)
+        else:  # it may be a voter by now, and nobody can lead before it knows
+            self._ask_for_chosen(request.sender)
 
     def _on_pre_vote_reply(self, reply: PreVoteReply) -> None:
         won = self._election.on_pre_vote_reply(reply)
@@ -475,6 +478,8 @@ class PaxosNode(Reconfiguration):
         self._learner.on_catch_up_reply(reply, self._now)
         self._proposer.drop_chosen()
         self._depose_if_outvoted()
+        if self.role is Role.LEADING and not self._log.chosen_changes(self._members.since):
+            self._proposer.advance()
         self._admit_if_ready()
 
     def _depose_if_outvoted(self) -> None:

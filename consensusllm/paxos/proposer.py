@@ -310,6 +310,12 @@ class Proposer:
         for slot, proposal in self._window.items():
             if first <= slot < end:
                 proposal.voters.add(accepted.sender)
+        return self.advance()
+
+    def advance(self) -> bool:
+        """Choose what has a majority of votes at the head of the window. Whether the prefix grew.
+        Also when what was learned from a peer was dropped from there: who lacks no vote is asked
+        for none again."""
         through = self._log.chosen_through
         while (head := self._window.get(through + 1)) is not None and is_quorum(
             head.voters, self._voters

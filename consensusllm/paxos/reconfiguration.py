@@ -60,9 +60,12 @@ class Reconfiguration(Knowledge, ABC):
 
     def _on_rejoin(self, rejoin: Rejoin) -> None:
         """A peer has no vote: it lost its disk, or joins. It may lack the very change that made it
-        a voter, without which nobody can lead: while nobody does, it is told what is chosen."""
-        if self.role is not Role.LEADING:
-            if self.leader is None and rejoin.chosen_through < self._log.chosen_through:
+        a voter, without which nobody can lead: while nobody does, it is told what is chosen. So is,
+        at any time, one that has missed its removal."""
+        removed = rejoin.sender in self._members.membership.removed
+        if removed or self.role is not Role.LEADING:
+            lacks = rejoin.chosen_through < self._log.chosen_through
+            if lacks and (removed or self.leader is None):
                 self._learner.on_catch_up(CatchUp(rejoin.sender, rejoin.chosen_through + 1))
             return
         wanted = self._admission.on_rejoin(rejoin, self._now)

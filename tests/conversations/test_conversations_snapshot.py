@@ -231,7 +231,7 @@ def test_another_version_is_not_restored(first: bytes) -> None:
 
 def test_a_snapshot_of_another_release_is_told_from_a_damaged_one() -> None:
     for version in (6, 8):
-        with pytest.raises(OtherVersion, match=f"version {version}, .* reads version 7; start"):
+        with pytest.raises(OtherVersion, match=rf"version {version}, .* reads version 7; start"):
             restore([sealed(CLOCK, first=line("consensusllm-state", version, {}))], Limits())
     with pytest.raises(MalformedSnapshot) as damaged:
         restore([sealed(CLOCK, first=line("consensusllm-state", "?", {}))], Limits())

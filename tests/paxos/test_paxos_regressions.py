@@ -438,3 +438,76 @@ def test_prepares_that_wait_for_the_disk_end_with_their_try() -> None:
         ballots.append(asked[0])
     prepares = only(Prepare, candidate.sync())
     assert {prepare.ballot for prepare in prepares} == {ballots[-1]}
+
+
+def test_who_learns_of_its_removal_while_it_asks_for_votes_does_not_stand() -> None:
+    # 2 and 3 voted for the removal and do not know that it is chosen: they would let it lead.
+    node = Driver(size=4)
+    asked: list[Ballot] = []
+    while not asked:
+        asked = [each.ballot for each in only(PreVote, node.pass_time(node.config.heartbeat_s))]
+    members = replace(first_members((1, 2, 3, 4)).without(1), version=1)
+    entries = (Entry(1, Ballot(1, 4, 1), A), Entry(2, Ballot(1, 4, 2), Batch.change(0, members)))
+    node.receive(CatchUpReply(4, entries, 2))
+    for peer in (2, 3):
+        node.receive(PreVoteReply(peer, asked[0], True, BOTTOM))
+    assert node.core.role is Role.FOLLOWING
+    assert only(Prepare, node.sync()) == []
+
+
+def test_what_has_its_votes_behind_a_slot_that_a_leader_learns_is_chosen() -> None:
+    # The vote for the first one was lost. Whoever voted is not asked again, so nothing else would
+    # ever make the leader look.
+    leader = Driver()
+    old = Ballot(0, 3)
+    ballot = leader.prepare(2)
+    entries = tuple(Entry(slot, old.at(slot), batch) for slot, batch in ((1, A), (2, B)))
+    leader.receive(promise_of(2, ballot, *entries))
+    leader.sync()
+    leader.vote(2, ballot, 2, count=2)
+    assert leader.core.chosen_through == 0
+    leader.receive(CatchUpReply(3, entries[:1], 1))
+    assert leader.core.role is Role.LEADING
+    assert leader.core.chosen_through == 3
+
+
+def test_votes_behind_a_change_that_a_leader_learns_count_for_nothing() -> None:
+    # It was chosen above this ballot, whose votes are those of other members.
+    leader = Driver()
+    ballot = leader.prepare(2)
+    leader.receive(promise_of(2, ballot, Entry(1, Ballot(0, 3, 1), A)))
+    leader.sync()
+    leader.vote(2, ballot, 2)
+    members = replace(first_members((1, 2, 3)).without(2), version=1)
+    change = Entry(1, ballot.above(3).at(1), Batch.change(0, members))
+    leader.receive(CatchUpReply(3, (change,), 1))
+    assert leader.core.role is not Role.LEADING
+    assert leader.core.chosen_through == 1
+
+
+def test_a_joining_node_that_is_asked_for_its_vote_asks_what_is_chosen() -> None:
+    # It may be a voter by now, and all whom it knows be gone.
+    learner = Driver(node=4, recovered=Recovered(incarnation=77, voting=False))
+    sent = learner.receive(PreVote(6, Ballot(9, 6)))
+    assert sent == [(6, CatchUp(4, 1))]
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_node_without_a_vote_that_has_missed_its_removal_is_told(leads: bool) -> None:
+    members = replace(first_members((1, 2, 3, 4)).without(4), version=1)
+    node = Driver(
+        recovered=Recovered(
+            entries=(Entry(1, Ballot(1, 2, 1), Batch.change(0, members)),),
+            promised=Ballot(1, 2),
+            chosen_through=1,
+            incarnation=1,
+            voting=True,
+            membership=members,
+            membership_slot=1,
+        )
+    )
+    if leads:
+        node.elect(2)
+    sent = node.receive(Rejoin(4, 77, 0))
+    assert [(dst, type(message)) for dst, message in sent] == [(4, CatchUpReply)]
+    assert node.receive(Rejoin(4, 77, node.core.chosen_through)) == []

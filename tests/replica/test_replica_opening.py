@@ -52,6 +52,6 @@ def test_a_snapshot_of_another_release_is_no_damage_and_its_node_keeps_its_vote(
     disk.close()
     files = sorted(path.iterdir())
     for _ in range(2):  # nothing is changed, so it is said as often as it is started
-        with pytest.raises(StorageError, match="version 6, .* start the release that wrote it"):
+        with pytest.raises(StorageError, match=r"version 6, .* start the release that wrote it"):
             open_replica(Home(path), Limits(), alone=False, bootstrap=False)
         assert sorted(path.iterdir()) == files
