@@ -209,7 +209,9 @@ class _Node:
             )
         if own in membership.removed:
             log.warning(
-                "this node was removed from the cluster for ever: end its process", node=own
+                "this node was removed from the cluster for ever: "
+                "end its process, once the removal is said to be done",
+                node=own,
             )
         elif since == 0 and self._runtime.replica.role is not Role.LEARNING:
             self._compare_with_config(set(known))

@@ -34,8 +34,8 @@ class Wanted(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a joining node last said. It has caught up when its next one reaches ``goal``: where the
-    leader's prefix ended at this one (a round of the Raft thesis, 4.2.1)."""
+    """What a joining node last said. It has caught up when a later one reaches ``goal``: where the
+    leader's prefix ended when this round began (Raft thesis, 4.2.1)."""
 
     incarnation: int
     chosen_through: int
@@ -84,7 +84,7 @@ class Admission:
     def on_rejoined(self, answer: Rejoined) -> bool:
         """Whether the answer says from where on this node may vote."""
         if answer.ballot == BOTTOM:
-            if answer.incarnation >= self._acceptor.incarnation:
+            if answer.incarnation > self._acceptor.incarnation:  # else it asked for an earlier life
                 self._begin_above(answer.incarnation)
             return False
         newer = self._answer is None or answer.ballot > self._answer.ballot
@@ -164,7 +164,7 @@ class Admission:
         last = self.reports.get(rejoin.sender)
         same_life = last is not None and last.incarnation == rejoin.incarnation
         caught_up = last is not None and same_life and rejoin.chosen_through >= last.goal
-        self.reports[rejoin.sender] = Report(
-            rejoin.incarnation, rejoin.chosen_through, self._log.chosen_through, now
-        )
+        under_way = last is not None and same_life and not caught_up
+        goal = last.goal if last is not None and under_way else self._log.chosen_through
+        self.reports[rejoin.sender] = Report(rejoin.incarnation, rejoin.chosen_through, goal, now)
         return Wanted.PROMOTE if caught_up else Wanted.NOTHING

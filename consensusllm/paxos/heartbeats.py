@@ -114,8 +114,13 @@ class Heartbeats:
         """Members heard from within an election timeout, oneself included."""
         return self._heard_within(self._timing.timeout_s)
 
+    @property
+    def patience_s(self) -> float:
+        """For how long a leader bears with the silence of a quorum."""
+        return self._timing.quorum_timeout_s
+
     def lost_quorum(self) -> bool:
-        return not self._members.is_quorum(self._heard_within(self._timing.quorum_timeout_s))
+        return not self._members.is_quorum(self._heard_within(self.patience_s))
 
     def _heard_within(self, seconds: float) -> tuple[int, ...]:
         since = self._timing.time - seconds

@@ -94,6 +94,8 @@ class PaxosNode(Reconfiguration):
         self._heartbeats = Heartbeats(config, members, outbox, timing)
         self._reads = Reads(self._heartbeats)
         self._delivery = Delivery(self._log, recovered.snapshot_slot)
+        if recovered.snapshot_slot > 0:  # it may have become durable, and what it replaces not gone
+            self.compact(recovered.snapshot_slot)
         self._live: tuple[int, ...] = ()
         self._admission = Admission(
             config,

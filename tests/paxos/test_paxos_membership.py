@@ -385,3 +385,23 @@ def test_nobody_who_cannot_lead_is_handed_over_to(target: int, said: str) -> Non
 def test_a_change_is_for_the_leader() -> None:
     with pytest.raises(NotLeader):
         Driver().core.change(RemoveNode(2), 0.0)
+
+
+def test_a_learner_has_caught_up_where_its_round_began_however_far_the_leader_goes_on() -> None:
+    leader = Driver()
+    ballot, slot = adding(leader)
+    leader.vote(2, ballot, slot)
+    (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
+    for peer in (2, 3):
+        leader.receive(promise_of(peer, ballot))
+    leader.sync()
+    leader.vote(2, ballot, slot + 1)
+    for report in (0, slot):  # it is always behind: what it says is old when it comes
+        assert only(Accept, leader.receive(Rejoin(4, 7, report))) == []
+        chosen = leader.core.chosen_through
+        leader.core.propose(b"x", leader.now)
+        leader.sync()
+        leader.vote(2, ballot, chosen + 1)
+        assert leader.core.chosen_through == chosen + 1
+    accepts = only(Accept, leader.receive(Rejoin(4, 7, slot + 1)))
+    assert accepts[0].batches[0].is_change

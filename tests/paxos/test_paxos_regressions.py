@@ -511,3 +511,33 @@ def test_a_node_without_a_vote_that_has_missed_its_removal_is_told(leads: bool) 
     sent = node.receive(Rejoin(4, 77, 0))
     assert [(dst, type(message)) for dst, message in sent] == [(4, CatchUpReply)]
     assert node.receive(Rejoin(4, 77, node.core.chosen_through)) == []
+
+
+def test_a_log_that_the_snapshot_covers_is_dropped_at_the_start() -> None:
+    # The process ended between the two. Nothing is applied from that log any more, so no snapshot
+    # would ever be due for it, and a full one would stay full.
+    entries = tuple(Entry(slot, Ballot(1, 2, slot), A) for slot in (1, 2, 3, 4))
+    node = Driver(
+        recovered=Recovered(
+            promised=Ballot(1, 2),
+            entries=entries,
+            chosen_through=4,
+            snapshot_slot=3,
+            incarnation=1,
+            voting=True,
+        ),
+        log_retain_bytes=0,
+    )
+    node.sync()
+    assert node.core.log_first_slot == 4
+    assert node.persists[0].compact_through == 3
+    assert [slot for slot, _ in node.chosen] == [4]
+
+
+def test_an_answer_to_an_earlier_life_ends_no_later_one() -> None:
+    learner = Driver(node=3, recovered=Recovered(incarnation=9, voting=False))
+    fence = ((3, 9),)
+    learner.receive(Rejoined(1, BOTTOM, 9, fence, MEMBERS))  # to a late question of life 5
+    assert learner.core.incarnation == 9
+    learner.receive(Rejoined(1, Ballot(5, 1, 1), 9, fence, MEMBERS))
+    assert learner.core.role is Role.FOLLOWING

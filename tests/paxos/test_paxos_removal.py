@@ -133,3 +133,17 @@ def test_a_leader_that_is_to_leave_hands_over_first() -> None:
     assert only(TimeoutNow, leader.ready())
     assert leader.core.role is Role.FOLLOWING
     assert leader.core.membership == THREE
+
+
+def test_a_roll_call_holds_for_as_long_as_votes_may_take() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    slot = call_roll(leader, 2)
+    asked_at = leader.now
+    while leader.now <= asked_at + 1.2 * leader.config.election_timeout_s:
+        for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
+            leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
+    leader.vote(3, ballot, slot)
+    assert ask_removal(leader, 2) == "the change to be chosen"
+    assert changes_proposed(leader)

@@ -26,7 +26,9 @@ def test_time_goes_on_where_the_wall_clock_is_behind_what_was_applied() -> None:
 def test_time_goes_on_from_that_of_a_snapshot() -> None:
     ahead = Machine(Limits())
     ahead.apply(1, 3_600_000, ())
-    recovered = Recovered(incarnation=1, voting=True, chosen_through=1, snapshot_slot=1)
+    recovered = Recovered(
+        incarnation=1, voting=True, chosen_through=1, compacted_through=1, snapshot_slot=1
+    )
     replica = Replica(CONFIG, recovered, ahead, Random(1), 10.0)
     assert replica.time_ms(10.0) == 3_600_000
     assert replica.time_ms(11.5) == 3_601_500
