@@ -44,7 +44,7 @@ from consensusllm.conversations.replies import Code, Refused
 from consensusllm.llm.port import Provider
 
 from .asking import request_of
-from .calling import MODEL_CHARACTERS, call, failed
+from .calling import MODEL_CHARACTERS, call, failed, gather_s
 from .checkpoints import Checkpoints
 from .duties import Duties, cluster_seen, end
 from .early import EarlyCalls
@@ -64,13 +64,6 @@ RETRY_S = 0.5
 
 TOUCHED_MAX = 10_000
 """Turns that are remembered as changed; beyond that all of the state is looked at."""
-
-FREE_STREAMS = 8
-STREAM_PAUSE_S = 0.001
-STREAM_PAUSE_MAX_S = 0.25
-"""Up to so many generations are passed on piece by piece. Of more, each pauses for so long, times
-their number, from one piece to the next, so that what they cost the node does not grow with them:
-text gathers meanwhile, and no vote waits behind it."""
 
 
 class Answerer:
@@ -358,7 +351,7 @@ class Answerer:
                 early=self._early.take(key, provider, request_of(what, prefix)),
                 checkpoints=checkpoints,
                 begins=begins,
-                gather_s=self._gather_s,
+                gather_s=lambda: gather_s(len(self._running)),
             )
         finally:
             await timer.close()
@@ -392,7 +385,7 @@ class Answerer:
                     *(self._port, key, provider, self._own.name_of(provider), what, ""),
                     checkpoints=Checkpoints(self._port, key, 0),
                     begins=lambda: self._take(claim, holds),
-                    gather_s=self._gather_s,
+                    gather_s=lambda: gather_s(len(self._running)),
                 )
             self._resting.add(key)
             self._wake.set()
@@ -463,11 +456,6 @@ class Answerer:
             usage=record.usage,
             hedge_usage=record.hedge_usage,
         )
-
-    def _gather_s(self) -> float:
-        """How long each generation lets text gather before it passes it on."""
-        running = len(self._running)
-        return min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S) if running > FREE_STREAMS else 0.0
 
     async def _record(self, key: Generation, record: RecordCandidate) -> None:
         """Propose ``record`` until the state machine has answered; a candidate that closes or moves

@@ -24,6 +24,13 @@ log = structlog.get_logger()
 ERROR_CHARACTERS = 2000
 MODEL_CHARACTERS = 64
 
+FREE_STREAMS = 8
+STREAM_PAUSE_S = 0.001
+STREAM_PAUSE_MAX_S = 0.25
+"""Up to so many generations are passed on piece by piece. Of more, each pauses for so long, times
+their number, from one piece to the next, so that what they cost the node does not grow with them:
+text gathers meanwhile, and no vote waits behind it."""
+
 
 async def call(
     port: ReplicaPort,
@@ -99,6 +106,11 @@ async def call(
         usage=usage,
         speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
     )
+
+
+def gather_s(running: int) -> float:
+    """How long each of ``running`` generations lets text gather before it passes it on."""
+    return min(STREAM_PAUSE_MAX_S, running * STREAM_PAUSE_S) if running > FREE_STREAMS else 0.0
 
 
 def failed(called: RecordCandidate, error: str) -> RecordCandidate:

@@ -86,13 +86,19 @@ async def test_what_is_outstanding_is_bounded_and_the_rest_waits_in_order(start_
     await nodes.close()
 
 
-async def test_a_cancelled_call_frees_its_place(start_cluster):
+async def full(start_cluster):
+    """A node, and a pipeline with room for one request, and that one, which is not answered."""
     cluster = await start_cluster()
     node = cluster.nodes[0]
     node.fault("silent")
     nodes, pipeline = await pipeline_to(node, outstanding_max=1)
     first = send(pipeline)
     await until(lambda: node.messages)
+    return node, nodes, pipeline, first
+
+
+async def test_a_cancelled_call_frees_its_place(start_cluster):
+    _, nodes, pipeline, first = await full(start_cluster)
     second = send(pipeline)
     first.cancel()
     _, response = await second
@@ -102,12 +108,7 @@ async def test_a_cancelled_call_frees_its_place(start_cluster):
 
 
 async def test_a_call_that_finds_no_room_until_its_deadline_is_overloaded(start_cluster):
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.fault("silent")
-    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
-    first = send(pipeline)
-    await until(lambda: node.messages)
+    _, nodes, pipeline, first = await full(start_cluster)
     with pytest.raises(Overloaded):
         await send(pipeline, timeout_s=0.05)
     first.cancel()
@@ -122,12 +123,7 @@ async def test_a_call_that_finds_no_room_until_its_deadline_is_overloaded(start_
 async def test_a_try_begins_when_there_is_room(start_cluster, monkeypatch):
     monkeypatch.setattr(calls_, "TRY_S", 0.05)
     monkeypatch.setattr(calls_, "GRACE_S", 0.05)
-    cluster = await start_cluster()
-    node = cluster.nodes[0]
-    node.fault("silent")
-    nodes, pipeline = await pipeline_to(node, outstanding_max=1)
-    first = send(pipeline)
-    await until(lambda: node.messages)
+    node, nodes, pipeline, first = await full(start_cluster)
     deadline = Deadline(30)
     calls = Calls(nodes, pipeline, random.Random(1))
     second = asyncio.create_task(calls.answered(get_request, deadline, changes=False))

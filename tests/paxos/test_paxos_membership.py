@@ -247,8 +247,8 @@ def test_a_member_that_lost_its_disk_since_it_joined_does_not_vote_by_that() -> 
     assert node.core.role is Role.LEARNING
 
 
-def test_a_learner_is_promoted_when_it_has_what_was_chosen_at_its_last_report() -> None:
-    leader = Driver()
+def with_a_learner(leader: Driver) -> tuple[Ballot, int]:
+    """The leader's ballot, and the slot that made node 4 a learner; the one behind it is chosen."""
     ballot, slot = adding(leader)
     leader.vote(2, ballot, slot)
     (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
@@ -256,6 +256,12 @@ def test_a_learner_is_promoted_when_it_has_what_was_chosen_at_its_last_report() 
         leader.receive(promise_of(peer, ballot))
     leader.sync()
     leader.vote(2, ballot, slot + 1)
+    return ballot, slot
+
+
+def test_a_learner_is_promoted_when_it_has_what_was_chosen_at_its_last_report() -> None:
+    leader = Driver()
+    _, slot = with_a_learner(leader)
     assert only(Accept, leader.receive(Rejoin(4, 7, 0))) == []
     assert only(Accept, leader.receive(Rejoin(4, 7, slot))) == []
     accepts = only(Accept, leader.receive(Rejoin(4, 7, slot + 1)))
@@ -302,13 +308,7 @@ def test_a_ballot_that_only_finishes_a_change_confirms_no_read() -> None:
 
 def test_a_change_waits_until_a_majority_of_the_new_members_knows_of_it() -> None:
     leader = Driver()
-    ballot, slot = adding(leader)
-    leader.vote(2, ballot, slot)
-    (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
-    for peer in (2, 3):
-        leader.receive(promise_of(peer, ballot))
-    leader.sync()
-    leader.vote(2, ballot, slot + 1)
+    ballot, slot = with_a_learner(leader)
     remove(leader, 4, 2)
     leader.sync()
     leader.vote(2, ballot, slot + 3)
@@ -389,13 +389,7 @@ def test_a_change_is_for_the_leader() -> None:
 
 def test_a_learner_has_caught_up_where_its_round_began_however_far_the_leader_goes_on() -> None:
     leader = Driver()
-    ballot, slot = adding(leader)
-    leader.vote(2, ballot, slot)
-    (ballot,) = {message.ballot for message in only(Prepare, leader.sync())}
-    for peer in (2, 3):
-        leader.receive(promise_of(peer, ballot))
-    leader.sync()
-    leader.vote(2, ballot, slot + 1)
+    ballot, slot = with_a_learner(leader)
     for report in (0, slot):  # it is always behind: what it says is old when it comes
         assert only(Accept, leader.receive(Rejoin(4, 7, report))) == []
         chosen = leader.core.chosen_through
