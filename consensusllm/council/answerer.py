@@ -261,7 +261,6 @@ class Answerer:
             if key in self._resting or hedging.fits(self._held(key)[1], self._provider(key)):
                 hedging.holds.set()
                 continue
-            del self._hedges[key]
             self._stop(key)
             self._waiting[key] = None
         for key in [key for key in self._running if not self._holds(key)]:
@@ -275,6 +274,7 @@ class Answerer:
 
     def _stop(self, key: Generation) -> None:
         """Once only: a second cancellation would break into the first one's cleaning up."""
+        self._hedges.pop(key, None)  # the task may take a while to end
         task = self._running.pop(key)
         task.cancel()
         self._ending[task] = None
@@ -392,7 +392,8 @@ class Answerer:
             await holds.wait()
             self._begun.add(key)
         finally:
-            self._hedges.pop(key, None)
+            if self._hedges.get(key) is hedging:
+                del self._hedges[key]
             self._resting.discard(key)
         await self._finish(key, record)
 

@@ -405,3 +405,43 @@ async def test_a_hedge_that_is_handed_the_holders_text_goes_on_from_it(scene: Sc
     assert scene.quick.calls == 2, "the first did not know what there was to go on from"
     assert candidate.takeovers[0].kept == len(begun)
     all_is_paid(scene)
+
+
+@dataclass
+class Lingering(Model):
+    """A call of it that is stopped takes a while to end."""
+
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        try:
+            async for chunk in super().generate(request):
+                yield chunk
+        finally:
+            await self.may_end.wait()
+
+
+async def test_a_hedge_that_is_still_ending_does_not_keep_its_node_from_going_on(
+    scene: Scene,
+) -> None:
+    scene.quick = quick = Lingering("quick")
+    await scene.begin()
+    scene.ask()
+    await asyncio.wait_for(quick.asked.wait(), 10)
+    begun = "slow began, "
+    scene.cluster.propose(RecordCheckpoint("c1", 1, 1, 1, 0, begun))
+    await until(lambda: not scene.answerers[2]._running)
+    scene.cluster.propose(
+        ReassignCandidate(
+            *("c1", 1, 1, 2, 2, len(begun), "quick", "slow: down", "slow"),
+            usage=Usage(5, 6, estimated=True),
+            hedge_usage=Usage(5, 0, estimated=True),
+        )
+    )
+    await until(lambda: quick.calls == 2)
+    scene.answerers[2]._on_touched("c1", 1)  # it is looked at again
+    quick.goes()
+    quick.may_end.set()
+    candidate = await scene.closed()
+    assert quick.calls == 2
+    assert candidate.takeovers[0].kept == len(begun)
