@@ -77,6 +77,11 @@ class Knowledge:
         return self._proposer.pending
 
     @property
+    def abandoned(self) -> int:
+        """See Proposer.abandoned: while it stays, what was proposed here waits or has a slot."""
+        return self._proposer.abandoned
+
+    @property
     def installing(self) -> bool:
         """Whether a peer's snapshot is on its way here."""
         return self._learner.installing

@@ -79,6 +79,8 @@ class Proposer:
         self.first_own_slot = 0
         self.stopped = False
         """A change of members is among this ballot's proposals: nothing may follow it."""
+        self.abandoned = 0
+        """How often commands were let go of here whose slots, if any, others may fill."""
         self._announced_through = 0
         self._awaited_through = 0
         self._announce_at: float | None = None
@@ -255,6 +257,7 @@ class Proposer:
         """The commands that wait for a slot; they wait no more."""
         pending, self._pending, self._pending_bytes = list(self._pending), deque(), 0
         self._pending_awaited = False
+        self.abandoned += bool(pending)
         return pending
 
     def _take_commands(self) -> list[bytes]:
@@ -391,6 +394,7 @@ class Proposer:
         self._next_chunk = {}
         self._recovered = {}
         self._prepare_at = None
+        self.abandoned += bool(self._window)
         self._window = {}
         self._voted_through = {}
         self._announce_at = None

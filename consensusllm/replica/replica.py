@@ -305,6 +305,7 @@ class Replica:
             awaited = isinstance(pending.decoded.operation, _WORK)
             self._paxos.propose(pending.command, self._now, awaited=awaited)
             pending.sent_to = self.node
+            pending.abandoned = self._paxos.abandoned
             pending.sends += 1
         except Overloaded:
             self._overloaded(pending)
@@ -313,6 +314,10 @@ class Replica:
             if refusal.leader is not None:
                 pending.sends += 1
                 self._forwards.setdefault(refusal.leader, []).append(pending.command)
+
+    def _stands_here(self, pending: PendingCommand) -> bool:
+        """Whether it still waits for a slot of this node's, or has one."""
+        return pending.sent_to == self.node and pending.abandoned == self._paxos.abandoned
 
     def _overloaded(self, pending: PendingCommand) -> None:
         """Say so early; the client sends it again, under the same number, when it likes."""
@@ -364,7 +369,8 @@ class Replica:
         """The leader changed: whatever the old one had may be lost, and repeating is harmless."""
         if self._leader is not None:
             for pending in self._requests.commands():
-                self._send_command(pending)
+                if not self._stands_here(pending):
+                    self._send_command(pending)
             self._barriers.ask_again(self._now, 0.0)
 
     def _sweep(self) -> None:
@@ -376,7 +382,7 @@ class Replica:
                 max(0, pending.sends - 1), _REPEAT_STRETCH_MAX
             )
             silent = self._now >= pending.sent_at + patience_s
-            if pending.sent_to is None or (silent and pending.sent_to != self.node):
+            if pending.sent_to is None or (silent and not self._stands_here(pending)):
                 self._send_command(pending)
         self._barriers.ask_again(self._now, self.config.repeat_s)
 
@@ -456,5 +462,6 @@ class Replica:
         if since > self.members_since:
             self.members, self.members_since = membership, since
         self._paxos.snapshot_installed(slot, membership, since)
+        self._paxos.compact(slot)
         self._barriers.serve(self.machine.applied_slot)
         self.on_applied()

@@ -37,16 +37,19 @@ Resolve: TypeAlias = Callable[[Reply | Failure], None]
 
 @dataclass(slots=True)
 class PendingCommand:
-    """``sent_to`` is the node that it was last handed to (None: to nobody, or it was refused);
-    ``sends`` counts how often that was done, which is never undone: a refusal may be of a copy."""
+    """``waiting`` has the deadline of each who asked for it, and how to answer; ``deadline`` is the
+    first of them. ``sent_to`` is the node that it was last handed to (None: to nobody, or it was
+    refused), and ``abandoned`` the core's count then; ``sends`` counts how often that was done,
+    which is never undone: a refusal may be of a copy."""
 
     command: bytes
     decoded: SessionCommand
-    deadline: float
-    resolve: list[Resolve]
     since: float
+    waiting: list[tuple[float, Resolve]]
+    deadline: float
     sent_to: int | None = None
     sent_at: float = 0.0
+    abandoned: int = 0
     sends: int = 0
 
 
@@ -71,6 +74,7 @@ class Requests:
         self._max_commands = max_commands
         self._max_bytes = max_bytes
         self._bytes = 0
+        self._waiting = 0
         self._commands: dict[Key, PendingCommand] = {}
         self._decoded: dict[bytes, SessionCommand] = {}
         self.reads: dict[int, PendingRead] = {}
@@ -91,20 +95,21 @@ class Requests:
         """Wait for ``command``. None where it only joins an earlier copy, or is refused at once."""
         key = (decoded.session, decoded.sequence)
         pending = self._commands.get(key)
+        size = len(command) if pending is None else 0
+        if self._waiting >= self._max_commands or self._bytes + size > self._max_bytes:
+            happened = pending is not None and pending.sends > 0
+            message = "this node's queue is full: try again later"
+            resolve(self.overloaded(message, now, may_have_happened=happened))
+            return None
+        self._waiting += 1
         if pending is not None:
-            pending.resolve.append(resolve)
-            pending.deadline = max(pending.deadline, deadline)
+            pending.waiting.append((deadline, resolve))
+            pending.deadline = min(pending.deadline, deadline)
             return None
-        if (
-            len(self._commands) >= self._max_commands
-            or self._bytes + len(command) > self._max_bytes
-        ):
-            resolve(self.overloaded("this node's queue is full: try again later", now))
-            return None
-        pending = PendingCommand(command, decoded, deadline, [resolve], now)
+        pending = PendingCommand(command, decoded, now, [(deadline, resolve)], deadline)
         self._commands[key] = pending
         self._decoded[command] = decoded
-        self._bytes += len(command)
+        self._bytes += size
         return pending
 
     def overloaded(self, message: str, now: float, *, may_have_happened: bool = False) -> Failure:
@@ -144,7 +149,8 @@ class Requests:
         pending = self._commands.pop(key)
         self._decoded.pop(pending.command, None)
         self._bytes -= len(pending.command)
-        for resolve in pending.resolve:
+        self._waiting -= len(pending.waiting)
+        for _, resolve in pending.waiting:
             resolve(outcome)
 
     def commands(self) -> Iterator[PendingCommand]:
@@ -159,7 +165,7 @@ class Requests:
         """Answer what has passed its deadline; a command that was sent may still happen."""
         for pending in self.commands():
             if now >= pending.deadline:
-                self.fail(pending, _too_late(pending.sends > 0, leader))
+                self._expire(pending, now, leader)
         unread = Failure(FailureKind.NO_QUORUM, f"{_NO_MAJORITY}: {_REMEDY}", leader)
         for read in list(self.reads.values()):
             late = [resolve for deadline, resolve in read.waiting if now >= deadline]
@@ -168,6 +174,18 @@ class Requests:
                 del self.reads[read.token]
             for resolve in late:
                 resolve(unread)
+
+    def _expire(self, pending: PendingCommand, now: float, leader: int | None) -> None:
+        """While others wait for it, it may be sent after all."""
+        late = [resolve for deadline, resolve in pending.waiting if now >= deadline]
+        if len(late) == len(pending.waiting):
+            self.fail(pending, _too_late(pending.sends > 0, leader))
+            return
+        pending.waiting = [each for each in pending.waiting if now < each[0]]
+        pending.deadline = min(deadline for deadline, _ in pending.waiting)
+        self._waiting -= len(late)
+        for resolve in late:
+            resolve(_too_late(True, leader))
 
     def stop(self) -> None:
         """This node ends: tell everybody who waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ from consensusllm.conversations.commands import OpenSession, Operation, SessionC
 from consensusllm.conversations.replies import Reply, SessionOpened
 from consensusllm.paxos import PaxosConfig, Role
 from consensusllm.paxos.messages import Message
-from consensusllm.replica.jobs import Job, TakeSnapshot, snapshot_chunks
+from consensusllm.replica.jobs import Job, StageSnapshot, TakeSnapshot, snapshot_chunks
 from consensusllm.replica.members import from_extra
 from consensusllm.replica.outcomes import Failure
 from consensusllm.replica.replica import Replica, ReplicaConfig
@@ -46,7 +47,7 @@ class ReplicaCluster:
         self.replicas: dict[int, Replica] = {}
         self.wire: deque[tuple[int, int, Message]] = deque()
         self.sent: list[tuple[int, int, Message]] = []
-        self.held_up: type[TakeSnapshot] | None = None
+        self.held_up: type[TakeSnapshot | StageSnapshot] | None = None
         """The kind of job that the disks do not come to."""
         for node in self.ids:
             self.platters[node].format(incarnation=1, voting=True)
@@ -82,8 +83,8 @@ class ReplicaCluster:
         for peer in self.ids:
             self.cut |= {(node, peer), (peer, node)}
 
-    def settle(self) -> None:
-        """Run everything that can run without time passing."""
+    def settle(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Run everything that can run without time passing; or until so, after some message."""
         busy = True
         while busy:
             busy = False
@@ -103,14 +104,17 @@ class ReplicaCluster:
                 if dst in self.replicas and (src, dst) not in self.cut:
                     self.replicas[dst].receive(message, self.now)
                     busy = True
+                    if until():
+                        return
 
     def _next_job(self, replica: Replica) -> Job | None:
-        job = replica.next_job()
-        if self.held_up is not None and isinstance(job, self.held_up):
-            job = replica.next_job()  # a snapshot's is at most every other one
-            if isinstance(job, self.held_up):
-                return None
-        return job
+        for _ in range(2):  # a snapshot's is at most every other one
+            job = replica.next_job()
+            if self.held_up is None or not isinstance(job, self.held_up):
+                return job
+            if isinstance(job, StageSnapshot):
+                replica._stages.appendleft(job)
+        return None
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -119,6 +123,21 @@ class ReplicaCluster:
             for replica in self.replicas.values():
                 replica.tick(self.now)
             self.settle()
+
+    def preparing(self) -> int:
+        """The next node that prepares a ballot, as soon as it does."""
+
+        def found() -> list[int]:
+            return [n for n, each in self.replicas.items() if each.role is Role.PREPARING]
+
+        for _ in range(1000):
+            self.now += 0.01
+            for replica in self.replicas.values():
+                replica.tick(self.now)
+            self.settle(until=lambda: bool(found()))
+            if nodes := found():
+                return nodes[0]
+        raise AssertionError("nobody prepares")
 
     def leader(self) -> int:
         for _ in range(1000):

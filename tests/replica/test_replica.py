@@ -104,6 +104,88 @@ def test_a_repeated_command_waits_for_the_same_answer() -> None:
     assert first == second == [Done()]
 
 
+def test_who_repeats_a_command_is_told_by_the_deadline_of_each_asking() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    first = cluster.submit(leader, Put("k", b"v"), 1, timeout_s=1.0)
+    second = cluster.submit(leader, Put("k", b"v"), 1, timeout_s=30.0)
+    cluster.run(1.5)
+    assert kinds(first) == [FailureKind.UNKNOWN]
+    assert second == []
+    cluster.cut.clear()
+    cluster.run(5.0)
+    assert second == [Done()]
+
+
+def test_a_command_is_not_called_unwritten_to_one_while_another_waits_for_it() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    node = cluster.follower()
+    cluster.isolate(node)
+    cluster.run(2.0)  # it has given up its leader
+    first = cluster.submit(node, Put("k", b"v"), 1, timeout_s=1.0)
+    second = cluster.submit(node, Put("k", b"v"), 1, timeout_s=30.0)
+    cluster.run(1.5)
+    assert kinds(first) == [FailureKind.UNKNOWN]
+    cluster.cut.clear()
+    cluster.run(5.0)
+    assert second == [Done()]
+
+
+def test_who_repeats_a_command_counts_as_one_more_who_waits() -> None:
+    cluster = ReplicaCluster(paxos={"max_pending_commands": 5})
+    cluster.open_session()
+    leader = cluster.leader()
+    cluster.isolate(leader)
+    askings = [cluster.submit(leader, Put("k", b"v"), 1, timeout_s=1.0) for _ in range(7)]
+    assert [kinds(each) for each in askings] == [[]] * 5 + [[FailureKind.OVERLOADED]] * 2
+    assert all(each[0].may_have_happened for each in askings[5:])
+    cluster.run(1.5)
+    assert [kinds(each) for each in askings[:5]] == [[FailureKind.UNKNOWN]] * 5
+    cluster.run(2.0)
+    assert [cluster.submit(leader, Put("k", b"v"), n) for n in range(2, 7)] == [[]] * 5
+
+
+def test_a_command_that_waits_while_a_ballot_is_prepared_is_proposed_once() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    cluster.crash(cluster.leader())
+    node = cluster.preparing()
+    outcomes: list[object] = []
+    command, decoded = cluster.packed(Put("k", b"v"), 1)
+    replica = cluster.replicas[node]
+    replica.submit(command, decoded, cluster.now + 9, outcomes.append, cluster.now)
+    cluster.run(1.0)
+    assert outcomes == [Done()]
+    entries = cluster.disks[node].load().entries
+    packed = [each for entry in entries for each in entry.batch.unpack()[1]]
+    assert packed.count(command) == 1
+
+
+def test_a_command_that_waited_for_a_ballot_that_failed_is_proposed_in_the_next_one() -> None:
+    cluster = ReplicaCluster()
+    cluster.open_session()
+    cluster.crash(cluster.leader())
+    node = cluster.preparing()
+    (other,) = set(cluster.replicas) - {node}
+    outcomes: list[object] = []
+    command, decoded = cluster.packed(Put("k", b"v"), 1)
+    replica = cluster.replicas[node]
+    replica.submit(command, decoded, cluster.now + 30, outcomes.append, cluster.now)
+    cluster.wire.clear()
+    cluster.isolate(node)
+    cluster.run(3.0)
+    assert outcomes == []
+    assert replica.role is not Role.LEADING
+    cluster.crash(other)  # so that it is this one that leads
+    cluster.cut.clear()
+    cluster.start(other)
+    cluster.run(5.0)
+    assert outcomes == [Done()]
+
+
 def test_a_full_queue_is_said_early() -> None:
     cluster = ReplicaCluster(paxos={"max_pending_commands": 5})
     cluster.open_session()

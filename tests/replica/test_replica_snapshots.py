@@ -12,12 +12,10 @@ from consensusllm.conversations import Limits, Machine, MalformedSnapshot
 from consensusllm.conversations.commands import Put
 from consensusllm.conversations.replies import Done
 from consensusllm.paxos.changes import NEAR_SLOTS
-from consensusllm.paxos.messages import (
-    SnapshotChunk,
-)
+from consensusllm.paxos.messages import CatchUp, Compacted, SnapshotChunk
 from consensusllm.replica import jobs
 from consensusllm.replica.fetchers import PATIENCE_S, Fetchers
-from consensusllm.replica.jobs import TakeSnapshot
+from consensusllm.replica.jobs import StageSnapshot, TakeSnapshot
 from consensusllm.replica.pace import SLOT_BYTES, Pace
 from consensusllm.replica.progress import Progress
 from consensusllm.storage.port import Damaged, StorageError
@@ -318,3 +316,29 @@ def test_a_log_that_fills_while_a_snapshot_is_taken_is_compacted_by_the_next_one
     cluster.held_up = None
     cluster.run(1.0)
     assert put() == Done()
+
+
+def test_a_log_that_went_on_while_a_snapshot_was_installed_is_compacted_behind_it() -> None:
+    cluster = ReplicaCluster(snapshot_every_slots=20)
+    late = left_behind(cluster)
+    leader = cluster.leader()
+    cluster.paxos["log_retain_bytes"] = 0
+    cluster.start(late)
+    cluster.isolate(late)
+    cluster.held_up = StageSnapshot
+    replica = cluster.replicas[late]
+    replica.receive(Compacted(leader, 1 + replica.paxos.chosen_through), cluster.now)
+    cluster.cut.clear()
+    cluster.settle()
+    assert replica.paxos.receiving[0] > 0
+    first = 1 + replica.paxos.chosen_through
+    cluster.replicas[leader].receive(CatchUp(late, first), cluster.now)
+    cluster.settle()
+    assert replica.paxos.chosen_through == cluster.replicas[leader].paxos.chosen_through
+    cluster.held_up = None
+    cluster.settle()
+    assert replica.snapshot_slot >= 40
+    assert replica.paxos.log_first_slot == replica.snapshot_slot + 1
+    cluster.run(1.0)
+    hashes = {each.machine.state_hash() for each in cluster.replicas.values()}
+    assert len(hashes) == 1
