@@ -455,6 +455,7 @@ class Replica:
         slot = stage.install.slot
         if slot > self.machine.applied_slot:
             self.machine = stage.machine
+            self._requests.spared()
             self._paxos.clock.reached(self.machine.time_ms, self._now)
             self._pace.begun()
         self.snapshot_slot = slot

@@ -40,7 +40,8 @@ class PendingCommand:
     """``waiting`` has the deadline of each who asked for it, and how to answer; ``deadline`` is the
     first of them. ``sent_to`` is the node that it was last handed to (None: to nobody, or it was
     refused), and ``abandoned`` the core's count then; ``sends`` counts how often that was done,
-    which is never undone: a refusal may be of a copy."""
+    which is never undone: a refusal may be of a copy. ``spared``: since it was first sent, a
+    snapshot came in, and this node will not see what was applied in the slots that it covers."""
 
     command: bytes
     decoded: SessionCommand
@@ -51,6 +52,7 @@ class PendingCommand:
     sent_at: float = 0.0
     abandoned: int = 0
     sends: int = 0
+    spared: bool = False
 
 
 @dataclass(slots=True)
@@ -134,11 +136,16 @@ class Requests:
             if command is not None and (key := (command.session, command.sequence)) in waiting:
                 self._finish(key, _EXPIRED if self._may_be_second(key, reply) else reply)
 
+    def spared(self) -> None:
+        """The state is a peer's snapshot now."""
+        for pending in self._commands.values():
+            pending.spared = pending.sends > 0
+
     def _may_be_second(self, key: Key, reply: Reply) -> bool:
-        """Whether ``reply`` says that the session is gone, of a command that was sent twice: the
-        first copy may have been applied in a slot that a snapshot spared this node."""
+        """Whether ``reply`` says that the session is gone, of a command whose first copy may have
+        been applied in a slot that a snapshot spared this node."""
         gone = isinstance(reply, Refused) and reply.code is Code.SESSION_EXPIRED
-        return gone and self._commands[key].sends > 1
+        return gone and self._commands[key].spared
 
     def fail(self, pending: PendingCommand, failure: Failure) -> None:
         key = (pending.decoded.session, pending.decoded.sequence)

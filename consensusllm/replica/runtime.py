@@ -129,6 +129,17 @@ class Runtime:
         self._guarded(lambda: self.replica.read(now + timeout_s, resolve, now))
         self._schedule()
 
+    async def barrier(self, timeout_s: float) -> Failure | None:
+        """`read`, for those who can wait."""
+        done: asyncio.Future[Failure | None] = self._loop.create_future()
+
+        def resolve(failure: Failure | None) -> None:
+            if not done.done():
+                done.set_result(failure)
+
+        self.read(timeout_s, resolve)
+        return await done
+
     def change(self, change: Change) -> ChangeProgress:
         """See Replica.change. Raises NotLeader, ChangeRefused."""
         if self._closed:

@@ -11,30 +11,51 @@ from consensusllm.paxos import (
     ChangeRefused,
     NotLeader,
     RemoveNode,
+    Role,
     TransferLeader,
 )
 from consensusllm.paxos.membership import ADDRESS_MAX
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.generated import client_pb2 as pb
 
+CONFIRM_S = 1.0
+"""How long a leader tries to hear a majority before it says that a change is done, or refused."""
 
-def step(
+
+async def step(
     runtime: Runtime, request: pb.ChangeRequest, addresses: Mapping[int, str]
 ) -> pb.ChangeReply:
-    """Take the next step towards what is asked for, where this node leads."""
+    """Take the next step towards what is asked for, where this node leads. What it says for good
+    it says as the leader: one that was deposed, and has not heard of it, may know of other members.
+    """
+    replica = runtime.replica
     try:
-        progress = runtime.change(_change(request))
-    except NotLeader as error:
-        return pb.ChangeReply(
-            outcome=pb.ChangeReply.NOT_LEADER,
-            message="no node leads" if error.leader is None else f"node {error.leader} leads",
-            leader_address=addresses.get(error.leader or 0, ""),
-            members=addresses.values(),
-        )
+        change = _change(request)
     except ChangeRefused as error:
         return pb.ChangeReply(outcome=pb.ChangeReply.REFUSED, message=str(error))
-    outcome = pb.ChangeReply.UNDER_WAY if progress.waits_for else pb.ChangeReply.DONE
-    return pb.ChangeReply(outcome=outcome, message=progress.waits_for, behind=progress.behind)
+    ballot = replica.ballot
+    try:
+        progress = runtime.change(change)
+        outcome = pb.ChangeReply.UNDER_WAY if progress.waits_for else pb.ChangeReply.DONE
+        reply = pb.ChangeReply(outcome=outcome, message=progress.waits_for, behind=progress.behind)
+    except NotLeader as error:
+        return _not_leader(error.leader, addresses)
+    except ChangeRefused as error:
+        reply = pb.ChangeReply(outcome=pb.ChangeReply.REFUSED, message=str(error))
+    if reply.outcome != pb.ChangeReply.UNDER_WAY:
+        unheard = await runtime.barrier(CONFIRM_S)
+        if unheard is not None or replica.role is not Role.LEADING or replica.ballot != ballot:
+            return _not_leader(None if unheard else replica.leader, addresses)
+    return reply
+
+
+def _not_leader(leader: int | None, addresses: Mapping[int, str]) -> pb.ChangeReply:
+    return pb.ChangeReply(
+        outcome=pb.ChangeReply.NOT_LEADER,
+        message="no node leads" if leader is None else f"node {leader} leads",
+        leader_address=addresses.get(leader or 0, ""),
+        members=addresses.values(),
+    )
 
 
 def _change(request: pb.ChangeRequest) -> Change:

@@ -10,7 +10,6 @@ from typing import Any
 import grpc.aio
 
 from consensusllm.council.live_text import LiveText
-from consensusllm.replica.outcomes import Failure
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
@@ -77,7 +76,7 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
 
     async def Change(self, request: pb.ChangeRequest, context: Any) -> pb.ChangeReply:
         await self._check(context)
-        return step(self._runtime, request, self._facts.addresses)
+        return await step(self._runtime, request, self._facts.addresses)
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchEvent]:
         await self._check(context)
@@ -123,14 +122,7 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
 
     async def _barrier(self, context: Any) -> None:
         """A reader that was just told of its turn must find it here."""
-        done: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
-
-        def resolve(failure: Failure | None) -> None:
-            if not done.done():
-                done.set_result(failure)
-
-        self._runtime.read(self._read_timeout_s, resolve)
-        failure = await done
+        failure = await self._runtime.barrier(self._read_timeout_s)
         if failure is not None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, failure.message)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from replica_cluster import ReplicaCluster
 
@@ -11,6 +13,7 @@ from consensusllm.conversations.replies import Done
 from consensusllm.paxos import (
     AddNode,
     Change,
+    ChangeProgress,
     ChangeRefused,
     NotLeader,
     RemoveNode,
@@ -20,6 +23,9 @@ from consensusllm.paxos import (
 )
 from consensusllm.replica.jobs import snapshot_chunks
 from consensusllm.replica.members import from_extra, to_extra
+from consensusllm.replica.outcomes import Failure
+from consensusllm.service.changes import step
+from consensusllm.wire.generated import client_pb2 as pb
 
 
 def done(cluster: ReplicaCluster, change: Change, seconds: float = 10.0) -> None:
@@ -131,3 +137,52 @@ def test_a_dead_node_can_be_replaced_while_only_a_majority_is_left() -> None:
     done(cluster, RemoveNode(dead))
     write(cluster, 3)
     assert cluster.replicas[4].machine.get("k3") == b"v"
+
+
+class Asked:
+    """What `changes.step` needs of a node's runtime, driven by the cluster's time."""
+
+    def __init__(self, cluster: ReplicaCluster, node: int) -> None:
+        self._cluster = cluster
+        self._node = node
+        self.replica = cluster.replicas[node]
+
+    def change(self, change: Change) -> ChangeProgress:
+        return self.replica.change(change, self._cluster.now)
+
+    async def barrier(self, timeout_s: float) -> Failure | None:
+        outcomes = self._cluster.read(self._node, timeout_s=timeout_s)
+        while not outcomes:
+            self._cluster.run(0.01)
+        return outcomes[0]
+
+    async def answer(self, request: pb.ChangeRequest) -> pb.ChangeReply:
+        runtime: Any = self
+        return await step(runtime, request, {1: "h:1", 2: "h:2", 3: "h:3"})
+
+
+@pytest.mark.parametrize("asked_for", ["the deposed one", "the one that leads"])
+async def test_a_deposed_leader_calls_no_change_done_or_refused(asked_for: str) -> None:
+    cluster = ReplicaCluster()
+    old = cluster.leader()
+    cluster.run(1.0)
+    cluster.isolate(old)
+    while (new := cluster.leader()) == old:
+        cluster.run(0.01)
+    assert cluster.replicas[old].role is Role.LEADING, "it has not noticed"
+    wanted = pb.TransferLeader(node=old if asked_for == "the deposed one" else new)
+    reply = await Asked(cluster, old).answer(pb.ChangeRequest(transfer=wanted))
+    assert reply.outcome == pb.ChangeReply.NOT_LEADER
+    asking = Asked(cluster, new)
+    request = pb.ChangeRequest(transfer=pb.TransferLeader(node=new))
+    while (reply := await asking.answer(request)).outcome == pb.ChangeReply.UNDER_WAY:
+        cluster.run(0.05)
+    assert reply.outcome == pb.ChangeReply.DONE
+
+
+async def test_a_change_that_is_no_change_is_refused_by_any_node() -> None:
+    cluster = ReplicaCluster()
+    request = pb.ChangeRequest(remove=pb.RemoveNode(node=0))
+    reply = await Asked(cluster, cluster.follower()).answer(request)
+    assert reply.outcome == pb.ChangeReply.REFUSED
+    assert "give one from 1 on" in reply.message

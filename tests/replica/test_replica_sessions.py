@@ -79,21 +79,49 @@ def test_rule_09_what_is_refused_for_want_of_room_does_not_happen_by_a_late_copy
         assert cluster.submit(1, Put("k", b"v"), 3) != [Done()]
 
 
-def test_where_a_command_was_sent_twice_the_end_of_its_session_leaves_the_outcome_unknown() -> None:
-    """The first copy may be in a slot that this node skipped, by a snapshot."""
+def test_the_end_of_its_session_leaves_the_outcome_of_a_command_unknown_whose_slot_was_spared() -> (
+    None
+):
+    """The network delivers a forward twice, and a snapshot spares the sender the first copy."""
+    cluster = ReplicaCluster(
+        limits=Limits(sessions=2), snapshot_every_slots=1, paxos={"log_retain_bytes": 0}
+    )
+    cluster.open_session()
+    leader, follower = cluster.leader(), cluster.follower()
+    cluster.run(0.3)
+    cluster.cut = {(peer, follower) for peer in cluster.ids}  # it is heard, and hears nobody
+    outcomes = cluster.submit(follower, Put("k", b"v"), 1)
+    (forward,) = [message for _, _, message in cluster.sent if isinstance(message, Forward)]
+    assert cluster.replicas[leader].machine.get("k") == b"v"
+    for name in (T, b"u" * 16):
+        cluster.open_session(name)
+    cluster.cut.clear()
+    cluster.run(0.2)
+    assert cluster.replicas[follower].machine.get("k") == b"v"
+    assert outcomes == []
+    cluster.replicas[leader].receive(forward, cluster.now)
+    cluster.run(0.1)
+    (outcome,) = outcomes
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.UNKNOWN
+
+
+def test_where_every_slot_was_seen_the_end_of_a_session_is_certain() -> None:
     requests = Requests(10, 1000)
     command = SessionCommand(S + bytes(8), 1, 1, Put("k", b"v"))
     expired = Refused(Code.SESSION_EXPIRED, "gone")
-    for sends, reply in ((1, expired), (2, expired), (2, Done())):
-        outcomes: list[Reply | Failure] = []
-        pending = requests.add(b"command", command, 9.0, outcomes.append, 0.0)
-        assert pending is not None
-        pending.sends = sends
-        requests.applied([command], [reply])
-        (outcome,) = outcomes
-        if sends == 2 and reply is expired:
-            assert isinstance(outcome, Failure)
-            assert outcome.kind is FailureKind.UNKNOWN
-            assert outcome.may_have_happened
-        else:
-            assert outcome == reply
+    for sends, spared in ((0, False), (1, True), (2, True)):
+        for seen in (True, False):
+            outcomes: list[Reply | Failure] = []
+            pending = requests.add(b"command", command, 9.0, outcomes.append, 0.0)
+            assert pending is not None
+            pending.sends = sends
+            if not seen:
+                requests.spared()
+            requests.applied([command], [expired])
+            (outcome,) = outcomes
+            if seen or not spared:
+                assert outcome == expired
+            else:
+                assert isinstance(outcome, Failure)
+                assert outcome.may_have_happened

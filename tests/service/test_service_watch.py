@@ -30,10 +30,10 @@ class Context:
 
 def servicer(turn: Turn) -> ClientServicer:
     machine = SimpleNamespace(turn=lambda conversation, number: turn)
-    runtime: Any = SimpleNamespace(
-        replica=SimpleNamespace(machine=machine),
-        read=lambda timeout_s, resolve: resolve(None),
-    )
+
+    async def barrier(timeout_s: float) -> None: ...
+
+    runtime: Any = SimpleNamespace(replica=SimpleNamespace(machine=machine), barrier=barrier)
     nothing: Any = None
     requests: Any = SimpleNamespace(max_response_bytes=LIMIT_BYTES)
     live = LiveText(1, lambda node, body: None)
