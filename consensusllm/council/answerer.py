@@ -442,7 +442,7 @@ class Answerer:
     def _fallback(self, key: Generation, record: RecordCandidate) -> ReassignCandidate | None:
         """Who goes on in place of a model that failed; None where nobody is left."""
         candidate = self._candidate(key)
-        if candidate is None or not candidate.fallbacks_left:
+        if candidate is None:
             return None
         place = successor(candidate, cluster_seen(self._port), failed=True)
         if place is None:

@@ -130,19 +130,33 @@ def plan(wishes: Wishes, cluster: Cluster, most: int) -> tuple[PlannedCandidate,
 
 def successor(candidate: Candidate, cluster: Cluster, *, failed: bool) -> Place | None:
     """Where ``candidate`` is to go on: where another model is asked for it already, as a hedge; its
-    own model elsewhere, unless that ``failed``; or else the first of its fallbacks that a live node
-    serves. None where there is no such place."""
+    own model elsewhere, unless that ``failed``; the first of its fallbacks that a live node serves;
+    or the model that it was planned for, where that was left and never failed. None where there is
+    no such place."""
     hedge = candidate.hedge_waits
     for place in cluster.places():
         if hedge is not None and (place.node, place.name) == (hedge.node, hedge.model):
             return place
     name = candidate.model or _default_name(candidate.node, cluster)
-    names = candidate.fallbacks_left if failed else (name, *candidate.fallbacks_left)
-    for each in names:
+    names = (*candidate.fallbacks_left, *_left_unfailed(candidate, cluster))
+    for each in names if failed else (name, *names):
         places = [place for place in cluster.places() if place.name == each]
         if places:
             return _best(places, cluster.load, cluster.now_ms, "smart")
     return None
+
+
+def _left_unfailed(candidate: Candidate, cluster: Cluster) -> tuple[str, ...]:
+    """The model that ``candidate`` was planned for, where another has it, as a node was lost or a
+    hedge was first, and no call of it is known to have failed."""
+    planned = candidate.planned_model or _default_name(candidate.planned_node, cluster)
+    holder = candidate.planned_model
+    failed = {candidate.model}
+    for each in candidate.takeovers:
+        if each.reason:
+            failed.add(holder)
+        holder = each.model or holder
+    return () if failed & {planned, candidate.planned_model} else (planned,)
 
 
 def _default(node: int, cluster: Cluster) -> PlannedCandidate:

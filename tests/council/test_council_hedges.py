@@ -325,6 +325,28 @@ async def test_the_hedge_goes_on_where_the_holders_node_dies(scene: Scene) -> No
     assert scene.quick.calls == 1, "it was asked once, and went on"
 
 
+async def test_a_hedge_that_had_failed_gives_back_what_the_holders_death_left_to_it(
+    scene: Scene,
+) -> None:
+    """Another node serves the model that the question was for, which never failed."""
+    scene.quick.fails = True
+    scene.quick.may_begin.set()
+    again = Model("slow")
+    again.goes()
+    scene.last = again
+    await scene.begin()
+    scene.cluster.leader = 3
+    scene.ask()
+    await asyncio.wait_for(scene.quick.asked.wait(), 10)
+    scene.cluster.ports[1].connected = False
+    await scene.answerers.pop(1).close()
+    scene.cluster.live = frozenset({2, 3})
+    await until(lambda: scene.cluster.turn(node=2).closed)
+    (candidate,) = scene.cluster.turn(node=2).candidates
+    assert (candidate.text, candidate.error) == ("slow one slow two", "")
+    assert [(each.node, each.model) for each in candidate.takeovers] == [(2, "quick"), (3, "slow")]
+
+
 async def test_the_holder_answers_where_the_hedges_node_dies(scene: Scene) -> None:
     await scene.begin()
     scene.ask()

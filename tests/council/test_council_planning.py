@@ -10,6 +10,7 @@ import pytest
 from council_fakes import Cluster as Replicas
 
 from consensusllm.conversations import Candidate, PlannedCandidate, RegisteredModel, ServedModel
+from consensusllm.conversations.records import TakenOver
 from consensusllm.council.domains import BUILT_IN, role
 from consensusllm.council.planning import (
     COOL_DOWN_MS,
@@ -174,6 +175,33 @@ def test_a_successor_serves_the_same_model_or_else_a_fallback() -> None:
     place = successor(default, replace(THREE, live=(2, 3)), failed=False)
     assert place is not None
     assert (place.node, place.name) == (3, "a")
+
+
+def test_what_was_left_without_having_failed_is_asked_again_when_nothing_else_is_left() -> None:
+    def back(planned: str, *left: tuple[str, str]) -> str | None:
+        """Where a candidate goes when it fails that was moved to each model for this reason."""
+        takeovers = tuple(
+            TakenOver(attempt, 3, 0, attempt, model, reason)
+            for attempt, (model, reason) in enumerate(left, 2)
+        )
+        node, model = (3, left[-1][0]) if left else (1, planned)
+        candidate = Candidate(
+            *(1, node, model, len(left) + 1),
+            planned_node=1,
+            planned_model=planned,
+            fallbacks=("b", "c"),
+            takeovers=takeovers,
+        )
+        place = successor(candidate, THREE, failed=True)
+        return place and place.name
+
+    assert back("a") == "b"
+    assert back("a", ("b", "")) == "c"
+    assert back("a", ("b", ""), ("c", "b: down")) == "a"
+    assert back("a", ("b", "a: down"), ("c", "b: down")) is None
+    assert back("a", ("b", ""), ("c", "b: down"), ("a", "c: down")) is None
+    assert back("", ("b", ""), ("c", "b: down")) == "a"
+    assert back("", ("b", "a: down"), ("c", "b: down")) is None
 
 
 @pytest.mark.parametrize(
