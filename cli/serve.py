@@ -32,6 +32,12 @@ _CONFIG = click.option(
     "lost its data; without this it rejoins.",
 )
 @click.option(
+    "--rejoin",
+    is_flag=True,
+    help="Where the node's data is lost or damaged, learn it from nodes that were added later, "
+    "though the configuration lists no other.",
+)
+@click.option(
     "--join",
     metavar="HOST:PORT",
     default="",
@@ -39,7 +45,12 @@ _CONFIG = click.option(
 )
 @click.pass_context
 def node(
-    context: click.Context, node_id: int, config_path: str, bootstrap: bool, join: str
+    context: click.Context,
+    node_id: int,
+    config_path: str,
+    bootstrap: bool,
+    rejoin: bool,
+    join: str,
 ) -> None:
     """Run node ID until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
@@ -49,6 +60,10 @@ def node(
     config = Config.load(config_path, serves=(node_id,))
     if join and bootstrap:
         raise click.UsageError("--join is for a cluster that runs, and --bootstrap for a new one")
+    if rejoin and bootstrap:
+        raise click.UsageError(
+            "--rejoin is for data that is lost, and --bootstrap for a new cluster"
+        )
     if join:
         config.joining(node_id, join)
     else:
@@ -59,7 +74,7 @@ def node(
     configure(config.log.level, config.log.format, verbose=verbose)
     from consensusllm.server import run_node
 
-    run(run_node(config, node_id, bootstrap=bootstrap, join=join))
+    run(run_node(config, node_id, bootstrap=bootstrap, rejoin=rejoin, join=join))
 
 
 @click.command()

@@ -64,16 +64,18 @@ def command_line(plan: Plan, lifeline: int, *command: str) -> list[str]:
     return [*program, *verbose, *command, "--config", str(plan.config_path)]
 
 
-def child_arguments(plan: Plan, joined: Mapping[int, str]) -> Arguments:
-    """The command lines of the orchestrator and of the nodes; ``joined`` are the addresses of those
-    that the configuration does not list."""
+def child_arguments(plan: Plan, joined: Mapping[int, str], running: Sequence[int]) -> Arguments:
+    """The command lines of the orchestrator and of the nodes, which are ``running``; ``joined`` are
+    the addresses of those that the configuration does not list."""
 
     def arguments(name: str, lifeline: int) -> Sequence[str]:
         if name == ORCHESTRATOR:
             return command_line(plan, lifeline, name)
         node = name.removeprefix("node-")
-        join = ["--join", joined[int(node)]] if int(node) in joined else []
-        return command_line(plan, lifeline, "node", node, *join)
+        if int(node) in joined:
+            return command_line(plan, lifeline, "node", node, "--join", joined[int(node)])
+        unlisted = joined and list(running) != [int(node)]
+        return command_line(plan, lifeline, "node", node, *(["--rejoin"] if unlisted else []))
 
     return arguments
 
@@ -89,7 +91,9 @@ class Cluster:
         self._ids = list(plan.record.running(node.id for node in plan.config.nodes))
         self._direct = plan.config.network == "direct"
         self._launcher = Launcher(
-            arguments or child_arguments(plan, self._joined), plan.log_dir, self._report_death
+            arguments or child_arguments(plan, self._joined, self._ids),
+            plan.log_dir,
+            self._report_death,
         )
         self._warnings = LogTail(self._say)
         self._attached = asyncio.Event()

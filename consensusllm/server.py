@@ -81,16 +81,19 @@ class NodeFailed(Exception):
     """The node had to stop: its disk failed, or the code did. One line."""
 
 
-async def run_node(config: Config, node_id: int, *, bootstrap: bool, join: str = "") -> None:
+async def run_node(
+    config: Config, node_id: int, *, bootstrap: bool, rejoin: bool = False, join: str = ""
+) -> None:
     """Serve as node ``node_id`` until SIGTERM or SIGINT, or until the disk fails.
 
     ``bootstrap`` makes the node's data at the first start of a new cluster. Without it a node that
-    has no data rejoins: it learns before it votes. ``join`` is the address of one that the
+    has no data rejoins: it learns before it votes; ``rejoin``: also where the configuration lists
+    no other node, as others were added later. ``join`` is the address of one that the
     configuration does not list: it waits to be added. Raises StorageError, CannotListen,
     NodeFailed, ConfigError.
     """
     own = config.joining(node_id, join) if join else config.node(node_id)
-    disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap)
+    disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap, rejoin=rejoin)
     pauses.keep_short()
     try:
         node = _Node(config, own, disk, recovered, machine)
@@ -102,13 +105,14 @@ async def run_node(config: Config, node_id: int, *, bootstrap: bool, join: str =
 # The disk ---------------------------------------------------------------------------------------
 
 
-def open_node(config: Config, node_id: int, *, bootstrap: bool) -> tuple[Disk, Recovered, Machine]:
+def open_node(
+    config: Config, node_id: int, *, bootstrap: bool, rejoin: bool = False
+) -> tuple[Disk, Recovered, Machine]:
     """The disk of node ``node_id`` and what it holds; see `replica.opening` for what is done where
     there is none, or a damaged one. Raises StorageError."""
     home = _Directory(config.node_dir(node_id), config.cluster_id, node_id)
-    return open_replica(
-        home, Limits(), alone=[node.id for node in config.nodes] == [node_id], bootstrap=bootstrap
-    )
+    alone = [node.id for node in config.nodes] == [node_id] and not rejoin
+    return open_replica(home, Limits(), alone=alone, bootstrap=bootstrap)
 
 
 class _Directory:

@@ -43,15 +43,16 @@ def open_replica(
     home: DiskHome, limits: Limits, *, alone: bool, bootstrap: bool
 ) -> tuple[Disk, Recovered, Machine]:
     """The disk, what it holds, and the state of its snapshot. ``bootstrap`` lets a node that never
-    had data vote at once, which is right only where a new cluster begins; ``alone``: it has no
-    peers. Raises StorageError."""
+    had data vote at once, which is right only where a new cluster begins; ``alone``: as far as
+    is known it has no peers. Raises StorageError."""
     try:
         disk = home.open()
     except NotFormatted as error:
         if alone and not bootstrap:
             raise StorageError(
-                f"{home.name}: no data, and no other node to learn it from: "
-                "start a new cluster with --bootstrap"
+                f"{home.name}: no data, and the configuration lists no other node to learn it "
+                "from: start it with --rejoin if others were added later, or with --bootstrap if "
+                "it is a new cluster"
             ) from None
         if not bootstrap or error.data_lost:
             log.warning("no data: the node rejoins, and votes once it has caught up", at=home.name)
@@ -72,8 +73,9 @@ def open_replica(
 def _replace(home: DiskHome, alone: bool, error: Damaged) -> Disk:
     if alone:
         raise Damaged(
-            f"{error}; the data is damaged and this cluster has no other node to repair it from: "
-            "bring the directory back from a copy, or start anew in another one"
+            f"{error}; the data is damaged and the configuration lists no other node to repair it "
+            "from: start it with --rejoin if others were added later, else bring the directory "
+            "back from a copy, or start anew in another one"
         ) from error
     log.error(
         "damaged data is set aside: the node repairs itself from its peers before it votes",

@@ -42,6 +42,9 @@ RECLAIM_PAGES = 256
 SPARE_PAGES = 1024
 """Free pages that the file keeps for reuse; it may also keep as many as are in use."""
 
+_UNREADABLE = ("unable to open", "disk I/O error", "database or disk is full")
+"""How SQLite says that the system would not let it, whatever the file holds."""
+
 _TRANSACTION_BYTES = 16 << 10  # what a transaction adds to the journal beyond its payload, roughly
 
 _PRAGMAS = (
@@ -70,12 +73,19 @@ def connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns SQLite's errors while ``path`` is read into Damaged, or InUse where it is locked."""
+    """Turns SQLite's errors while ``path`` is read into Damaged, InUse where it is locked, or
+    DiskFailed where it cannot be read: all nodes of a machine may then fail alike, and are as good
+    as before once it can be."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:  # a message may quote rotten text
         if "locked" in str(error):
             raise InUse(f"{path}: another process has it open; stop that one first") from error
+        if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_UNREADABLE):
+            raise DiskFailed(
+                f"{path}: {_one_line(error)}: see that the disk works and has room for files, "
+                "and that more may be open; then start the node again"
+            ) from error
         raise Damaged(f"{path}: {_one_line(error)}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ from consensusllm.paxos.messages import Entry
 from consensusllm.replica.members import to_extra
 from consensusllm.server import open_node
 from consensusllm.storage import format_disk, open_disk
-from consensusllm.storage.port import Damaged
+from consensusllm.storage.port import Damaged, DiskFailed, StorageError
 
 A, B = b"a" * 16, b"b" * 16
 
@@ -135,6 +136,40 @@ def test_rule_13_a_node_with_nobody_to_learn_from_refuses_to_start_on_damage(
     with pytest.raises(Damaged):
         open_node(config, 1, bootstrap=False)
     assert (config.node_dir(1) / "node.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("lost", ["all", "a byte"])
+def test_the_first_node_of_a_cluster_that_has_grown_rejoins_where_it_is_told_of_the_others(
+    tmp_path: Path, lost: str
+) -> None:
+    """Its configuration does not list them."""
+    damaged_disk(tmp_path, 1)
+    config = demo_config(1, data_dir=tmp_path)
+    if lost == "all":
+        shutil.rmtree(config.node_dir(1))
+    with pytest.raises(StorageError, match="--rejoin if others were added later"):
+        open_node(config, 1, bootstrap=False)
+    disk, recovered, _ = open_node(config, 1, bootstrap=False, rejoin=True)
+    disk.close()
+    assert not recovered.voting
+
+
+def test_a_disk_that_cannot_be_opened_for_now_is_kept_as_it_is(tmp_path: Path) -> None:
+    """What fails may fail on every node, as where no file is free."""
+    config = demo_config(3, data_dir=tmp_path)
+    for _ in range(2):
+        disk, recovered, _ = open_node(config, 1, bootstrap=True)
+        disk.close()
+        assert recovered.voting
+    journal = config.node_dir(1) / "node.db-wal"
+    journal.symlink_to(tmp_path / "no such directory" / "journal")  # it cannot be made
+    with pytest.raises(DiskFailed, match=r"unable to open .*: see that the disk works"):
+        open_node(config, 1, bootstrap=False)
+    journal.unlink()
+    disk, recovered, _ = open_node(config, 1, bootstrap=False)
+    disk.close()
+    assert recovered.voting
+    assert not list(config.node_dir(1).glob("*damaged*"))
 
 
 def test_rule_14_a_node_without_data_does_not_vote_unless_the_cluster_is_new(
