@@ -6,6 +6,8 @@ its promises, makes every one durable before it is seen, and answers what it ref
 
 from __future__ import annotations
 
+import itertools
+
 from .ballot import Ballot
 from .config import PaxosConfig
 from .lease import Grant
@@ -73,8 +75,8 @@ class Acceptor:
     def on_accept(self, accept: Accept) -> bool:
         """Vote, or refuse. Whether the ballot was not refused.
 
-        A log that is over its bound votes for nothing more until it has caught up and compacted;
-        the leader does without, or waits.
+        A log that is over its bound votes for nothing that it does not hold until it has caught up
+        and compacted; the leader does without, or waits.
         """
         ballot = accept.ballot
         if not self.voting:
@@ -84,7 +86,8 @@ class Acceptor:
             return False
         self._raise_promise(ballot, ())
         own = accept.sender == self._config.node  # its proposer minds the bound
-        if self._log.size_bytes > self._config.max_log_bytes and not own:
+        full = self._log.size_bytes > self._config.max_log_bytes
+        if full and not own and not self._holds(accept):
             return True
         slot = ballot.op_num
         for batch in accept.batches:
@@ -102,6 +105,15 @@ class Acceptor:
             ),
         )
         return True
+
+    def _holds(self, accept: Accept) -> bool:
+        """Whether a vote for it makes the log no larger. Else what two full logs hold alike, of a
+        leader that died, could never be chosen, and so neither log compacted."""
+        held = map(self._log.get, itertools.count(accept.ballot.op_num))
+        return all(
+            entry is not None and entry.batch == batch
+            for batch, entry in zip(accept.batches, held, strict=False)
+        )
 
     def learn(self, entry: Entry) -> None:
         """Hold an entry that a peer knows to be chosen, as if it had been accepted at its ballot.

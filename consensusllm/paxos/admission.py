@@ -7,6 +7,7 @@ and votes in the life that the change of members names, once it has learned that
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
@@ -30,12 +31,14 @@ class Wanted(Enum):
     NOTHING = "nothing"
     FENCE = "fence its old life in a new ballot"
     PROMOTE = "make it a member that votes"
+    SLOT = "open a slot: who learns it has lived since"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a joining node last said. It has caught up when a later one reaches ``goal``: where the
-    leader's prefix ended when this round began (Raft thesis, 4.2.1)."""
+    """What a joining node last said. It has caught up when a later one reaches ``goal``: the slot
+    that was opened when this round began (Raft thesis, 4.2.1). So it has lived since; a late copy
+    of what an earlier life said, which may have known all, does not reach it."""
 
     incarnation: int
     chosen_through: int
@@ -128,8 +131,10 @@ class Admission:
 
     # The leader -----------------------------------------------------------------------------
 
-    def on_rejoin(self, rejoin: Rejoin, now: float) -> Wanted:
-        """What to do for a node that asks; an answer that needs nothing else is sent."""
+    def on_rejoin(self, rejoin: Rejoin, live: Iterable[int], now: float) -> Wanted:
+        """What to do for a node that asks; an answer that needs nothing else is sent. Nothing is
+        fenced without a majority of the others among those who ``live``: what asks may be a late
+        copy, and its sender one of the last who vote."""
         sender, life = rejoin.sender, rejoin.incarnation
         member = self._members.membership.member(sender)
         if member is None:
@@ -144,6 +149,8 @@ class Admission:
         if life < lowest:
             self._outbox.send(sender, Rejoined(node, BOTTOM, lowest, fence.pairs(), membership))
         elif not self._proposer.fenced(sender, life):
+            if not self._proposer.can_prepare_without(sender, live):
+                return Wanted.NOTHING
             self._acceptor.learn_fence(((sender, life),))
             return Wanted.FENCE
         elif self._log.chosen_through >= self._proposer.first_own_slot:
@@ -165,6 +172,8 @@ class Admission:
         same_life = last is not None and last.incarnation == rejoin.incarnation
         caught_up = last is not None and same_life and rejoin.chosen_through >= last.goal
         under_way = last is not None and same_life and not caught_up
-        goal = last.goal if last is not None and under_way else self._log.chosen_through
+        goal = last.goal if last is not None and under_way else self._proposer.next_slot
         self.reports[rejoin.sender] = Report(rejoin.incarnation, rejoin.chosen_through, goal, now)
-        return Wanted.PROMOTE if caught_up else Wanted.NOTHING
+        if caught_up:
+            return Wanted.PROMOTE
+        return Wanted.NOTHING if under_way else Wanted.SLOT

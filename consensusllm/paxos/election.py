@@ -163,7 +163,7 @@ class Election:
         self._grants.add(reply.sender)
         if not self._members.votes_here or not self._members.is_quorum(self._grants):
             return False
-        self._timing.measured_round_trip(self._timing.time - self._asked_at)
+        self._timing.guessed_round_trip(self._timing.time - self._asked_at)
         return True
 
     def deadline(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .acceptor import Acceptor
@@ -143,6 +144,10 @@ class Proposer:
         ``incarnation``. What was heard of during phase 1 was told to nobody."""
         return self._fence.get(member, 0) >= incarnation
 
+    def can_prepare_without(self, member: int, live: Iterable[int]) -> bool:
+        """Whether those who ``live`` could promise another ballot, ``member`` left out."""
+        return is_quorum(set(live) - {member}, self._voters)
+
     def drop_chosen(self) -> None:
         """Slots that were learned from a peer need no votes here any more."""
         for slot in [slot for slot in self._window if slot <= self._log.chosen_through]:
@@ -246,7 +251,7 @@ class Proposer:
         self._propose([Batch.change(self._clock.time_ms(now), membership)], now)
 
     def call_roll(self, now: float) -> None:
-        """Propose a no-op, to see who votes."""
+        """Propose a no-op, to see who votes, or learns of it."""
         self._propose([self._noop(now)], now)
 
     def voted_since(self, slot: int) -> set[int]:

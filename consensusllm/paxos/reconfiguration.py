@@ -68,13 +68,17 @@ class Reconfiguration(Knowledge, ABC):
             if lacks and (removed or self.leader is None):
                 self._learner.on_catch_up(CatchUp(rejoin.sender, rejoin.chosen_through + 1))
             return
-        wanted = self._admission.on_rejoin(rejoin, self._now)
+        wanted = self._admission.on_rejoin(rejoin, self._heartbeats.live(), self._now)
         if wanted is Wanted.FENCE:
             self._prepare(Event.FENCING)
         elif wanted is Wanted.PROMOTE:
             membership = self._changes.promote(rejoin, self._now)
             if membership is not None:
                 self._proposer.change(membership, self._now)
+                return
+            wanted = Wanted.SLOT
+        if wanted is Wanted.SLOT and not self._proposer.stopped:
+            self._proposer.call_roll(self._now)
 
     def _on_rejoined(self, answer: Rejoined) -> None:
         if self.role is Role.LEARNING and self._admission.on_rejoined(answer):

@@ -33,6 +33,7 @@ class Timing:
         self._longest_s = LONGEST * config.election_timeout_s
         self._round_trip_s: float | None = None
         self._deviation_s = 0.0
+        self._guessed = False
         self._lateness_s = 0.0
         self._late_at = now
 
@@ -55,14 +56,22 @@ class Timing:
 
     def measured_round_trip(self, seconds: float) -> None:
         """A question was answered (by a quorum, where several were asked) after ``seconds``."""
-        if self._round_trip_s is None:
+        if self._round_trip_s is None or self._guessed:
+            self._guessed = False
             self._round_trip_s, self._deviation_s = seconds, seconds / 2
         else:
             self._deviation_s += (abs(seconds - self._round_trip_s) - self._deviation_s) / 4
             self._round_trip_s += (seconds - self._round_trip_s) / 8
 
+    def guessed_round_trip(self, seconds: float) -> None:
+        """A question that was asked again and again was answered so long after the first time. It
+        may say little (Karn and Partridge, SIGCOMM 1987), so the next measurement replaces it."""
+        self.measured_round_trip(seconds)
+        self._guessed = True
+
     def told_round_trip(self, milliseconds: int) -> None:
         """The leader says what it measured: a follower asks nobody anything by itself."""
+        self._guessed = False
         self._round_trip_s, self._deviation_s = milliseconds / 1000, 0.0
 
     def measured_silence(self, seconds: float) -> None:

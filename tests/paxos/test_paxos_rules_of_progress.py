@@ -419,3 +419,18 @@ def test_rule_16_a_log_over_its_bound_votes_for_nothing_more() -> None:
     for slot in (2, 3, 4):  # slot 1 is missing: nothing of this can be chosen or compacted yet
         acceptor.receive(Accept(2, ballot.at(slot), (big,), 0))
     assert [vote.ballot.op_num for vote in only(Accepted, acceptor.sync())] == [2, 3]
+
+
+def test_a_log_over_its_bound_votes_again_for_what_it_holds() -> None:
+    """Two nodes may hold alike what a leader proposed that died before it counted their votes."""
+    acceptor = Driver(max_log_bytes=2000, max_pending_bytes=2000, max_batch_bytes=2000)
+    one, two = Batch.pack(1, [b"x" * 1500]), Batch.pack(2, [b"y" * 1500])
+    old, new = Ballot(5, 2), Ballot(6, 3)
+    acceptor.receive(Accept(2, old.at(2), (one, two), 0))
+    assert len(only(Accepted, acceptor.sync())) == 1
+    acceptor.receive(Accept(3, new.at(2), (one, two), 0))
+    acceptor.receive(Accept(3, new.at(2), (one,), 0))
+    for other in (Accept(3, new.at(3), (one,), 0), Accept(3, new.at(3), (two, one), 0)):
+        acceptor.receive(other)
+    votes = [(vote.ballot, vote.count) for vote in only(Accepted, acceptor.sync())]
+    assert votes == [(new.at(2), 2), (new.at(2), 1)]

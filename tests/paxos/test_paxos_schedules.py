@@ -17,6 +17,7 @@ from consensusllm.paxos.messages import (
     Compacted,
     Entry,
     Heartbeat,
+    HeartbeatReply,
     Nack,
     Prepare,
     PreVote,
@@ -107,6 +108,22 @@ def test_a_leader_tells_who_votes_in_a_life_that_is_fenced() -> None:
     rejoins = only(Rejoin, sent)
     assert rejoins != []
     assert all(rejoin.incarnation > 7 for rejoin in rejoins)
+
+
+def test_a_life_is_fenced_only_where_the_others_who_live_could_promise_that() -> None:
+    # What asks may be a late copy, of a life that never had a vote, and its sender vote in another.
+    leader = Driver()
+    ballot = leader.elect(2)
+    leader.vote(2, ballot, 1)
+    leader.pass_time(leader.config.heartbeat_s)
+    assert only(Prepare, leader.receive(Rejoin(2, 2000, 0)) + leader.sync()) == []
+    leader.core.propose(b"x", leader.now)
+    leader.sync()
+    leader.vote(2, ballot, 2)
+    assert leader.core.chosen_through == 2
+    leader.receive(HeartbeatReply(3, ballot, 1, 1))
+    prepares = only(Prepare, leader.receive(Rejoin(2, 2000, 0)) + leader.sync())
+    assert {prepare.incarnations for prepare in prepares} == {((2, 2000),)}
 
 
 def test_a_disk_that_hangs_keeps_no_answer_twice() -> None:

@@ -9,7 +9,7 @@ from core_cluster import CoreCluster
 from core_driver import Driver, only
 
 from consensusllm.paxos import Ballot, PaxosConfig, Role
-from consensusllm.paxos.messages import Heartbeat, PreVote, PreVoteReply
+from consensusllm.paxos.messages import Heartbeat, HeartbeatReply, PreVote, PreVoteReply
 from consensusllm.paxos.timing import LONGEST, Timing
 
 CONFIG = PaxosConfig(node=1, members=(1, 2, 3))
@@ -65,6 +65,28 @@ def test_round_trips_are_estimated_with_their_deviation() -> None:
     assert max(samples) < timing.round_trip_s < 0.45
     assert timing.resend_s == timing.round_trip_s
     assert timing.patience_s > CONFIG.election_timeout_s + 0.3
+
+
+def test_a_question_that_was_asked_for_long_counts_until_something_is_measured() -> None:
+    timing = Timing(CONFIG, 0.0)
+    for _ in range(20):
+        timing.measured_round_trip(0.02)
+    timing.guessed_round_trip(60.0)
+    assert timing.round_trip_s == LONGEST * CONFIG.election_timeout_s
+    timing.measured_round_trip(0.02)
+    assert timing.round_trip_s == pytest.approx(0.06)
+
+
+def test_what_follows_a_long_cut_is_as_quick_as_before() -> None:
+    node = Driver(size=3)
+    node.pass_time(60.0)
+    node.elect(2)
+    for _ in range(2):
+        for heartbeat in only(Heartbeat, node.pass_time(node.config.heartbeat_s)):
+            node.now += 0.001
+            node.receive(HeartbeatReply(2, heartbeat.ballot, heartbeat.round, 0))
+    told = only(Heartbeat, node.pass_time(node.config.heartbeat_s))
+    assert told[0].round_trip_ms < 100
 
 
 def test_a_leaders_lateness_lengthens_the_timeout_and_is_forgotten_slowly() -> None:
