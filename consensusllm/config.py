@@ -82,6 +82,8 @@ LogBytes = Annotated[int, Meta(ge=1024, le=256 << 20)]
 """At most what the log of a replica holds."""
 RetainedBytes = Annotated[int, Meta(ge=1024, le=64 << 20)]
 """A quarter of that: with more, what is between two snapshots would not fit beside it."""
+OPEN_BYTES_MAX = 128 << 20
+"""Half of that: a log that is full is then full of what is chosen, which a snapshot clears away."""
 MessageBytes = Annotated[int, Meta(ge=2 << 20, le=1 << 30)]
 """Nodes, relay and clients fill messages up to a mebibyte; gRPC counts in 31 bits."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -254,6 +256,10 @@ class PaxosSettings(_Section, frozen=True):
             raise ValueError("snapshot_bytes_per_s must be at least ten times chunk_bytes")
         if self.max_pending_bytes < self.max_batch_bytes:
             raise ValueError("max_pending_bytes must be at least max_batch_bytes")
+        if self.pipeline_slots * self.max_batch_bytes > OPEN_BYTES_MAX:
+            raise ValueError(
+                f"pipeline_slots times max_batch_bytes must be at most {OPEN_BYTES_MAX}"
+            )
 
 
 class AnsweringSettings(_Section, frozen=True):

@@ -250,6 +250,13 @@ def test_a_bound_that_a_node_cannot_keep_is_refused(
         assert fault_of(two_nodes(**{section: {key: value}})).startswith(section)
 
 
+def test_the_slots_that_are_open_at_a_time_fill_no_more_than_half_of_a_log() -> None:
+    paxos = {"pipeline_slots": 128, "max_batch_bytes": 1 << 20}
+    Config.from_document(two_nodes(paxos=paxos), source="c.json")
+    fault = fault_of(two_nodes(paxos={**paxos, "pipeline_slots": 129}))
+    assert fault == f"paxos: pipeline_slots times max_batch_bytes must be at most {LOG // 2}"
+
+
 def test_a_message_has_room_for_what_is_put_in_one() -> None:
     limits = {"question_bytes": 1024, "answer_bytes": 1024, "value_bytes": 1024}
     limits["message_bytes"] = 2 * max(BATCH_BYTES, MESSAGE_BYTES_MAX) - 1
