@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from real_cluster import PATIENCE_S, RealCluster, eventually
 from test_real_cluster import Counter
 
 from consensusllm.bench.processes import free_ports
-from consensusllm.client import ChangeRefused, Client, Unavailable
+from consensusllm.client import ChangeRefused, Client, Status, Unavailable
 
 
 async def add(cluster: RealCluster, client: Client, node: int) -> None:
@@ -204,3 +205,27 @@ async def test_who_was_away_for_a_replacement_learns_of_it_from_the_one_that_cam
         survivors = cluster.client(away, 4)
         assert await survivors.get("k", timeout_s=PATIENCE_S) == b"v"
         await survivors.put("k", b"w", timeout_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["orchestrated", "direct"])
+async def test_the_first_node_of_a_cluster_that_has_grown_comes_back_without_its_disk(
+    tmp_path: Path, direct: bool
+) -> None:
+    """Its configuration lists no other, and it is told by the launcher that there are."""
+    async with RealCluster(tmp_path, size=1, direct=direct) as cluster:
+        client = cluster.client()
+        for node in (2, 3):
+            await add(cluster, client, node)
+        await client.put("k", b"v")
+        await cluster.faults.fail_node(1)
+        shutil.rmtree(cluster.data_dir / "node-1")
+        await cluster.faults.fix_node(1)
+
+        async def votes() -> bool:
+            known = (await client.statuses())[cluster.addresses[1]]
+            return isinstance(known, Status) and known.role in ("following", "leading")
+
+        await eventually(votes, "the vote of node 1")
+        await cluster.faults.fail_node(2)
+        await client.put("k", b"w", timeout_s=PATIENCE_S)
+        assert await cluster.client(1).get("k", timeout_s=PATIENCE_S) == b"w"
