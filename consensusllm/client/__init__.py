@@ -17,6 +17,7 @@ from consensusllm.client.errors import (
     OverBudget,
     Overloaded,
     TooLarge,
+    TurnUnread,
     Unauthenticated,
     Unavailable,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "Turn",
     "TurnClosed",
     "TurnOpened",
+    "TurnUnread",
     "Unauthenticated",
     "Unavailable",
     "Usage",

@@ -46,6 +46,10 @@ class Deadline:
     def remaining_s(self) -> float:
         return self.at - self.now()
 
+    def bounded_s(self, most_s: float) -> float:
+        """What remains, but ``most_s`` at most; above 0, as a timeout is."""
+        return max(0.001, min(most_s, self.remaining_s()))
+
     def of_a_try(self) -> tuple[int, float]:
         """For one that begins now: its request's ``timeout_ms``, and when it is given up."""
         now = self.now()

@@ -24,6 +24,7 @@ from consensusllm.client.errors import (
     ConsensusError,
     InvalidRequest,
     NotFound,
+    TurnUnread,
     Unavailable,
 )
 from consensusllm.client.history import HistoryCalls
@@ -213,15 +214,15 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
 
         ``plan`` says who is to answer, and with which files (None: every node's default model).
         ``close_after`` answers close it (0: all), or ``deadline_ms`` (0: the cluster's default).
-        ``timeout_s`` is for the whole, by default long enough for slow models. Where it passes,
-        Unavailable is raised and the answers are kept: see `view`.
+        ``timeout_s`` is for the whole, by default long enough for slow models. Where it passes once
+        the question was asked, TurnUnread is raised and the answers are kept: see `view`.
         """
         council = bool(plan and plan.council)
         deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, council))
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
         turn = await self._ask(ask, deadline)
         if not wait:
-            return await self._turn(conversation, turn)
+            return await self._asked(conversation, turn, deadline)
         async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
             async for event in events:
                 if isinstance(event, TurnClosed):
@@ -390,11 +391,24 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         return max(usual_s, deadline_ms / 1000 + self._timeout_s)
 
     async def _ask(self, ask: client_pb2.Ask, deadline: Deadline) -> int:
-        submit = Deadline(max(0.001, min(self._timeout_s, deadline.remaining_s())))
+        submit = Deadline(deadline.bounded_s(self._timeout_s))
         return _expect(TurnOpened, await self._session.ask(ask, submit)).turn
 
-    async def _turn(self, conversation: str, turn: int) -> Turn:
-        for each in (await self.view(conversation)).turns:
+    async def _asked(self, conversation: str, turn: int, deadline: Deadline) -> Turn:
+        """The turn that was opened, as it is now. Raises TurnUnread."""
+        try:
+            return await self._turn(conversation, turn, deadline)
+        except ConsensusError as error:
+            why = self._calls.trouble if isinstance(error, Unavailable) else error
+            raise TurnUnread(
+                f"turn {turn} of {conversation} was asked, and cannot be read yet ({why}): look at"
+                " it later, instead of asking again",
+                turn=turn,
+            ) from error
+
+    async def _turn(self, conversation: str, turn: int, deadline: Deadline) -> Turn:
+        timeout_s = deadline.bounded_s(self._timeout_s)
+        for each in (await self.view(conversation, timeout_s=timeout_s)).turns:
             if each.turn == turn:
                 return each
         raise NotFound(f"{conversation!r} has no turn {turn}: view it to see those it has")
@@ -403,7 +417,7 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         self, conversation: str, turn: int, candidates: Sequence[int], deadline: Deadline
     ) -> AsyncGenerator[WatchEvent, None]:
         async def confirm() -> None:
-            await self._turn(conversation, turn)
+            await self._turn(conversation, turn, deadline)
 
         return watch(self._nodes, conversation, turn, candidates, deadline, self._random, confirm)
 

@@ -12,6 +12,7 @@
       Unauthenticated   the node does not accept the token
       Overloaded        refused before anything was done, until the deadline
       Unavailable       no node, or no majority of them, within the deadline; nothing was changed
+        TurnUnread      the question was asked, and its turn cannot be read yet
       OutcomeUnknown    it may have happened or may yet happen once, or never
 
 Each message is one line that says what to do. Programmer errors are not in the tree.
@@ -80,7 +81,17 @@ class Overloaded(ConsensusError):
 
 
 class Unavailable(ConsensusError):
-    """No node, or no majority of them, answered within the deadline. Nothing was changed."""
+    """No node, or no majority of them, answered within the deadline. Nothing was changed, unless it
+    is a TurnUnread."""
+
+
+class TurnUnread(Unavailable):
+    """The question was asked, as ``turn``, which could not be read to its end within the deadline.
+    Its answers are kept: look at it later, instead of asking again."""
+
+    def __init__(self, message: str, *, turn: int) -> None:
+        super().__init__(message)
+        self.turn = turn
 
 
 class OutcomeUnknown(ConsensusError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,7 +18,7 @@ import grpc
 import grpc.aio
 
 from consensusllm.client.calls import Deadline, pause, pauses
-from consensusllm.client.errors import InvalidRequest, Unavailable
+from consensusllm.client.errors import InvalidRequest, Overloaded, TurnUnread, Unavailable
 from consensusllm.client.nodes import Nodes, Unreachable, denial, reason
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Candidate, Turn
@@ -200,8 +201,8 @@ async def watch(
 
     A turn that closed without ``candidates`` is from before these were added, on a node that is
     behind. ``confirm`` is called where a node does not know the turn; it raises NotFound where
-    there is none, and otherwise the node is only behind. Raises Unavailable at the deadline, or
-    when no node could be reached for LOST_S.
+    there is none, and otherwise the node is taken to be only behind. Raises TurnUnread at the
+    deadline, or when no node could be reached for LOST_S.
     """
     reader = Reader()
     address = nodes.current
@@ -240,16 +241,18 @@ async def watch(
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise InvalidRequest(error.details() or trouble) from None
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                await confirm()
+                with suppress(InvalidRequest, Overloaded, Unavailable):
+                    await confirm()
         lost_at = (lost_at or deadline.now()) if lost else None
         address = nodes.following(address)
         await pause(next(waits), deadline)
     within = f"did not close within {deadline.timeout_s:g} s"
     if deadline.remaining_s() > 0:
         within = f"cannot be read: for {LOST_S:g} s there was nobody to ask"
-    raise Unavailable(
+    raise TurnUnread(
         f"turn {turn} of {conversation} {within} ({trouble}): its answers are kept, so look at it"
-        " later"
+        " later",
+        turn=turn,
     )
 
 
