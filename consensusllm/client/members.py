@@ -147,11 +147,10 @@ class MemberCalls:
         self, address: str, request: pb.ChangeRequest, deadline: Deadline
     ) -> tuple[pb.ChangeReply | None, str]:
         """The node's answer, or None and why there is none. Raises Unauthenticated."""
-        within_s = max(0.001, min(CONNECT_S, deadline.remaining_s()))
         try:
-            stub = await self._nodes.stub(address, within_s)
+            stub = await self._nodes.stub(address, deadline.bounded_s(CONNECT_S))
             reply: pb.ChangeReply = await stub.Change(
-                request, metadata=self._nodes.metadata, timeout=STEP_S
+                request, metadata=self._nodes.metadata, timeout=deadline.bounded_s(STEP_S)
             )
         except Unreachable as error:
             return None, str(error)

@@ -19,7 +19,7 @@ import grpc.aio
 
 from consensusllm.client.calls import Deadline, pause, pauses
 from consensusllm.client.errors import InvalidRequest, Overloaded, TurnUnread, Unavailable
-from consensusllm.client.nodes import Nodes, Unreachable, denial, reason
+from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Candidate, Turn
 from consensusllm.wire.councils import council_from_proto
@@ -215,7 +215,7 @@ async def watch(
             conversation=conversation, turn=turn, positions=reader.positions()
         )
         try:
-            stub = await nodes.stub(address)
+            stub = await nodes.stub(address, deadline.bounded_s(CONNECT_S))
             call = stub.Watch(request, metadata=nodes.metadata)
             try:
                 while (event := await _next_event(nodes, stub, call, deadline)) is not None:
@@ -278,8 +278,7 @@ async def _next_event(
     read = asyncio.ensure_future(call.read())
     try:
         while True:
-            wait_s = min(QUIET_S, max(0.0, deadline.remaining_s()))
-            await asyncio.wait({read}, timeout=wait_s)
+            await asyncio.wait({read}, timeout=deadline.bounded_s(QUIET_S))
             if read.cancelled():
                 raise RuntimeError("the client is closed")
             if read.done():
@@ -288,7 +287,9 @@ async def _next_event(
             if deadline.remaining_s() <= 0:
                 raise _Behind("it is still being answered")
             status = await stub.GetStatus(
-                client_pb2.StatusRequest(), metadata=nodes.metadata, timeout=QUIET_S
+                client_pb2.StatusRequest(),
+                metadata=nodes.metadata,
+                timeout=deadline.bounded_s(QUIET_S),
             )
             if status.leader == 0:
                 raise _Behind("it knows no leader")

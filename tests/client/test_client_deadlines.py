@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -11,9 +12,11 @@ from consensusllm.client import (
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
+    TurnUnread,
     Unavailable,
 )
 from consensusllm.client import pipeline as pipeline_
+from consensusllm.client import watch as watch_
 from consensusllm.conversations import (
     Put,
 )
@@ -126,3 +129,54 @@ async def test_a_silent_stream_is_opened_anew_where_there_is_no_other_node(
     async with Client(cluster.addresses, pinned=True) as client:
         assert await client.get("a") is None
     assert node.streams == 2
+
+
+async def never(*_):
+    await asyncio.Event().wait()
+
+
+async def test_a_node_that_hangs_is_asked_how_it_is_only_until_the_deadline(
+    start_cluster, monkeypatch
+):
+    monkeypatch.setattr(watch_, "QUIET_S", 0.5)
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    left_s = []
+
+    async def silent(request, context):
+        await never()
+        yield
+
+    async def hang(request, context):
+        left_s.append(context.time_remaining())
+        await never()
+
+    await node.die()
+    node.serve_watch, node.GetStatus = silent, hang
+    await node.start()
+    async with Client(cluster.addresses) as client:
+        with pytest.raises(TurnUnread, match=r"within 0\.8 s"):
+            [event async for event in client.watch("c1", 1, timeout_s=0.8)]
+    assert all(each <= 0.35 for each in left_s)
+
+
+async def test_a_reader_connects_no_longer_than_to_its_deadline(monkeypatch):
+    monkeypatch.setattr("consensusllm.client.nodes._connected", never)
+    async with Client(["127.0.0.1:9"]) as client:
+        with pytest.raises(TurnUnread, match=r"no connection within 0\.[0-2] s"):
+            [event async for event in client.watch("c1", 1, timeout_s=0.2)]
+
+
+async def test_a_step_of_a_change_ends_at_the_deadline_of_the_change(start_cluster):
+    cluster = await start_cluster()
+    left_s = []
+
+    async def hang(request, context):
+        left_s.append(context.time_remaining())
+        await never()
+
+    cluster.nodes[0].change = hang
+    async with Client(cluster.addresses) as client:
+        with pytest.raises(Unavailable, match=r"within 0\.3 s"):
+            await client.transfer_leader(1, timeout_s=0.3)
+    assert all(each <= 0.35 for each in left_s)
