@@ -54,6 +54,9 @@ from consensusllm.wire.records import conversation_from_proto, summary_from_prot
 ANSWER_TIMEOUT_S = 300.0
 """How long a reader waits for a turn to close, unless the call says otherwise."""
 
+CANCEL_S = 2.0
+"""How long whoever leaves a stream waits for its turn to be cancelled."""
+
 CANCELLED = "cancelled"
 """The error of a candidate that somebody did not want to wait for."""
 
@@ -84,6 +87,7 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         self._pipeline = Pipeline(self._nodes)
         self._calls = Calls(self._nodes, self._pipeline, self._random)
         self._session = Session(self._calls, timeout_s)
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Client:
         return self
@@ -98,6 +102,9 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
 
     async def close(self) -> None:
         """End the stream and the connections. The client cannot be used afterwards."""
+        for leaving in self._leaving:
+            leaving.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         await self._session.close()
         await self._pipeline.close()
         await self._nodes.close()
@@ -258,20 +265,22 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
     ) -> AsyncGenerator[WatchEvent, None]:
         """Ask, and yield the answers as they are written: Delta, Takeover, CandidateDone, and
         TurnClosed as the last. Arguments are those of `query`. With ``cancel`` the turn is
-        cancelled where the generator is closed before that."""
+        cancelled where the generator is closed, or its task cancelled, before that; an error, as
+        at the deadline, leaves it open."""
         council = bool(plan and plan.council)
         deadline = Deadline(self._answer_timeout_s(deadline_ms, timeout_s, council))
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
-        turn = await self._ask(ask, deadline)
+        asked = asyncio.ensure_future(self._ask(ask, deadline))
         event: WatchEvent | None = None
         try:
+            turn = await (asyncio.shield(asked) if cancel else asked)
             async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
                 async for event in events:
                     yield event
-        finally:
+        except (GeneratorExit, asyncio.CancelledError):
             if cancel and not isinstance(event, TurnClosed):
-                with suppress(ConsensusError):  # it may have closed, or nobody can be told
-                    await self.cancel(conversation, turn)
+                await self._leave(conversation, asked)
+            raise
 
     async def watch(
         self,
@@ -393,6 +402,18 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
     async def _ask(self, ask: client_pb2.Ask, deadline: Deadline) -> int:
         submit = Deadline(deadline.bounded_s(self._timeout_s))
         return _expect(TurnOpened, await self._session.ask(ask, submit)).turn
+
+    async def _leave(self, conversation: str, asked: asyncio.Task[int]) -> None:
+        """Have the turn cancelled as soon as its number comes; wait for that for CANCEL_S."""
+
+        async def cancel() -> None:
+            with suppress(ConsensusError):  # it may have closed, or nobody can be told
+                await self.cancel(conversation, await asked)
+
+        leaving = asyncio.create_task(cancel())
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        await asyncio.wait({leaving}, timeout=CANCEL_S)
 
     async def _asked(self, conversation: str, turn: int, deadline: Deadline) -> Turn:
         """The turn that was opened, as it is now. Raises TurnUnread."""
