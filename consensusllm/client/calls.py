@@ -8,6 +8,7 @@ keeps its session and sequence number (see `session`).
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterator
 
@@ -46,9 +47,13 @@ class Deadline:
     def remaining_s(self) -> float:
         return self.at - self.now()
 
-    def bounded_s(self, most_s: float) -> float:
+    def bounded_s(self, most_s: float = math.inf) -> float:
         """What remains, but ``most_s`` at most; above 0, as a timeout is."""
         return max(0.001, min(most_s, self.remaining_s()))
+
+    def part(self, parts: int) -> Deadline:
+        """For the first of ``parts`` tries in turn: none may use up the time of those after it."""
+        return Deadline(self.bounded_s(self.remaining_s() / parts))
 
     def of_a_try(self) -> tuple[int, float]:
         """For one that begins now: its request's ``timeout_ms``, and when it is given up."""

@@ -368,9 +368,9 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         if address is not None:
             return await node_status(self._nodes, address, deadline)
         address = self._nodes.current
-        for _ in self._nodes.known:
+        for left in range(len(self._nodes.known), 0, -1):
             try:
-                return await node_status(self._nodes, address, deadline)
+                return await node_status(self._nodes, address, deadline.part(left))
             except Unavailable as error:
                 failure = error
             address = self._nodes.following(address)

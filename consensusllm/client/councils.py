@@ -69,14 +69,14 @@ class CouncilCalls:
         deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
         failure = Unavailable("no node answers: check that the cluster runs")
         address = self._nodes.current
-        for _ in self._nodes.known:
+        for left in range(len(self._nodes.known), 0, -1):
+            part = deadline.part(left)
             try:
-                within_s = max(0.001, min(CONNECT_S, deadline.remaining_s()))
-                stub = await self._nodes.stub(address, within_s)
+                stub = await self._nodes.stub(address, part.bounded_s(CONNECT_S))
                 found = await stub.ListTemplates(
                     client_pb2.TemplatesRequest(),
                     metadata=self._nodes.metadata,
-                    timeout=max(0.001, deadline.remaining_s()),
+                    timeout=part.bounded_s(),
                 )
             except Unreachable as error:
                 failure = Unavailable(f"{error}: check that the cluster runs")

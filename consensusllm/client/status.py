@@ -103,11 +103,11 @@ class Status:
 async def node_status(nodes: Nodes, address: str, deadline: Deadline) -> Status:
     """What the node at ``address`` says of itself. Raises Unavailable, Unauthenticated."""
     try:
-        stub = await nodes.stub(address, min(CONNECT_S, max(0.0, deadline.remaining_s())))
+        stub = await nodes.stub(address, deadline.bounded_s(CONNECT_S))
         status = await stub.GetStatus(
             client_pb2.StatusRequest(),
             metadata=nodes.metadata,
-            timeout=max(0.0, deadline.remaining_s()),
+            timeout=deadline.bounded_s(),
         )
     except Unreachable as error:
         raise Unavailable(f"{error}: {_REMEDY}") from None

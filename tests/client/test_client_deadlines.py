@@ -180,3 +180,29 @@ async def test_a_step_of_a_change_ends_at_the_deadline_of_the_change(start_clust
         with pytest.raises(Unavailable, match=r"within 0\.3 s"):
             await client.transfer_leader(1, timeout_s=0.3)
     assert all(each <= 0.35 for each in left_s)
+
+
+@pytest.mark.parametrize("call", [Client.status, Client.templates])
+async def test_a_node_that_hangs_leaves_time_to_ask_the_next_one(start_cluster, call):
+    cluster = await start_cluster(2)
+    hung, second = cluster.nodes
+    left_s = []
+
+    async def hang(request, context):
+        left_s.append(context.time_remaining())
+        await never()
+
+    async def answer(request, context):
+        return client_pb2.Templates(problems=["of node 2"])
+
+    for node in cluster.nodes:
+        await node.die()
+    hung.GetStatus = hung.ListTemplates = hang
+    second.ListTemplates = answer
+    for node in cluster.nodes:
+        await node.start()
+    async with Client(cluster.addresses) as client:
+        found = await call(client, timeout_s=2)
+    assert getattr(found, "problems", ("of node 2",)) == ("of node 2",)
+    assert getattr(found, "node", 2) == 2
+    assert all(each <= 1.1 for each in left_s)
