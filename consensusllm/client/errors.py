@@ -69,7 +69,8 @@ class OverBudget(ConsensusError):
 
 
 class ChangeRefused(ConsensusError):
-    """The members or the leader cannot be changed so. Nothing was changed by this call."""
+    """The members or the leader cannot be changed so. Nothing was changed by this call, but a
+    node that could not be replaced may have its successor beside it: the message says so."""
 
 
 class Unauthenticated(ConsensusError):

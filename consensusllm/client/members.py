@@ -79,12 +79,18 @@ class MemberCalls:
         on_progress: OnProgress | None = None,
     ) -> None:
         """Add ``successor`` at ``address``, then remove ``node``; again, it goes on where it was.
-        Raises ChangeRefused, also where neither is a member, and Unavailable."""
+        Raises ChangeRefused, also where neither is a member, or where ``successor`` was added and
+        ``node`` cannot be removed, and Unavailable."""
         if node == successor:
             raise InvalidRequest(f"node {node} cannot replace itself: give the new one another id")
         require_replaceable(await self._known_statuses(), node, successor)
         await self.add_node(successor, address, timeout_s=timeout_s, on_progress=on_progress)
-        await self.remove_node(node, timeout_s=timeout_s, on_progress=on_progress)
+        try:
+            await self.remove_node(node, timeout_s=timeout_s, on_progress=on_progress)
+        except ChangeRefused as error:
+            raise ChangeRefused(
+                f"node {successor} is a member now, and node {node} was not removed: {error}"
+            ) from None
 
     async def transfer_leader(
         self, node: int, *, timeout_s: float = 10.0, on_progress: OnProgress | None = None

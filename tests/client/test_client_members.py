@@ -71,6 +71,22 @@ async def test_nobody_replaces_a_node_that_is_no_member(follower: Follower) -> N
     assert follower.asked == ["add"] + ["remove"] * follower.patience
 
 
+async def test_a_node_that_may_not_leave_is_told_of_with_its_successor(start_cluster: Any) -> None:
+    cluster = await start_cluster(1)
+    node = cluster.nodes[0]
+
+    async def change(request: pb.ChangeRequest, context: Any) -> pb.ChangeReply:
+        if request.HasField("add"):
+            return pb.ChangeReply(outcome=pb.ChangeReply.DONE)
+        return pb.ChangeReply(outcome=pb.ChangeReply.REFUSED, message="start the others first")
+
+    node.change = change
+    said = "^node 4 is a member now, and node 1 was not removed: start the others first$"
+    async with Client([node.address]) as client:
+        with pytest.raises(ChangeRefused, match=said):
+            await client.replace_node(1, 4, "127.0.0.1:9")
+
+
 async def test_nodes_that_name_each_other_are_not_asked_without_a_pause(
     start_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
