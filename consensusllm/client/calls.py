@@ -17,6 +17,7 @@ from consensusllm.client.errors import (
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
+    TooLarge,
     Unauthenticated,
     Unavailable,
 )
@@ -99,7 +100,8 @@ class Calls:
 
         ``build`` makes the request, anew for each try. ``changes``: it is a command, so that
         OutcomeUnknown is raised once a try may have been proposed. Otherwise the deadline raises
-        Unavailable or Overloaded, and a node's word InvalidRequest or Unauthenticated.
+        Unavailable or Overloaded, a node's word InvalidRequest or Unauthenticated, and a request
+        that no message has room for TooLarge.
         """
         waits: Iterator[float] | None = None  # nearly every call needs one try
         sent = followed = moved = False
@@ -115,7 +117,7 @@ class Calls:
                 self._nodes.leave(lost.address)
                 if not moved and self._nodes.current != lost.address:
                     moved = at_once = True  # as the first move to another node is
-            except (Overloaded, Unauthenticated) as error:
+            except (Overloaded, TooLarge, Unauthenticated) as error:
                 failure = error
                 break
             else:

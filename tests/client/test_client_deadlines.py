@@ -12,6 +12,7 @@ from consensusllm.client import (
     InvalidRequest,
     OutcomeUnknown,
     Overloaded,
+    TooLarge,
     TurnUnread,
     Unavailable,
 )
@@ -104,6 +105,27 @@ async def test_a_refusal_does_not_hide_that_an_earlier_try_may_have_happened(sta
         node.fault(Failure.INVALID)
         with pytest.raises(OutcomeUnknown):
             await client.put("a", b"1")
+
+
+async def test_a_try_that_has_grown_too_large_does_not_hide_that_an_earlier_one_may_have_happened(
+    start_cluster, monkeypatch
+):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+
+    def first_try(command):
+        monkeypatch.setattr(pipeline_, "REQUEST_BYTES_MAX", 10)
+        return True
+
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        node.faulty = first_try
+        node.fault("cut", applied=True)
+        with pytest.raises(OutcomeUnknown, match="bytes: the most is 10; it may or may not"):
+            await client.put("a", b"1")
+        with pytest.raises(TooLarge):
+            await client.put("a", b"2")
+    assert cluster.machine.get("a") == b"1"
 
 
 async def test_a_node_that_is_silent_is_given_up_for_the_next_one(start_cluster, monkeypatch):
