@@ -22,6 +22,8 @@ CHANGE_TIMEOUT_S = 120.0
 """How long a change may take: a new node has everything to learn first."""
 STEP_S = 2.0
 AGAIN_S = 0.1
+LEADERLESS_S = 1.0
+"""A change of members is followed by another ballot: that nobody leads is told where it lasts."""
 _NODES_MAX = 1 << 31
 
 
@@ -117,6 +119,7 @@ class MemberCalls:
         address, trouble, answered = self._nodes.current, "no node answers", False
         told: ChangeProgress | None = None
         followed = False
+        led_at = deadline.now()
         while deadline.remaining_s() > 0:
             reply, why = await self._step(address, request, deadline)
             if reply is None or reply.outcome == pb.ChangeReply.NOT_LEADER:
@@ -127,7 +130,9 @@ class MemberCalls:
                 elif not answered:
                     trouble = why
                 address = hint or self._nodes.following(address)
-                if on_progress is not None and not hint and told != _LEADERLESS:
+                led_at = deadline.now() if hint else led_at
+                lasts = deadline.now() >= led_at + LEADERLESS_S
+                if on_progress is not None and not hint and lasts and told != _LEADERLESS:
                     told = _LEADERLESS
                     on_progress(told)
                 followed = bool(hint) and not followed  # nodes may name each other
@@ -137,6 +142,7 @@ class MemberCalls:
                 return
             if reply.outcome == pb.ChangeReply.REFUSED:
                 raise ChangeRefused(reply.message)
+            led_at = deadline.now()
             trouble = f"it waits for {reply.message}"
             behind = reply.behind if reply.HasField("behind") else None
             progress = ChangeProgress(reply.message, behind)

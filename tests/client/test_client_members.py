@@ -47,7 +47,10 @@ async def follower() -> AsyncIterator[Follower]:
     await server.stop(None)
 
 
-async def test_who_asks_for_a_change_is_told_that_no_leader_answers() -> None:
+async def test_who_asks_for_a_change_is_told_that_no_leader_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(members, "LEADERLESS_S", 0.1)
     told: list[ChangeProgress] = []
     async with Client([GONE]) as client:
         with pytest.raises(Unavailable, match=r"was not done within 0.3 s \(127.0.0.1:9"):
@@ -55,11 +58,24 @@ async def test_who_asks_for_a_change_is_told_that_no_leader_answers() -> None:
     assert told == [WAITS]
 
 
-async def test_what_is_waited_for_is_said_once_whoever_does_not_answer(follower: Follower) -> None:
+async def test_what_is_waited_for_is_said_once_whoever_does_not_answer(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "LEADERLESS_S", 0.0)
     told: list[ChangeProgress] = []
     async with Client([GONE, follower.address]) as client:
         await client.remove_node(1, timeout_s=60, on_progress=told.append)
     assert told == [WAITS]
+
+
+async def test_the_ballot_that_follows_a_change_is_not_told_of(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "LEADERLESS_S", 60.0)
+    told: list[ChangeProgress] = []
+    async with Client([follower.address]) as client:
+        await client.remove_node(1, timeout_s=60, on_progress=told.append)
+    assert told == []
 
 
 async def test_nobody_replaces_a_node_that_is_no_member(follower: Follower) -> None:
