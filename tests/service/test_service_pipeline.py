@@ -14,10 +14,12 @@ from consensusllm.conversations.commands import (
     Put,
     RecordCheckpoint,
     RetryTurn,
+    ServedModel,
     SessionCommand,
     SubmitQuery,
 )
 from consensusllm.conversations.limits import Limits
+from consensusllm.conversations.records import RegisteredModel
 from consensusllm.conversations.replies import Code, Done, Refused
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.service import pipeline
@@ -242,6 +244,25 @@ async def test_a_bug_of_planning_is_answered_and_does_not_reach_the_core_that_ca
     await stream.end()
     [message] = stream.written
     assert message.responses[0].failure.message == "this node failed to plan the query: see its log"
+
+
+async def test_a_hedged_query_is_planned_from_a_registry_that_is_as_new_as_itself() -> None:
+    stream = Stream()
+    options = pb.GenerationOptions(hedge_ms=500)
+    ask = pb.Ask(session=SESSION, sequence=1, conversation="c1", question="q", options=options)
+    stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, ask=ask)]))
+    await stream.runtime.heard.wait()
+    assert not stream.written
+    served = RegisteredModel(ServedModel("m", "p", fallbacks=("f",)))
+    stream.runtime.replica.machine.registry[1] = (served,)
+    stream.runtime.heard.clear()
+    stream.runtime.barriers[0](None)
+    await stream.runtime.heard.wait()
+    stream.runtime.resolve[0](Done())
+    await stream.end()
+    [command] = stream.runtime.submitted
+    assert isinstance(command.operation, SubmitQuery)
+    assert [each.fallbacks for each in command.operation.plan] == [("f",), ()]
 
 
 def named(number: int, size: int) -> pb.Request:
