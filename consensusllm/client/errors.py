@@ -96,7 +96,8 @@ class TurnUnread(Unavailable):
 
 
 class OutcomeUnknown(ConsensusError):
-    """The command was sent and its answer never came: it happened once, will yet, or never will.
+    """The command was sent and its answer never came: it happened once, will yet, even behind later
+    commands of this client, or never will.
 
     Look at the state before doing it again.
     """

@@ -3,11 +3,15 @@
 The cluster remembers the replies of a session by sequence number (Raft thesis, 6.3), so a command
 is sent again, to any node, with the number that it had. ``acknowledged`` is the lowest number that
 is not finished. A call that was cancelled or whose deadline passed counts as finished: its number
-is never sent again, and the state machine refuses every number below ``acknowledged``, so a copy
-that is still under way is either in time or never applied.
+is never sent again, and the state machine refuses every number below the ``acknowledged`` of a
+command that it has applied. A copy that is still under way may be applied until then: before the
+client's next command has been, or where older commands are still waited for, before the next one
+after these have ended. Commands in between may thus be answered first, and be followed by it.
 
 The cluster keeps the replies from ``acknowledged`` on, up to a bound. Where one command is held up
-and many later ones have finished, the later ones go on in a fresh session.
+and many later ones have finished, the later ones go on in a fresh session. Nothing acknowledges
+more in the one that was left: a copy of what was given up there may be applied whenever it arrives,
+until the cluster forgets that session.
 
 A cluster that has forgotten the session (it forgets those that were idle longest) says so; then a
 fresh one is opened. A command that was sent once and then meets this raises OutcomeUnknown.
