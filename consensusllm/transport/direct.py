@@ -2,9 +2,10 @@
 
 Each direction of a pair has a stream of its own, opened by the sender, who says so at once, and
 where it is: who is heard of is dialled at once in return. So is a stranger, for as long as it has a
-stream here: it may be a member of a list that this node has missed. The receiving half is a gRPC
-servicer that the node adds to its own server; it answers once when the stream is open and then says
-nothing. A stream that carries a foreign envelope is ended with a status that says why.
+stream here: it may be a member of a list that this node has missed, or have missed that it is none.
+The receiving half is a gRPC servicer that the node adds to its own server; it answers once when the
+stream is open and then says nothing. A stream that carries a foreign envelope is ended with a
+status that says why.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
     def deliver_to(self, receiver: Receiver) -> None:
         """Hand on what arrives from now on; before this, streams are refused."""
         self._receiver = receiver
+
+    def hears(self, peer: int) -> bool:
+        """Whether ``peer`` has a stream here."""
+        return self._streams[peer] > 0
 
     def close(self) -> None:
         """End all streams, so that the server can stop without waiting for them."""
@@ -181,10 +186,14 @@ class DirectTransport:
 
     def meet(self, addresses: Mapping[int, str]) -> None:
         """Dial those who are new, or have moved, and let go of those who are no peers any more,
-        once they have had a while to hear so."""
+        once they have had a while to hear so. Who still has a stream here becomes a stranger."""
         self._strangers.difference_update(addresses)
         for peer, link in list(self._links.items()):
-            if addresses.get(peer) != link.address and peer not in self._strangers:
+            if addresses.get(peer) == link.address or peer in self._strangers:
+                continue
+            if peer not in addresses and self.servicer.hears(peer) and self._has_room():
+                self._strangers.add(peer)
+            else:
                 self._drop(peer)
         for peer in sorted(addresses):
             if peer != self._node and peer not in self._links:
@@ -237,9 +246,12 @@ class DirectTransport:
         link = self._links.get(peer)
         if link is not None:
             link.hurry()
-        elif _ADDRESS.fullmatch(address) and len(self._strangers) < STRANGERS_MAX:
+        elif _ADDRESS.fullmatch(address) and self._has_room():
             self._strangers.add(peer)
             self._dial(peer, address)
+
+    def _has_room(self) -> bool:
+        return len(self._strangers) < STRANGERS_MAX
 
     def _gone(self, peer: int) -> None:
         if peer in self._strangers:

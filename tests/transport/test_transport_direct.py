@@ -143,6 +143,25 @@ async def test_a_stranger_that_becomes_a_peer_keeps_its_link() -> None:
     await two.stop()
 
 
+async def test_a_peer_that_is_no_member_any_more_is_answered_while_its_stream_is_open(pair) -> None:
+    """Node 2 stood still while it was removed: what told it so was lost."""
+    one, two = pair
+    one.transport.send(2, "k", b"before")
+    two.transport.send(1, "k", b"before")
+    await until(lambda: one.sent() and two.sent(), "the messages before")
+    one.transport.meet({1: one.address})
+    assert one.transport.connected() == frozenset()
+    two.transport.send(1, "k", b"may I lead?")
+    await until(lambda: len(one.sent()) == 2, "the question")
+    one.transport.send(2, "k", b"you were removed")
+    await until(lambda: len(two.sent()) == 2, "the answer")
+    await two.transport.close()
+    await until(lambda: one.inbox[-1].kind == GONE, "the end")
+    before = one.transport.dropped
+    one.transport.send(2, "k", b"nobody is there")
+    assert one.transport.dropped == before + 1
+
+
 @pytest.mark.parametrize("address", [b"", b"nowhere", b"a/b:1", b"h:123456", b"\xff\xfe"])
 async def test_a_stranger_that_says_no_address_is_not_dialled(pair, address: bytes) -> None:
     one, _ = pair
