@@ -14,7 +14,7 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -135,7 +135,7 @@ class Relay:
             )
             self._route(envelope)
 
-    def take_in(self, place: Attached, envelopes: Iterable[peer_pb2.Envelope]) -> None:
+    def take_in(self, place: Attached, envelopes: Sequence[peer_pb2.Envelope]) -> None:
         """Relay a batch from ``place``. Raises ``Forged`` at an envelope that is not its own."""
         if self._attached.get(place.node) is not place:
             return  # replaced: its last words are lost, as with a cut connection
@@ -147,6 +147,8 @@ class Relay:
                     f"node {node} of cluster {cluster_id!r} sent an envelope as node "
                     f"{envelope.src} of cluster {envelope.cluster_id!r:.80}"
                 )
+            if len(envelopes) > 1:
+                envelope = _alone(envelope)
             if plain:
                 target = attached.get(envelope.dst)
                 if target is not None:
@@ -271,3 +273,10 @@ class Relay:
             return self._summarise(envelope.kind, envelope.body)
         except Exception:  # the body is a stranger's bytes: no trace of it may stop the relay
             return "(unreadable)"
+
+
+def _alone(part: peer_pb2.Envelope) -> peer_pb2.Envelope:
+    """A copy: a part of a message keeps all of the message in memory."""
+    copy = peer_pb2.Envelope()
+    copy.CopyFrom(part)
+    return copy

@@ -43,6 +43,20 @@ async def test_a_queue_is_bounded_in_bytes() -> None:
     assert len(two.outbox) == 2
 
 
+@pytest.mark.parametrize("delay_ms", [0, HOUR_MS])
+async def test_what_waits_is_no_part_of_the_message_that_it_came_in(delay_ms: int) -> None:
+    """A part keeps all of its message in memory, and would count for a fraction of it."""
+    relay = relay_of()
+    relay.faults.delay(1, 2, delay_ms)
+    one, two = relay.attach(1, ""), relay.attach(2, "")
+    message = peer_pb2.Envelopes(envelopes=[envelope(1, 2, b"small"), envelope(1, 3, bytes(1000))])
+    relay.take_in(one, message.envelopes)
+    message.envelopes[0].body = b"another"
+    relay.faults.heal()
+    relay.faults_changed()
+    assert await bodies(two) == [b"small"]
+
+
 async def test_what_a_delay_holds_back_is_bounded() -> None:
     relay = relay_of(limits=QueueLimits(max_items=2))
     relay.faults.delay(1, 2, HOUR_MS)
