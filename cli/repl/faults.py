@@ -167,7 +167,7 @@ COMMANDS = (
         partition,
         (Parameter("groups", NODES, repeated=True),),
         (JSON,),
-        detail="Nodes that are not named form a group together.",
+        detail="Nodes that are not named, and who joins, form a group together.",
         example="partition 1,2 3",
         changes=True,
     ),

@@ -10,9 +10,10 @@ Cuts are directed (``failLink --one-way``); shapes are of a pair of nodes, both 
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MAX_DELAY_MS = 3_600_000.0
 REORDER_HOLD_S = (0.005, 0.050)
@@ -57,6 +58,36 @@ class _Shape:
         return self.delay_ms == 0 and self.jitter_ms == 0 and not self.percent
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A command that cuts the links between ``groups``. Where its ``word`` is not ``failLink`` the
+    members that none of them names, at any time, are one more group."""
+
+    word: str
+    groups: tuple[tuple[int, ...], ...]
+    one_way: bool = False
+
+    def parts(self, members: Iterable[int]) -> list[tuple[int, ...]]:
+        """The groups that are cut off from each other; the last of an isolation may be empty."""
+        rest = tuple(member for member in members if not any(member in g for g in self.groups))
+        if self.word == "failLink" or (self.word == "partition" and not rest):
+            return [*self.groups]
+        return [*self.groups, rest]
+
+    def links(self, members: Iterable[int]) -> frozenset[Directed]:
+        pairs = itertools.combinations(self.parts(members), 2)
+        links = {link for mine, other in pairs for link in itertools.product(mine, other)}
+        return frozenset(links if self.one_way else links | {(b, a) for a, b in links})
+
+    def describe(self, members: Iterable[int]) -> str:
+        parts = self.groups if self.word == "isolate" else self.parts(members)
+        return f"{self.word} {_shown(parts)}" + (" --one-way" if self.one_way else "")
+
+    def without(self, node: int) -> _Cut:
+        left = (tuple(member for member in group if member != node) for group in self.groups)
+        return replace(self, groups=tuple(group for group in left if group))
+
+
 NODES_MAX = 64
 """Nodes that are known at a time, those that were removed but not dismissed included."""
 
@@ -72,8 +103,7 @@ class FaultTable:
         assert len(set(self.members)) == len(self.members), "a member is named twice"
         self._rng = rng
         self._down: set[int] = set()
-        # Cuts by the command that made them. A link is cut while any of them holds it.
-        self._cuts: dict[str, frozenset[Directed]] = {}
+        self._cuts: list[_Cut] = []  # a link is cut while any of them holds it
         self._cut: frozenset[Directed] = frozenset()
         self._shapes: dict[Directed, _Shape] = {}  # by the pair, lower id first
 
@@ -83,19 +113,16 @@ class FaultTable:
             if len(self.members) >= NODES_MAX:
                 raise BadFault(f"{NODES_MAX} nodes are known already: start the orchestrator again")
             self.members = tuple(sorted((*self.members, node)))
+            self._recompute()
 
     def dismiss(self, node: int) -> None:
-        """``node`` is gone for ever, and its faults with it."""
-        links = frozenset(
-            (a, b) for other in self.members for a, b in ((node, other), (other, node))
-        )
-        cuts: dict[str, frozenset[Directed]] = {}
-        for words, cut in self._cuts.items():
-            cuts.update(_named_apart(cut - links) if cut & links else {words: cut})
-        self._cuts = cuts
+        """``node`` is gone for ever, and its faults with it. A partition or isolation goes on
+        without it, for as long as it has two groups."""
+        self.members = tuple(member for member in self.members if member != node)
+        cuts = (cut.without(node) for cut in self._cuts)
+        self._cuts = [cut for cut in cuts if len(cut.parts(self.members)) > 1]
         self._shapes = {pair: shape for pair, shape in self._shapes.items() if node not in pair}
         self._down.discard(node)
-        self.members = tuple(member for member in self.members if member != node)
         self._recompute()
 
     # Commands -------------------------------------------------------------------------------
@@ -115,7 +142,7 @@ class FaultTable:
     def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
         """Cut the link between ``a`` and ``b``; with ``one_way`` only from ``a`` to ``b``."""
         links = self._links(a, b, one_way)
-        self._cuts.update(_named_apart(links))
+        self._cuts += [cut for cut in _named_apart(links) if cut not in self._cuts]
         self._recompute()
         if one_way:
             return f"nothing passes from {a} to {b}"
@@ -132,19 +159,20 @@ class FaultTable:
         shaped = not one_way and self._shapes.pop(_pair(a, b), None) is not None
         if not shaped and not links & self._cut:
             return f"the link {where} has no fault"
-        cuts: dict[str, frozenset[Directed]] = {}
-        for words, cut in self._cuts.items():
+        cuts: list[_Cut] = []
+        for cut in self._cuts:
             # A partition or isolation that loses a link goes on as the links that it still cuts.
-            cuts.update(_named_apart(cut - links) if cut & links else {words: cut})
-        self._cuts = cuts
+            held = cut.links(self.members)
+            cuts += _named_apart(held - links) if held & links else [cut]
+        self._cuts = list(dict.fromkeys(cuts))
         self._recompute()
         return f"the link {where} is fixed"
 
     def partition(self, groups: Sequence[Sequence[int]]) -> str:
         """Cut all links between ``groups``, which are disjoint and not empty.
 
-        Members that no group names form one more group together. A partition replaces the one
-        before it; other faults stay.
+        Members that no group names form one more group together, and who joins is one of them. A
+        partition replaces the one before it; other faults stay.
         """
         named: set[int] = set()
         for group in groups:
@@ -155,26 +183,20 @@ class FaultTable:
                 if node in named:
                     raise BadFault(f"node {node} is named twice: a node is in one group")
                 named.add(node)
-        rest = [node for node in self.members if node not in named]
-        parts = [sorted(group) for group in groups] + ([rest] if rest else [])
+        partition = _Cut("partition", tuple(tuple(sorted(group)) for group in groups))
+        parts = partition.parts(self.members)
         if len(parts) < 2:
             raise BadFault("a partition has two groups at least, as in 1,2 3")
-        shown = " ".join(",".join(map(str, part)) for part in parts)
-        self._cuts = {w: cut for w, cut in self._cuts.items() if not w.startswith("partition ")}
-        self._cuts[f"partition {shown}"] = frozenset(
-            (a, b) for mine in parts for other in parts if mine is not other
-            for a in mine for b in other
-        )  # fmt: skip
+        self._cuts = [cut for cut in self._cuts if cut.word != "partition"] + [partition]
         self._recompute()
-        return f"nothing passes between the groups {shown}"
+        return f"nothing passes between the groups {_shown(parts)}"
 
     def isolate(self, node: int) -> str:
-        """Cut ``node``, which lives on, off from every other."""
+        """Cut ``node``, which lives on, off from every other, also from who joins."""
         self._check(node)
-        others = [other for other in self.members if other != node]
-        self._cuts[f"isolate {node}"] = frozenset(
-            link for other in others for link in ((node, other), (other, node))
-        )
+        isolation = _Cut("isolate", ((node,),))
+        if isolation not in self._cuts:
+            self._cuts.append(isolation)
         self._recompute()
         return f"node {node} is cut off from every other"
 
@@ -233,7 +255,7 @@ class FaultTable:
     def describe(self) -> list[str]:
         """One line a fault, in the words of the command that would make it."""
         lines = [f"failNode {node}" for node in sorted(self._down)]
-        lines += self._cuts
+        lines += [cut.describe(self.members) for cut in self._cuts]
         for (a, b), shape in sorted(self._shapes.items()):
             if shape.delay_ms or shape.jitter_ms:
                 jitter = f" {shape.jitter_ms:g}" if shape.jitter_ms else ""
@@ -313,7 +335,7 @@ class FaultTable:
             del self._shapes[_pair(a, b)]
 
     def _recompute(self) -> None:
-        self._cut = frozenset().union(*self._cuts.values())
+        self._cut = frozenset().union(*(cut.links(self.members) for cut in self._cuts))
 
     def _roll(self, shape: _Shape, word: str) -> bool:
         percent = shape.percent.get(word, 0.0)
@@ -324,12 +346,14 @@ def _pair(a: int, b: int) -> Directed:
     return (a, b) if a <= b else (b, a)
 
 
-def _named_apart(links: frozenset[Directed]) -> dict[str, frozenset[Directed]]:
+def _shown(groups: Iterable[tuple[int, ...]]) -> str:
+    return " ".join(",".join(map(str, group)) for group in groups)
+
+
+def _named_apart(links: frozenset[Directed]) -> list[_Cut]:
     """``links`` as the ``failLink`` commands that cut exactly these."""
-    cuts: dict[str, frozenset[Directed]] = {}
-    for a, b in sorted(links):
-        if (b, a) not in links:
-            cuts[f"failLink {a} {b} --one-way"] = frozenset({(a, b)})
-        elif a < b:
-            cuts[f"failLink {a} {b}"] = frozenset({(a, b), (b, a)})
-    return cuts
+    return [
+        _Cut("failLink", ((a,), (b,)), one_way=(b, a) not in links)
+        for a, b in sorted(links)
+        if a < b or (b, a) not in links
+    ]

@@ -119,6 +119,53 @@ def test_an_isolated_node_is_cut_off_from_every_other_both_ways() -> None:
     assert faults.describe() == ["isolate 4"]
 
 
+def test_an_isolated_node_is_cut_off_from_who_joins_too() -> None:
+    faults = FaultTable((1, 2), random.Random(7))
+    faults.isolate(1)
+    faults.admit(3)
+    assert set(faults.cut) == both((1, 2), (1, 3))
+    assert faults.describe() == ["isolate 1"]
+
+
+def test_who_joins_is_of_the_group_of_those_that_a_partition_does_not_name() -> None:
+    faults = FaultTable((1, 2, 3), random.Random(7))
+    faults.partition([[1], [2]])
+    faults.admit(4)
+    assert set(faults.cut) == both((1, 2), (1, 3), (1, 4), (2, 3), (2, 4))
+    assert faults.describe() == ["partition 1 2 3,4"]
+
+
+def test_who_joins_is_a_group_of_its_own_where_a_partition_names_every_other() -> None:
+    faults = FaultTable((1, 2), random.Random(7))
+    faults.partition([[1], [2]])
+    faults.admit(3)
+    assert set(faults.cut) == both((1, 2), (1, 3), (2, 3))
+    assert faults.describe() == ["partition 1 2 3"]
+
+
+def test_a_partition_goes_on_without_a_node_that_is_gone_until_another_replaces_it() -> None:
+    faults = table()
+    faults.partition([[1, 2], [3], [4, 5]])
+    for gone in (5, 3):
+        faults.dismiss(gone)
+    assert faults.describe() == ["partition 1,2 4"]
+    faults.partition([[1, 4], [2]])
+    assert set(faults.cut) == both((1, 2), (2, 4))
+    assert faults.describe() == ["partition 1,4 2"]
+    faults.dismiss(2)
+    assert faults.clear
+    assert faults.describe() == []
+
+
+def test_an_isolation_goes_on_without_another_that_is_gone_and_ends_with_its_node() -> None:
+    faults = FaultTable((1, 2), random.Random(7))
+    faults.isolate(1)
+    faults.dismiss(2)
+    assert faults.describe() == ["isolate 1"]
+    faults.dismiss(1)
+    assert faults.describe() == []
+
+
 def test_a_down_node_neither_sends_nor_receives_and_heal_does_not_raise_it() -> None:
     faults = table()
     faults.fail_node(2)
