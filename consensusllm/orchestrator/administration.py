@@ -6,16 +6,21 @@ relay (nodes linked directly) it still kills and starts nodes, and refuses fault
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import grpc.aio
 import structlog
+from async_timeout import timeout
 
 from ..transport import StreamRefused, race, receive
 from ..wire.generated import orchestrator_pb2, orchestrator_pb2_grpc
 from .faults import BadFault, FaultTable
-from .launchers import Launcher, Launchers, ProcessRefused
+from .launchers import ORDER_TIMEOUT_S, Launcher, Launchers, ProcessRefused
 from .relay import Relay
 
 NO_RELAY = "nodes are linked directly: start the cluster without --direct to use link faults"
@@ -27,12 +32,19 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
     """``token`` None leaves the service open; ``relay`` None means nodes are linked directly."""
 
     def __init__(
-        self, table: FaultTable, launchers: Launchers, relay: Relay | None, token: str | None
+        self,
+        table: FaultTable,
+        launchers: Launchers,
+        relay: Relay | None,
+        token: str | None,
+        order_timeout_s: float = ORDER_TIMEOUT_S,
     ) -> None:
         self._table = table
         self._launchers = launchers
         self._relay = relay
         self._token = token
+        self._order_timeout_s = order_timeout_s
+        self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def Inject(
         self,
@@ -124,15 +136,13 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             raise BadFault("the request names no fault that this orchestrator knows: upgrade it")
         fault = getattr(request, which)
         if which == "fail_node":
-            await self._kill(fault.node)
-            return f"node {fault.node} is dead and stays down until fixNode {fault.node}"
+            return await self._in_turn(fault.node, self._kill)
         if which == "fix_node":
-            await self._start(fault.node)
-            return f"node {fault.node} is started"
+            return await self._in_turn(fault.node, self._start)
         if which == "install_node":
-            return await self._install(fault.node, fault.address)
+            return await self._in_turn(fault.node, partial(self._install, address=fault.address))
         if which == "retire_node":
-            return await self._retire(fault.node, fault.reusable)
+            return await self._in_turn(fault.node, partial(self._retire, reusable=fault.reusable))
         if which == "heal":
             return await self._heal()
         if self._relay is None:
@@ -151,7 +161,25 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         self._relay.faults_changed()
         return message
 
-    async def _kill(self, node: int) -> None:
+    async def _in_turn(
+        self, node: int, carry_out: Callable[[int], Coroutine[Any, Any, str]]
+    ) -> str:
+        """Have one thing done to ``node``'s process, after whatever is being done to it. Once begun
+        it goes on also without its caller: how it ends is known from the launcher's late report."""
+        turn = self._turns.setdefault(node, asyncio.Lock())
+        try:
+            async with timeout(self._order_timeout_s):
+                await turn.acquire()
+                doing = asyncio.create_task(carry_out(node))
+                doing.add_done_callback(lambda _: turn.release())
+                return await asyncio.shield(doing)
+        except asyncio.TimeoutError:
+            raise ProcessRefused(
+                f"the launcher did not answer within {self._order_timeout_s:g} s: see its log; "
+                "`faults` says what came of it"
+            ) from None
+
+    async def _kill(self, node: int) -> str:
         """Mark ``node`` down, kill its process, and take the mark back when that was refused."""
         was_down = node in self._table.down
         self._table.fail_node(node)
@@ -162,8 +190,9 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             if not was_down:
                 self._table.fix_node(node)
             raise
+        return f"node {node} is dead and stays down until fixNode {node}"
 
-    async def _start(self, node: int) -> None:
+    async def _start(self, node: int) -> str:
         """Start ``node``'s process; it may speak from its first moment on."""
         was_down = node in self._table.down
         self._table.fix_node(node)
@@ -175,6 +204,7 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             raise
         finally:
             self._faults_changed()
+        return f"node {node} is started"
 
     async def _install(self, node: int, address: str) -> str:
         if not 1 <= node < 1 << 31:
@@ -203,7 +233,7 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         down = self._table.down
         for node in down:
             try:
-                await self._start(node)
+                await self._in_turn(node, self._start)
             except ProcessRefused as error:
                 raise ProcessRefused(f"links are healed, node {node} is not: {error}") from None
         return "every fault is lifted" + "".join(f", node {node} is started" for node in down)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 
+import grpc
 import pytest
 
 from consensusllm.orchestrator import (
     FaultRefused,
     FaultsClient,
+    FaultsServicer,
+    FaultTable,
     Launchers,
     Order,
     ProcessFailed,
     serve_faults,
 )
-from consensusllm.orchestrator.launchers import ProcessRefused
+from consensusllm.wire.generated import orchestrator_pb2 as pb
 
 
 class FakeLauncher:
@@ -180,12 +184,73 @@ async def test_a_new_node_needs_a_launcher_and_an_address(cluster, launch) -> No
         await cluster.client.fail_node(4)
 
 
-async def test_an_order_that_is_never_answered_times_out() -> None:
-    launchers = Launchers(order_timeout_s=0.01)
-    launcher = launchers.attach([1])
-    with pytest.raises(ProcessRefused, match="did not answer within"):
-        await launchers.order(1, start=False)
-    assert launcher.waiting == {}
+class Desk:
+    """The service without a network: ``launcher``'s orders are answered by the test."""
+
+    def __init__(self, order_timeout_s: float = 10.0) -> None:
+        self.table = FaultTable((1, 2), random.Random(7))
+        launchers = Launchers()
+        self.launcher = launchers.attach((1, 2))
+        self._servicer = FaultsServicer(self.table, launchers, None, None, order_timeout_s)
+
+    async def abort(self, code: grpc.StatusCode, why: str) -> None:
+        raise FaultRefused(why)
+
+    def order(self, **fault: object) -> asyncio.Task[pb.FaultReply]:
+        return asyncio.create_task(self._servicer.Inject(pb.FaultRequest(**fault), self))
+
+    async def report(self, error: str = "") -> None:
+        order = await asyncio.wait_for(self.launcher.orders.get(), 10)
+        self.launcher.report(pb.ProcessReport(number=order.number, error=error))
+
+
+async def test_what_is_done_to_a_node_waits_for_what_is_being_done_to_it() -> None:
+    desk = Desk()
+    killed = desk.order(fail_node=pb.FailNode(node=1))
+    await desk.report()
+    await killed
+    begun = desk.order(fix_node=pb.FixNode(node=1)), desk.order(fail_node=pb.FailNode(node=1))
+    await desk.report("node 1 ended again")
+    await desk.report("node 1 is not running")
+    for refused in begun:
+        with pytest.raises(FaultRefused, match="node 1"):
+            await refused
+    assert desk.table.down == (1,)
+
+
+async def test_an_order_goes_on_without_the_caller_that_hung_up(wait_until) -> None:
+    desk = Desk()
+    killed = desk.order(fail_node=pb.FailNode(node=1))
+    await desk.report()
+    await killed
+    begun = desk.order(fix_node=pb.FixNode(node=1))
+    await wait_until(lambda: not desk.launcher.orders.empty(), "the order")
+    begun.cancel()
+    await asyncio.wait([begun])
+    await desk.report("node 1 ended again")
+    await wait_until(lambda: desk.table.down == (1,), "the mark")
+
+
+@pytest.mark.parametrize(("error", "down"), [("", (1,)), ("node 1 is not running", ())])
+async def test_an_order_times_out_and_is_settled_by_the_report_that_comes_late(
+    wait_until, error: str, down: tuple[int, ...]
+) -> None:
+    desk = Desk(order_timeout_s=0.01)
+    with pytest.raises(FaultRefused, match=r"^the launcher did not answer within 0.01 s: "):
+        await desk.order(fail_node=pb.FailNode(node=1))
+    await desk.report(error)
+    await wait_until(lambda: not desk.launcher.waiting, "the end of the order")
+    assert desk.table.down == down
+
+
+async def test_a_caller_that_waited_too_long_for_its_turn_has_begun_nothing(wait_until) -> None:
+    desk = Desk(order_timeout_s=0.01)
+    for _ in range(2):
+        with pytest.raises(FaultRefused, match="did not answer within"):
+            await desk.order(fail_node=pb.FailNode(node=1))
+    await desk.report()
+    await wait_until(lambda: not desk.launcher.waiting, "the end of the order")
+    assert desk.launcher.orders.empty()
 
 
 async def test_without_a_relay_nodes_fail_and_link_faults_are_refused(launch) -> None:
