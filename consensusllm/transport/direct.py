@@ -3,9 +3,9 @@
 Each direction of a pair has a stream of its own, opened by the sender, who says so at once, and
 where it is: who is heard of is dialled at once in return. So is a stranger, for as long as it has a
 stream here: it may be a member of a list that this node has missed, or have missed that it is none.
-The receiving half is a gRPC servicer that the node adds to its own server; it answers once when the
-stream is open and then says nothing. A stream that carries a foreign envelope is ended with a
-status that says why.
+The receiving half is a gRPC servicer that the node adds to its own server; it answers the first
+envelope and then says nothing. A stream that carries a foreign envelope is ended with a status that
+says why.
 """
 
 from __future__ import annotations
@@ -82,7 +82,6 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
     ) -> None:
         if self._receiver is None or self._closing.is_set():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node is starting or stopping")
-        await context.write(peer_pb2.LinkAck())
         try:
             await race(self._read(context, self._receiver), self._wait_for_close())
         except StreamRefused as refused:
@@ -118,6 +117,7 @@ class PeerServicer(peer_pb2_grpc.PeerServicer):
                         self._streams[src] += 1
                         hello = envelope.body if envelope.kind == HELLO else b""
                         self._heard_of(src, hello.decode("utf-8", "replace"))
+                        await context.write(peer_pb2.LinkAck())
                     if envelope.kind != HELLO:
                         receiver(unpack(envelope))
         finally:

@@ -270,8 +270,7 @@ async def test_a_foreign_envelope_ends_the_stream_and_is_not_delivered(pair, env
     async with grpc.aio.insecure_channel(one.address) as channel:
         call = peer_pb2_grpc.PeerStub(channel).Link()
         await call.write(peer_pb2.Envelopes(envelopes=[envelope]))
-        assert await call.read() == peer_pb2.LinkAck()
-        with pytest.raises(grpc.aio.AioRpcError) as error:
+        with pytest.raises(grpc.aio.AioRpcError) as error:  # and no answer before: it is not up
             await call.read()
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert why in error.value.details()
@@ -298,7 +297,6 @@ async def test_bytes_that_are_no_protobuf_end_the_stream(pair) -> None:
     async with grpc.aio.insecure_channel(one.address) as channel:
         call = channel.stream_stream("/consensusllm.peer.v1.Peer/Link")()
         await call.write(b"\xff\xff\xff\xff")
-        assert await call.read() == b""
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await call.read()
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class PeerStub:
     """Nodes that dial each other directly (no orchestrator). Each direction of a pair has a stream of
-    its own, opened by the sender; one empty reply says that it is open, and then only its end comes.
+    its own, opened by the sender; one empty reply, to its first envelope, says that it is open, and
+    then only its end comes.
     """
 
     def __init__(self, channel):
@@ -45,7 +46,8 @@ class PeerStub:
 
 class PeerServicer:
     """Nodes that dial each other directly (no orchestrator). Each direction of a pair has a stream of
-    its own, opened by the sender; one empty reply says that it is open, and then only its end comes.
+    its own, opened by the sender; one empty reply, to its first envelope, says that it is open, and
+    then only its end comes.
     """
 
     def Link(self, request_iterator, context):
@@ -72,7 +74,8 @@ def add_PeerServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Peer:
     """Nodes that dial each other directly (no orchestrator). Each direction of a pair has a stream of
-    its own, opened by the sender; one empty reply says that it is open, and then only its end comes.
+    its own, opened by the sender; one empty reply, to its first envelope, says that it is open, and
+    then only its end comes.
     """
 
     @staticmethod
