@@ -8,12 +8,14 @@ again, and old messages would only delay new ones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
 
 import grpc.aio
 import structlog
+from async_timeout import timeout
 
 from .outbox import ENVELOPE_OVERHEAD_BYTES, Outbox, QueueLimits
 from .port import Envelope
@@ -21,6 +23,10 @@ from .streams import BATCH_BYTES, race, stream_options
 
 BACK_OFF_MIN_S = 0.05
 BACK_OFF_MAX_S = 1.0
+RENEW_S = 5.0
+"""How often a channel that cannot connect makes way for another: by itself it looks up the name in
+its address again only after half a minute, and after minutes where that failed."""
+
 REPLACED_WAIT_S = 5.0
 """How long a node stays away whose place at the orchestrator was taken by another of the same id:
 two processes under one id would otherwise cut each other off many times a second."""
@@ -103,13 +109,18 @@ class Link:
             async with grpc.aio.insecure_channel(
                 self.address, options=stream_options(self._max_message_bytes)
             ) as channel:
-                await race(self._keep(channel), self._until_hurried(channel))
+                await race(self._keep(channel), self._until_useless(channel))
 
-    async def _until_hurried(self, channel: grpc.aio.Channel) -> None:
+    async def _until_useless(self, channel: grpc.aio.Channel) -> None:
+        """Until another channel would connect sooner than this one."""
         failed = grpc.ChannelConnectivity.TRANSIENT_FAILURE
-        while not (self._pausing or channel.get_state() is failed):
+        hurried = False
+        while not (channel.get_state() is failed or (hurried and self._pausing)):
             self._hurried.clear()
-            await self._hurried.wait()
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with timeout(RENEW_S):
+                    await self._hurried.wait()
+            hurried = self._hurried.is_set()
 
     async def _keep(self, channel: grpc.aio.Channel) -> None:
         """One stream after the other. The channel redials by itself, and a call waits until it is

@@ -99,6 +99,28 @@ async def test_a_peer_that_is_heard_of_is_dialled_at_once(monkeypatch) -> None:
     await two.stop()
 
 
+async def test_an_address_that_cannot_be_reached_is_looked_up_again_and_again(monkeypatch) -> None:
+    """Its name leads somewhere else by now: the same channel would not look for it for long."""
+    monkeypatch.setattr(link, "RENEW_S", 0.02)
+    one, two = Node(1), Node(2)
+    leads_to = {"two.test:1": "127.0.0.1:1"}
+    insecure_channel = grpc.aio.insecure_channel
+
+    def channel(address: str, **options) -> grpc.aio.Channel:
+        looked_up.append(address)
+        return insecure_channel(leads_to.get(address, address), **options)
+
+    looked_up: list[str] = []
+    monkeypatch.setattr(grpc.aio, "insecure_channel", channel)
+    await one.start({1: one.address, 2: "two.test:1"})
+    await until(lambda: "two.test:1" in looked_up, "the first look")
+    leads_to["two.test:1"] = two.address
+    await two.start({2: two.address})
+    await until(lambda: one.transport.connected(), "the link")
+    await one.stop()
+    await two.stop()
+
+
 async def test_a_stranger_is_answered_for_as_long_as_its_stream_is_open() -> None:
     """Node 2 was added while node 1, whose list it is not on, was away."""
     one, two = Node(1), Node(2)
