@@ -170,7 +170,7 @@ class _Node:
     def _make_transport(self, rng: random.Random) -> Transport:
         config, own = self._config, self._own
         bound = config.limits.message_bytes
-        queue = QueueLimits(max_bytes=2 * bound)
+        queue = QueueLimits.for_messages(bound)
         if config.network == "direct":
             return DirectTransport(
                 config.cluster_id,

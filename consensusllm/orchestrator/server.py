@@ -149,16 +149,16 @@ async def serve_orchestrator(
     token: str | None = None,
     *,
     summarise: Summarise = lambda kind, body: "",
-    limits: QueueLimits = QueueLimits(),  # noqa: B008 (frozen)
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     rng: random.Random | None = None,
 ) -> RunningServer:
     """Serve relay and fault commands on ``address`` (``host:port``, port 0 for any free one).
 
-    ``token`` guards the fault commands (None: open). ``limits`` bound what waits for one node, and
-    what delays hold back in all. Raises ``CannotListen``.
+    ``token`` guards the fault commands (None: open). ``max_message_bytes`` also says what waits for
+    one node, and what delays hold back in all. Raises ``CannotListen``.
     """
     table = FaultTable(members, rng or random.Random())
+    limits = QueueLimits.for_messages(max_message_bytes)
     relay = Relay(cluster_id, table, limits=limits, summarise=summarise)
     return await _serve(address, table, relay, token, max_message_bytes)
 

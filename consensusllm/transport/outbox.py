@@ -26,6 +26,11 @@ class QueueLimits:
     max_items: int = 16_384
     max_bytes: int = 32 * 1024 * 1024
 
+    @classmethod
+    def for_messages(cls, max_message_bytes: int) -> QueueLimits:
+        """Room for two of the largest messages."""
+        return cls(max_bytes=2 * max_message_bytes)
+
 
 class Outbox(Generic[Item]):
     """First in, first out, for one reader; everything is called on one event loop.

@@ -14,7 +14,7 @@ from consensusllm.orchestrator import (
     TraceEvent,
     serve_orchestrator,
 )
-from consensusllm.transport import Envelope, RelayedTransport
+from consensusllm.transport import MAX_MESSAGE_BYTES, Envelope, RelayedTransport
 
 MEMBERS = (1, 2, 3)
 TOKEN = "sesame"
@@ -112,8 +112,11 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    running = Cluster(await serve_orchestrator("127.0.0.1:0", "c", MEMBERS, TOKEN))
+async def cluster(request) -> AsyncIterator[Cluster]:
+    bound = getattr(request, "param", MAX_MESSAGE_BYTES)
+    running = Cluster(
+        await serve_orchestrator("127.0.0.1:0", "c", MEMBERS, TOKEN, max_message_bytes=bound)
+    )
     await running.start()
     yield running
     await running.stop()

@@ -70,6 +70,16 @@ async def test_a_message_in_flight_over_a_link_that_fails_is_lost(cluster, wait_
     assert cluster.nodes[2].bodies() == [b"after"]
 
 
+@pytest.mark.parametrize("cluster", [64 * 1024], indirect=True)
+async def test_what_waits_is_two_of_the_largest_messages_that_are_configured(cluster) -> None:
+    await cluster.trace()
+    await cluster.client.delay(1, 2, HOUR_MS)
+    for _ in range(3):
+        cluster.send(1, 2, bytes(60 * 1024), "large")
+        await cluster.fates([(1, 3)])
+    assert [event.fate for event in cluster.events if event.kind == "large"] == ["overflow"]
+
+
 async def test_a_lifted_delay_lets_go_what_it_held(cluster, wait_until) -> None:
     await cluster.client.delay(1, 2, HOUR_MS)
     cluster.send(1, 2, b"held")
