@@ -163,7 +163,7 @@ class Runtime:
             return
         receiver = self._other_kinds.get(envelope.kind)
         if receiver is not None:
-            receiver(envelope)
+            self._guarded(lambda: receiver(envelope))
             return
         try:
             message = decode_message(envelope.src, envelope.body)
@@ -180,7 +180,8 @@ class Runtime:
             self._schedule()
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Run the core. An exception in it is a bug, and a node with a bug must not go on."""
+        """Run the core, or who receives another kind. An exception in it is a bug, and a node with
+        a bug must not go on."""
         try:
             action()
         except Exception as error:

@@ -11,6 +11,8 @@ from async_timeout import timeout
 
 from consensusllm.paxos import NotLeader, RemoveNode
 from consensusllm.replica.runtime import Runtime
+from consensusllm.transport import Envelope
+from consensusllm.transport.port import Receiver
 
 PATIENCE_S = 60.0
 
@@ -83,3 +85,28 @@ async def test_a_bug_that_a_change_of_members_shows_stops_the_node() -> None:
         with pytest.raises(NotLeader):
             runtime.change(RemoveNode(2))
     assert broken == [bug]
+
+
+async def test_a_bug_in_who_receives_another_kind_stops_the_node() -> None:
+    bug = KeyError("a text")
+    receivers: list[Receiver] = []
+
+    async def start(receiver: Receiver) -> None:
+        receivers.append(receiver)
+
+    async def close() -> None:
+        pass
+
+    def receive(envelope: Envelope) -> None:
+        raise bug
+
+    replica: Any = SimpleNamespace(stop=lambda: None)
+    nothing: Any = None
+    transport: Any = SimpleNamespace(start=start, close=close)
+    broken: list[BaseException] = []
+    runtime = Runtime(replica, nothing, transport, broken.append)
+    runtime.on_kind("stream", receive)
+    await runtime.start()
+    receivers[0](Envelope(2, 1, "stream", b""))
+    assert broken == [bug]
+    await runtime.close()
