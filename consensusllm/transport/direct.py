@@ -194,7 +194,7 @@ class DirectTransport:
             if peer not in addresses and self.servicer.hears(peer) and self._has_room():
                 self._strangers.add(peer)
             else:
-                self._drop(peer)
+                self._drop(peer, LEAVING_S)
         for peer in sorted(addresses):
             if peer != self._node and peer not in self._links:
                 self._dial(peer, addresses[peer])
@@ -204,11 +204,11 @@ class DirectTransport:
         if self._started:
             link.start()
 
-    def _drop(self, peer: int) -> None:
+    def _drop(self, peer: int, after_s: float) -> None:
         link = self._links.pop(peer)
         self._dropped_before += link.dropped
         if self._started:
-            task = asyncio.create_task(_let_go(link))
+            task = asyncio.create_task(_let_go(link, after_s))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
@@ -256,7 +256,7 @@ class DirectTransport:
     def _gone(self, peer: int) -> None:
         if peer in self._strangers:
             self._strangers.discard(peer)
-            self._drop(peer)
+            self._drop(peer, 0.0)
 
     def _wrap(self, batch: list[Envelope]) -> peer_pb2.Envelopes:
         message = peer_pb2.Envelopes()
@@ -273,9 +273,9 @@ def _link(
     return call
 
 
-async def _let_go(link: Link) -> None:
+async def _let_go(link: Link, after_s: float) -> None:
     try:
-        await asyncio.sleep(LEAVING_S)
+        await asyncio.sleep(after_s)
     finally:
         await link.close()
 

@@ -12,7 +12,9 @@ from consensusllm.transport import (
     GONE,
     DirectTransport,
     Envelope,
+    PeerServicer,
     QueueLimits,
+    direct,
     link,
     listen,
     stream_options,
@@ -182,6 +184,28 @@ async def test_a_peer_that_is_no_member_any_more_is_answered_while_its_stream_is
     before = one.transport.dropped
     one.transport.send(2, "k", b"nobody is there")
     assert one.transport.dropped == before + 1
+
+
+async def test_the_link_to_a_stranger_ends_with_its_stream(monkeypatch) -> None:
+    """Strangers that come and go would leave many that are counted as none."""
+    monkeypatch.setattr(direct, "LEAVING_S", 3600.0)
+    one, stranger = Node(1), Node(3)
+    inbox: list[Envelope] = []
+    heard: list[int] = []
+    servicer = PeerServicer("c", 3, lambda peer, _: heard.append(peer), lambda _: None)
+    servicer.deliver_to(inbox.append)
+    peer_pb2_grpc.add_PeerServicer_to_server(servicer, stranger.server)
+    await stranger.server.start()
+    await one.start({1: one.address})
+    hello = peer_pb2.Envelopes()
+    pack(hello, "c", [Envelope(3, 1, "hello", stranger.address.encode())])
+    async with grpc.aio.insecure_channel(one.address) as channel:
+        call = peer_pb2_grpc.PeerStub(channel).Link()
+        await call.write(hello)
+        await until(lambda: heard == [1], "the link to it")
+    await until(lambda: inbox == [Envelope(1, 3, GONE, b"")], "the end of the link")
+    await one.stop()
+    await stranger.server.stop(None)
 
 
 @pytest.mark.parametrize("address", [b"", b"nowhere", b"a/b:1", b"h:123456", b"\xff\xfe"])
