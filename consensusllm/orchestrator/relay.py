@@ -14,6 +14,7 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import structlog
 
 from ..transport import GONE, Outbox, QueueLimits, checksum
 from ..wire.generated import orchestrator_pb2, peer_pb2
-from .faults import Decision, FaultTable
+from .faults import Decision, Directed, FaultTable
 
 Summarise = Callable[[str, bytes], str]
 """Makes one short line of a message's kind and body, for the trace."""
@@ -82,7 +83,10 @@ class _Held:
 
 
 class Relay:
-    """Moves envelopes between the members of ``faults``; everything runs on one event loop."""
+    """Moves envelopes between the members of ``faults``; everything runs on one event loop.
+
+    ``limits`` bound what waits for one node, and what is held back in one direction of a link.
+    """
 
     def __init__(
         self,
@@ -99,7 +103,8 @@ class Relay:
         self._attached: dict[int, Attached] = {}
         self._subscriptions: list[Subscription] = []
         self._held: list[_Held] = []
-        self._held_bytes = 0
+        self._held_items: Counter[Directed] = Counter()
+        self._held_bytes: Counter[Directed] = Counter()
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -173,8 +178,10 @@ class Relay:
         for place in self._attached.values():
             place.outbox.discard(self._is_lost)
         self._held = [held for held in self._held if not self._is_lost(held.envelope)]
-        self._held_bytes = sum(held.size_bytes for held in self._held)
+        self._held_items.clear()
+        self._held_bytes.clear()
         for held in self._held:
+            self._count(held, 1)
             envelope = held.envelope
             held.due = held.sent_at + self.faults.delay_s(envelope.src, envelope.dst)
         heapq.heapify(self._held)
@@ -208,19 +215,24 @@ class Relay:
     # Delays --------------------------------------------------------------------------------
 
     def _hold(self, envelope: peer_pb2.Envelope, delay_s: float) -> None:
-        size_bytes = envelope.ByteSize()
+        size_bytes, link = envelope.ByteSize(), (envelope.src, envelope.dst)
         if (
-            len(self._held) >= self._limits.max_items
-            or self._held_bytes + size_bytes > self._limits.max_bytes
+            self._held_items[link] >= self._limits.max_items
+            or self._held_bytes[link] + size_bytes > self._limits.max_bytes
         ):
             self._trace(envelope, "overflow")
             return
         now = asyncio.get_running_loop().time()
         held = _Held(now + delay_s, next(self._numbers), now, size_bytes, envelope)
         heapq.heappush(self._held, held)
-        self._held_bytes += size_bytes
+        self._count(held, 1)
         if self._held[0] is held:
             self._set_timer()
+
+    def _count(self, held: _Held, sign: int) -> None:
+        link = held.envelope.src, held.envelope.dst
+        self._held_items[link] += sign
+        self._held_bytes[link] += sign * held.size_bytes
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -234,7 +246,7 @@ class Relay:
         now = asyncio.get_running_loop().time()
         while self._held and self._held[0].due <= now:
             held = heapq.heappop(self._held)
-            self._held_bytes -= held.size_bytes
+            self._count(held, -1)
             envelope = held.envelope
             ended = envelope.kind == GONE
             self._settle(envelope, self.faults.deliver(envelope.src, envelope.dst, ended=ended))

@@ -155,7 +155,7 @@ async def serve_orchestrator(
     """Serve relay and fault commands on ``address`` (``host:port``, port 0 for any free one).
 
     ``token`` guards the fault commands (None: open). ``max_message_bytes`` also says what waits for
-    one node, and what delays hold back in all. Raises ``CannotListen``.
+    one node, and what a delay holds back in one direction of a link. Raises ``CannotListen``.
     """
     table = FaultTable(members, rng or random.Random())
     limits = QueueLimits.for_messages(max_message_bytes)

@@ -68,6 +68,18 @@ async def test_what_a_delay_holds_back_is_bounded() -> None:
     relay.close()
 
 
+async def test_what_one_delay_holds_back_takes_no_room_from_another_link() -> None:
+    relay = relay_of(limits=QueueLimits(max_items=2, max_bytes=2500))
+    relay.faults.delay(1, 2, HOUR_MS)
+    relay.faults.delay(1, 3, 1)
+    one, three = relay.attach(1, ""), relay.attach(3, "")
+    relay.take_in(one, [envelope(1, 2, bytes(1000))] * 3)
+    for number in range(5):  # more than wait at a time
+        relay.take_in(one, [envelope(1, 3, b"%d" % number)])
+        assert await bodies(three) == [b"%d" % number]
+    relay.close()
+
+
 async def kinds(place) -> list[tuple[int, str]]:
     taken = await asyncio.wait_for(place.outbox.take(1 << 20), 10)
     return [(one.src, one.kind) for one in taken]
