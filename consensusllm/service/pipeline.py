@@ -213,7 +213,8 @@ class Requests:
         to: Answers,
     ) -> None:
         """Complete a query with its plan. One that names models, or a hedge, which takes models
-        with fallbacks, is planned from a registry that is as new as the question."""
+        with fallbacks, or a council, whose seats take nodes that serve one, is planned from a
+        registry that is as new as the question."""
         size_bytes = ask.ByteSize()
         _bounded("a query", size_bytes, self._max_command_bytes)
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
@@ -242,7 +243,7 @@ class Requests:
             else:
                 self._submit_encoded(identifier, decoded, timeout_s, to)
 
-        if wishes.plain and not ask.options.hedge_ms:
+        if wishes.plain and not ask.options.hedge_ms and not ask.council:
             submit()
         else:
             self._behind_barrier(identifier, size_bytes, timeout_s, to, submit)

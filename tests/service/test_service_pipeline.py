@@ -11,6 +11,7 @@ import pytest
 
 from consensusllm.conversations.commands import (
     CompareAndSwap,
+    ConveneCouncil,
     Put,
     RecordCheckpoint,
     RetryTurn,
@@ -244,6 +245,23 @@ async def test_a_bug_of_planning_is_answered_and_does_not_reach_the_core_that_ca
     await stream.end()
     [message] = stream.written
     assert message.responses[0].failure.message == "this node failed to plan the query: see its log"
+
+
+async def test_a_council_is_seated_from_a_registry_that_is_as_new_as_its_question() -> None:
+    stream = Stream()
+    ask = pb.Ask(session=SESSION, sequence=1, conversation="c1", question="q", council="debate")
+    stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, ask=ask)]))
+    await stream.runtime.heard.wait()
+    assert (stream.written, stream.runtime.submitted) == ([], [])
+    served = RegisteredModel(ServedModel("m", "p"))
+    stream.runtime.replica.machine.registry[1] = (served,)
+    stream.runtime.heard.clear()
+    stream.runtime.barriers[0](None)
+    await asyncio.wait_for(stream.runtime.heard.wait(), 60)
+    stream.runtime.resolve[0](Done())
+    await stream.end()
+    [command] = stream.runtime.submitted
+    assert isinstance(command.operation, ConveneCouncil)
 
 
 async def test_a_hedged_query_is_planned_from_a_registry_that_is_as_new_as_itself() -> None:
