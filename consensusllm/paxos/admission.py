@@ -36,9 +36,9 @@ class Wanted(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a joining node last said. It has caught up when a later one reaches ``goal``: the slot
-    that was opened when this round began (Raft thesis, 4.2.1). So it has lived since; a late copy
-    of what an earlier life said, which may have known all, does not reach it."""
+    """What a node without a vote last said. It has caught up when a later one reaches ``goal``: the
+    slot that was opened when this round began (Raft thesis, 4.2.1). So it has lived since; a late
+    copy of what an earlier life said, which may have known all, does not reach it."""
 
     incarnation: int
     chosen_through: int
@@ -132,15 +132,16 @@ class Admission:
     # The leader -----------------------------------------------------------------------------
 
     def on_rejoin(self, rejoin: Rejoin, live: Iterable[int], now: float) -> Wanted:
-        """What to do for a node that asks; an answer that needs nothing else is sent. Nothing is
-        fenced without a majority of the others among those who ``live``: what asks may be a late
-        copy, and its sender one of the last who vote."""
+        """What to do for a node that asks; an answer that needs nothing else is sent. What asks may
+        be a late copy, and its sender have a vote by now, which others cannot do without: a life is
+        fenced for one that has shown that it lives, and with a majority of the others among those
+        who ``live``."""
         sender, life = rejoin.sender, rejoin.incarnation
         member = self._members.membership.member(sender)
         if member is None:
             return Wanted.NOTHING
         if not member.voting:
-            return self._on_report(rejoin, now)
+            return self._on_report(rejoin, Wanted.PROMOTE, now)
         node, fence = self._config.node, self._acceptor.fence
         if 0 < life == member.incarnation and fence.lowest(sender) <= life:
             return Wanted.NOTHING  # it has joined, and will learn so
@@ -151,8 +152,10 @@ class Admission:
         elif not self._proposer.fenced(sender, life):
             if not self._proposer.can_prepare_without(sender, live):
                 return Wanted.NOTHING
-            self._acceptor.learn_fence(((sender, life),))
-            return Wanted.FENCE
+            wanted = self._on_report(rejoin, Wanted.FENCE, now)
+            if wanted is Wanted.FENCE:
+                self._acceptor.learn_fence(((sender, life),))
+            return wanted
         elif self._log.chosen_through >= self._proposer.first_own_slot:
             ballot = self._proposer.ballot.at(self._log.chosen_through + 1)
             self._outbox.send(sender, Rejoined(node, ballot, life, fence.pairs(), membership))
@@ -167,7 +170,8 @@ class Admission:
             Rejoined(node, BOTTOM, fence.lowest(member), fence.pairs(), self._members.membership),
         )
 
-    def _on_report(self, rejoin: Rejoin, now: float) -> Wanted:
+    def _on_report(self, rejoin: Rejoin, then: Wanted, now: float) -> Wanted:
+        """What to do for a node that learns; ``then``, once it has caught up."""
         last = self.reports.get(rejoin.sender)
         same_life = last is not None and last.incarnation == rejoin.incarnation
         caught_up = last is not None and same_life and rejoin.chosen_through >= last.goal
@@ -175,5 +179,5 @@ class Admission:
         goal = last.goal if last is not None and under_way else self._proposer.next_slot
         self.reports[rejoin.sender] = Report(rejoin.incarnation, rejoin.chosen_through, goal, now)
         if caught_up:
-            return Wanted.PROMOTE
+            return then
         return Wanted.NOTHING if under_way else Wanted.SLOT

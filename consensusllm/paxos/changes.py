@@ -68,8 +68,8 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class _RollCall:
     """Who votes in ``slot``, which was opened when ``node`` was asked to be removed, or above has
-    lived since, and its disk has written. It holds from ``began_at`` for as long as a leader bears
-    with silence."""
+    lived since, and its disk has written. It holds from ``began_at`` for as long as slow disks take
+    for their votes."""
 
     node: int
     slot: int
@@ -150,7 +150,7 @@ class Changes:
                 "alive, which is no majority: start the others first"
             )
         call = self._roll_call
-        ended = call is None or now > call.began_at + self._heartbeats.patience_s
+        ended = call is None or now > call.began_at + self._heartbeats.vote_patience_s
         if call is None or ended or call.node != node:
             return self._begin_roll_call(node, now)
         present = self._present(call)

@@ -118,8 +118,10 @@ class Election:
         )
 
     def won(self) -> None:
-        """This node leads: the ballots before it were not in vain."""
+        """This node leads: the ballots before it were not in vain, and what passes until another
+        leads is nobody's silence."""
         self._ballots = 0
+        self._heard = None
 
     def next_ballot(self, promised: Ballot) -> Ballot:
         """A ballot of one's own above every one that was promised or seen."""

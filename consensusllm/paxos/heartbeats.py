@@ -119,6 +119,11 @@ class Heartbeats:
         """For how long a leader bears with the silence of a quorum."""
         return self._timing.quorum_timeout_s
 
+    @property
+    def vote_patience_s(self) -> float:
+        """How long ago a vote may be of a member that is asked for one, on whatever disk."""
+        return max(self.patience_s, self._timing.disk_patience_s)
+
     def lost_quorum(self) -> bool:
         return not self._members.is_quorum(self._heard_within(self.patience_s))
 

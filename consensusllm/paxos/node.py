@@ -59,10 +59,6 @@ _ANSWERS = (CatchUpReply, Compacted, SnapshotChunk)
 _LEADERS_WORD = (Accept, Heartbeat, Commit)
 """From whoever leads; it says how far the leader's chosen prefix goes."""
 
-DISK_PATIENCE = 10
-"""After so many election timeouts without a write that ended, a leader's disk hangs: the others'
-votes choose what it proposes, but it can take no snapshot, and its log fills."""
-
 
 class PaxosNode(Reconfiguration):
     """See the module. ``recovered`` is what storage gave back; ``rng`` spreads elections."""
@@ -210,7 +206,7 @@ class PaxosNode(Reconfiguration):
 
     def persisted(self, batch: int) -> None:
         """Every ``Ready.persist`` up to number ``batch`` is durable."""
-        self._outbox.persisted(batch)
+        self._outbox.persisted(batch, self._now)
 
     def applied(self, slot: int) -> None:
         """The owner has applied everything up to ``slot``."""
@@ -340,8 +336,7 @@ class PaxosNode(Reconfiguration):
         if self._heartbeats.lost_quorum():
             self._step_down(Event.QUORUM_LOST)
             return
-        patience_s = DISK_PATIENCE * self.config.election_timeout_s
-        if self._now - self._outbox.unwritten_since() >= patience_s:
+        if self._now - self._outbox.silent_since() >= self._timing.disk_patience_s:
             self._step_down(Event.DISK_SILENT)
             return
         self._proposer.tick(self._now)
@@ -478,8 +473,8 @@ class PaxosNode(Reconfiguration):
 
     def _on_catch_up_reply(self, reply: CatchUpReply) -> None:
         self._learner.on_catch_up_reply(reply, self._now)
-        self._proposer.drop_chosen()
         self._depose_if_outvoted()
+        self._proposer.drop_chosen()
         if self.role is Role.LEADING and not self._log.chosen_changes(self._members.since):
             self._proposer.advance()
         self._admit_if_ready()

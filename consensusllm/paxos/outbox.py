@@ -37,6 +37,7 @@ class Outbox:
         self.unwritten_bytes = 0
         """Of the entries that were recorded and are not durable."""
         self._unwritten: deque[tuple[int, int, float]] = deque()  # batch, bytes, taken at
+        self._written_at = -math.inf
         self._clear_changes()
 
     def _clear_changes(self) -> None:
@@ -108,9 +109,10 @@ class Outbox:
         self._membership = (slot, membership)
         return self._issued + 1
 
-    def unwritten_since(self) -> float:
-        """When the oldest batch that is not durable was taken; infinity where all are."""
-        return self._unwritten[0][2] if self._unwritten else math.inf
+    def silent_since(self) -> float:
+        """Since when the disk has ended no write, while one waits for it; infinity where none
+        does."""
+        return max(self._unwritten[0][2], self._written_at) if self._unwritten else math.inf
 
     def is_durable(self, batch: int) -> bool:
         return batch <= self._durable
@@ -149,8 +151,9 @@ class Outbox:
             self._gated = []
         return self._issued, persist
 
-    def persisted(self, batch: int) -> None:
+    def persisted(self, batch: int, now: float) -> None:
         """Batches up to ``batch`` are durable: what waited for them may leave."""
+        self._written_at = now
         assert self._durable <= batch <= self._issued, "batches are reported once and in order"
         self._durable = batch
         while self._unwritten and self._unwritten[0][0] <= batch:

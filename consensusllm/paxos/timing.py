@@ -16,6 +16,9 @@ from .config import PaxosConfig
 
 LONGEST = 10
 """However late others are, no wait is longer than this many of the configured election timeout."""
+DISK_PATIENCE = 10
+"""After so many election timeouts without a write that ended, a leader's disk hangs: the others'
+votes choose what it proposes, but it can take no snapshot, and its log fills."""
 _HALF_LIFE_S = 60.0
 _TICK_S = 1e-4
 """What is nearer than that is looked at a little late, rather than at times that round to now."""
@@ -116,6 +119,11 @@ class Timing:
     def patience_s(self) -> float:
         """What one try to lead is given."""
         return self.timeout_s + self.round_trip_s
+
+    @property
+    def disk_patience_s(self) -> float:
+        """See DISK_PATIENCE."""
+        return DISK_PATIENCE * self._config.election_timeout_s
 
     @property
     def grace_s(self) -> float:

@@ -16,6 +16,7 @@ from consensusllm.paxos import (
     first_members,
 )
 from consensusllm.paxos.messages import (
+    Accept,
     Accepted,
     Entry,
     Message,
@@ -23,6 +24,7 @@ from consensusllm.paxos.messages import (
     PreVote,
     PreVoteReply,
     Promise,
+    Rejoin,
 )
 
 A, B = Batch.pack(1, [b"a"]), Batch.pack(2, [b"b"])
@@ -115,6 +117,17 @@ class Driver:
 
     def vote(self, peer: int, ballot: Ballot, slot: int, count: int = 1) -> None:
         self.receive(Accepted(peer, ballot.at(slot), count, 0, 1))
+
+    def asked_for_a_vote(self, node: int, life: int, *voters: int) -> list[tuple[int, Message]]:
+        """``node`` says that it has no vote, and learns the slot that is opened for it, which
+        ``voters`` vote for: so it lives."""
+        (opened,) = {
+            message.ballot for message in only(Accept, self.receive(Rejoin(node, life, 0)))
+        }
+        self.sync()
+        for voter in voters:
+            self.vote(voter, opened, opened.op_num)
+        return self.receive(Rejoin(node, life, opened.op_num)) + self.sync()
 
 
 def promise_of(

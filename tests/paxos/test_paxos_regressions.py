@@ -37,7 +37,7 @@ def test_a_fence_that_was_heard_of_during_phase_one_is_not_carried_by_that_ballo
     candidate.sync()
     for peer in (2, 3):
         candidate.vote(peer, ballot, 1)
-    sent = candidate.receive(Rejoin(5, 2, 0)) + candidate.sync()
+    sent = candidate.asked_for_a_vote(5, 2, 2, 3)
     assert only(Rejoined, sent) == []
     prepares = only(Prepare, sent)
     assert prepares[0].ballot > ballot
@@ -182,9 +182,9 @@ def test_a_life_below_the_fence_never_gets_the_fences_own_number() -> None:
     [answer] = only(Rejoined, leader.receive(Rejoin(3, 5, 0)))  # its clock was set back
     assert answer.ballot == BOTTOM
     assert answer.incarnation == 7, "it takes a number above that"
-    leader.receive(Rejoin(3, 8, 0))
+    prepares = only(Prepare, leader.asked_for_a_vote(3, 8, 2))
     assert leader.core.role is Role.PREPARING
-    assert only(Prepare, leader.sync())[0].incarnations == ((3, 8),)
+    assert prepares[0].incarnations == ((3, 8),)
 
 
 def test_two_lives_that_are_told_the_same_number_do_not_take_the_same() -> None:

@@ -35,7 +35,7 @@ from consensusllm.paxos.messages import (
     SnapshotChunk,
     SnapshotRequest,
 )
-from consensusllm.paxos.node import DISK_PATIENCE
+from consensusllm.paxos.timing import DISK_PATIENCE
 
 # 10. Stepping down ------------------------------------------------------------------------------
 
@@ -234,17 +234,19 @@ def test_rule_14_a_node_that_lost_its_disk_neither_promises_nor_votes_nor_stands
 
 def test_rule_14_the_leader_fences_the_lost_life_in_a_new_ballot() -> None:
     leader, old = settled_leader()
-    leader.receive(Rejoin(3, 2, 0))
+    for _ in range(3):  # late copies, perhaps
+        assert only(Prepare, leader.receive(Rejoin(3, 2, 1)) + leader.sync()) == []
+    leader.vote(2, old, 2)
+    sent = leader.receive(Rejoin(3, 2, 2)) + leader.sync()
     assert leader.core.role is Role.PREPARING
-    prepares = only(Prepare, leader.sync())
+    prepares = only(Prepare, sent)
     assert prepares[0].ballot > old
     assert prepares[0].incarnations == ((3, 2),)
 
 
 def test_rule_14_a_promise_of_the_lost_life_does_not_count() -> None:
     leader, _ = settled_leader()
-    leader.receive(Rejoin(3, 2, 0))
-    ballot = only(Prepare, leader.sync())[0].ballot
+    ballot = only(Prepare, leader.asked_for_a_vote(3, 2, 2))[0].ballot
     leader.receive(promise_of(3, ballot, incarnation=1))
     assert leader.core.role is Role.PREPARING
     leader.receive(promise_of(2, ballot))
@@ -267,8 +269,7 @@ def test_rule_14_a_promise_that_was_counted_before_the_fence_was_known_is_droppe
 
 def test_rule_14_a_vote_of_the_lost_life_does_not_count() -> None:
     leader, _ = settled_leader()
-    leader.receive(Rejoin(3, 2, 0))
-    ballot = only(Prepare, leader.sync())[0].ballot
+    ballot = only(Prepare, leader.asked_for_a_vote(3, 2, 2))[0].ballot
     leader.receive(promise_of(2, ballot))
     leader.sync()
     slot = leader.core.chosen_through + 1

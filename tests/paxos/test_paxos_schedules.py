@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from core_driver import MEMBERS, A, B, Driver, only, promise_of
+from core_driver import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
-from consensusllm.paxos import BOTTOM, Ballot, Batch, Recovered, Role, first_members
+from consensusllm.paxos import (
+    BOTTOM,
+    AddNode,
+    Ballot,
+    Batch,
+    Recovered,
+    Role,
+    first_members,
+)
 from consensusllm.paxos.messages import (
     Accept,
     Accepted,
@@ -111,19 +119,86 @@ def test_a_leader_tells_who_votes_in_a_life_that_is_fenced() -> None:
 
 
 def test_a_life_is_fenced_only_where_the_others_who_live_could_promise_that() -> None:
-    # What asks may be a late copy, of a life that never had a vote, and its sender vote in another.
     leader = Driver()
     ballot = leader.elect(2)
     leader.vote(2, ballot, 1)
     leader.pass_time(leader.config.heartbeat_s)
-    assert only(Prepare, leader.receive(Rejoin(2, 2000, 0)) + leader.sync()) == []
+    for through in (0, 1, 2):
+        assert leader.receive(Rejoin(2, 2000, through)) + leader.sync() == []
+    leader.receive(HeartbeatReply(3, ballot, 1, 1))
+    prepares = only(Prepare, leader.asked_for_a_vote(2, 2000, 3))
+    assert {prepare.incarnations for prepare in prepares} == {((2, 2000),)}
+
+
+def test_no_life_is_fenced_while_the_members_change() -> None:
+    leader, ballot = settled_leader()
+    for peer in (2, 3):
+        leader.receive(HeartbeatReply(peer, ballot, 1, 1))
+    leader.core.change(AddNode(4, "h:4"), leader.now)
+    leader.sync()
+    slot = 2
+    for through in (1, slot, slot):
+        sent = leader.receive(Rejoin(2, 2000, through)) + leader.sync()
+        assert only(Prepare, sent) + only(Accept, sent) == []
+    leader.vote(3, ballot, slot)
+    assert leader.core.membership.member(4) is not None
+
+
+def test_what_was_learned_in_the_place_of_what_a_leader_proposed_is_told_as_let_go() -> None:
+    leader, ballot = settled_leader()
     leader.core.propose(b"x", leader.now)
     leader.sync()
-    leader.vote(2, ballot, 2)
-    assert leader.core.chosen_through == 2
-    leader.receive(HeartbeatReply(3, ballot, 1, 1))
-    prepares = only(Prepare, leader.receive(Rejoin(2, 2000, 0)) + leader.sync())
-    assert {prepare.incarnations for prepare in prepares} == {((2, 2000),)}
+    before = leader.core.abandoned
+    other = Entry(2, Ballot(ballot.seq_num + 1, 3, 2), B)
+    leader.receive(CatchUpReply(3, (other,), 2))
+    assert leader.core.role is Role.FOLLOWING
+    assert leader.core.abandoned > before
+
+
+def test_terms_of_its_own_are_no_silence_of_the_leader_before() -> None:
+    node = Driver()
+    usual_s = node.core._timing.timeout_s
+    for _ in range(4):
+        ballot = node.elect(2)
+        for _ in range(2):  # not too long to be taken for a silence
+            for heartbeat in only(Heartbeat, node.pass_time(node.config.heartbeat_s))[:1]:
+                node.receive(HeartbeatReply(2, ballot, heartbeat.round, 0))
+        assert node.core.role is Role.LEADING
+        other = Ballot(ballot.seq_num + 1, 2)
+        for number in range(3):
+            node.now += node.config.heartbeat_s
+            node.receive(Heartbeat(2, other, 0, number, (1, 2)))
+            node.sync()
+    assert node.core._timing.timeout_s == pytest.approx(usual_s)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_disk_that_ends_its_writes_is_not_silent_however_long_they_take(ends: bool) -> None:
+    leader, ballot = settled_leader()
+    waiting: list[int] = []
+
+    def write() -> None:
+        leader.core.propose(b"%d" % len(waiting), leader.now)
+        leader.ready()
+        waiting.append(leader.batch)
+
+    write()
+    for _ in range(4):
+        write()  # behind the one that runs
+        end = leader.now + 0.7 * leader.core._timing.disk_patience_s
+        while leader.now < end and leader.core.role is Role.LEADING:
+            for heartbeat in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s))[:1]:
+                leader.receive(HeartbeatReply(2, ballot, heartbeat.round, 1))
+        if not ends:
+            break
+        leader.core.persisted(waiting.pop(0))
+    leader.pass_time(0.0)
+    if ends:
+        assert leader.core.role is Role.LEADING
+        return
+    leader.now += 0.4 * leader.core._timing.disk_patience_s
+    leader.pass_time(0.0)
+    assert leader.core.role is Role.FOLLOWING
 
 
 def test_a_disk_that_hangs_keeps_no_answer_twice() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from consensusllm.paxos import node as core
+from consensusllm.paxos import timing
 from consensusllm.paxos.clock import Clock
 from consensusllm.paxos.election import Election
 from consensusllm.paxos.heartbeats import Heartbeats
@@ -88,7 +88,7 @@ def timer_left_in_the_past(patch: Patch) -> None:
 @bug(PROGRESS, faults="hanging disk,flood", within=12)
 def leader_whose_disk_hangs_leads_on(patch: Patch) -> None:
     """The others' votes choose what it proposes, until its log is full."""
-    patch.setattr(core, "DISK_PATIENCE", math.inf)
+    patch.setattr(timing, "DISK_PATIENCE", math.inf)
 
 
 @bug(PROGRESS, faults="flood,slow disk,hanging disk", within=90, full=True)
