@@ -112,6 +112,7 @@ async def test_everything_killed_at_once_and_restarted_has_everything_acknowledg
     async with RealCluster(tmp_path) as cluster:
         client = cluster.client()
         await client.create("c1")
+        await cluster.everybody_is_live()
         await turn_of(client, "c1", "What is durable?")
         await client.choose("c1", 3)
         counter = Counter(client, "w")
