@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -79,8 +79,15 @@ def node(
 
 @click.command()
 @_CONFIG
+@click.option(
+    "--without",
+    metavar="ID",
+    type=Whole(min=1),
+    multiple=True,
+    help="A node of the configuration that was removed; may be repeated.",
+)
 @click.pass_context
-def orchestrator(context: click.Context, config_path: str) -> None:
+def orchestrator(context: click.Context, config_path: str, without: tuple[int, ...]) -> None:
     """Run the network between the nodes until SIGTERM or Ctrl-C."""
     poll_in_one_thread()
     gc.disable()  # what is imported stays: to look for garbage in it is a tenth of a start
@@ -93,10 +100,10 @@ def orchestrator(context: click.Context, config_path: str) -> None:
 
     verbose = bool(getattr(context.obj, "verbose", False))
     configure(config.log.level, config.log.format, verbose=verbose)
-    run(relay(config))
+    run(relay(config, without))
 
 
-async def relay(config: Config) -> None:
+async def relay(config: Config, without: Collection[int] = ()) -> None:
     """Serve the relay and the fault commands until SIGTERM or SIGINT."""
     from consensusllm.orchestrator import serve_orchestrator
     from consensusllm.wire.peer import summarise
@@ -109,7 +116,7 @@ async def relay(config: Config) -> None:
     server = await serve_orchestrator(
         config.orchestrator.address,
         config.cluster_id,
-        [node.id for node in config.nodes],
+        [node.id for node in config.nodes if node.id not in without],
         token.reveal() if token else None,
         summarise=summarise,
         max_message_bytes=config.limits.message_bytes,

@@ -70,7 +70,8 @@ def child_arguments(plan: Plan, joined: Mapping[int, str], running: Sequence[int
 
     def arguments(name: str, lifeline: int) -> Sequence[str]:
         if name == ORCHESTRATOR:
-            return command_line(plan, lifeline, name)
+            gone = (f"--without={node}" for node in plan.record.retired)
+            return command_line(plan, lifeline, name, *gone)
         node = name.removeprefix("node-")
         if int(node) in joined:
             return command_line(plan, lifeline, "node", node, "--join", joined[int(node)])

@@ -14,6 +14,7 @@ from test_real_cluster import Counter
 
 from consensusllm.bench.processes import free_ports
 from consensusllm.client import ChangeRefused, Client, Status, Unavailable
+from consensusllm.orchestrator.client import FaultRefused
 
 
 async def add(cluster: RealCluster, client: Client, node: int) -> None:
@@ -111,6 +112,8 @@ async def test_who_joined_and_who_left_is_known_after_everything_was_killed(
         assert {member.node for member in status.members} == {2, 3, 4}
         fresh = cluster.client()
         assert await fresh.get("k") == b"v"
+        with pytest.raises(FaultRefused, match="no node 1"):
+            await cluster.faults.isolate(1)
         await cluster.faults.fail_node(2)
         await fresh.put("k", b"w")  # two of the three that there are now
 
