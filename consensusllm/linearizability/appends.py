@@ -54,7 +54,11 @@ class Foresight:
 
     def may_help(self, action: Action, state: State) -> bool:
         """Rule 8, for an unknown operation in ``state``."""
-        return self._sought.may_come_of(step(state, action)) or self._shunned.may_come_of(state)
+        return (
+            not (state is None or isinstance(state, str))
+            or self._sought.may_come_of(step(state, action))
+            or self._shunned.may_come_of(state)
+        )
 
 
 class _Values:

@@ -29,8 +29,9 @@ valid order of what is still to be taken. Each rule keeps at least one completio
    tell: none may come to see what then stands in the chain's old place.)
 7. While nothing but appends is left before a get, the state must be a prefix of what that get saw.
 8. Where there are appends, an operation of unknown outcome must lead to a prefix of what some other
-   observes, or away from a prefix of what a comparison must not find: if neither comes before its
-   effect is overwritten, there is a completion without it.
+   observes, or away from a prefix of what a comparison must not find, or away from what is no
+   string, which allows no append: if none of these comes before its effect is overwritten, there
+   is a completion without it.
 
 Rules 2 and 6 hold where there are no appends: an append can produce any string. With them, a
 history whose values are unique, as those of a good test are, is searched almost without going back.

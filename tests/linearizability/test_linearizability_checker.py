@@ -112,6 +112,7 @@ KINDS: dict[str, tuple[OperationName, ...]] = {
     "register": ("get", "put"),
     "cas": ("get", "put", "cas"),
     "append": ("get", "append", "put"),
+    "append and cas": ("append", "cas", "put"),
     "choice": ("choose", "get"),
     "all": ("get", "put", "cas", "append", "choose"),
 }
@@ -120,7 +121,7 @@ KINDS: dict[str, tuple[OperationName, ...]] = {
 @st.composite
 def small_histories(draw: st.DrawFn, names: tuple[OperationName, ...]) -> list[Operation]:
     texts = "append" in names
-    values: list[Json] = ["a", "b", "ab", "ba"] if texts else [1, 2, 3]
+    values: list[Json] = ["a", "b", "ab", "ba", 1] if texts else [1, 2, 3]
     some_value = st.sampled_from(values)
     maybe_value = st.sampled_from([None, *values])
     free_at = [0, 0, 0]
@@ -331,6 +332,10 @@ def get(output: Json, start: float, end: float, process: int = 1) -> Operation:
     return Operation(process, "get", "k", None, start, end, True, output)
 
 
+def append(value: str, start: float, end: float, process: int = 0) -> Operation:
+    return Operation(process, "append", "k", value, start, end, True)
+
+
 def cas(old: Json, new: Json, start: float, end: float, swapped: bool, process: int) -> Operation:
     return Operation(process, "cas", "k", [old, new], start, end, swapped, swapped)
 
@@ -361,6 +366,9 @@ def choose(value: int, start: float, end: float, ok: bool, winner: int | None = 
         ([choose(1, 0, 1, False), choose(2, 2, 3, True)], True),
         ([put(1, 0, 1), get(True, 2, 3)], False),
         ([put([1, {"a": 2}], 0, 1), get([1, {"a": 2}], 2, 3)], True),
+        ([put(1, 0, 1), append("a", 3, 4)], False),
+        ([put(1, 0, 1), put("x", 2, None, process=2), append("a", 3, 4)], True),
+        ([put("x", 0, 1), put(1, 2, None, process=2), append("a", 3, 4), get("xa", 5, 6)], True),
     ],
 )
 def test_a_few_operations(operations: list[Operation], expected: bool) -> None:
