@@ -30,6 +30,8 @@ PATIENCE_S = 60.0
 """How long anything that must come about may take, on a busy machine."""
 POLL_S = 0.05
 DISK_LEFT_BYTES = 64 << 10
+FLIPS_MAX = 20
+"""How many bytes of a node's files are changed, one after the other, until one counts."""
 
 Found = TypeVar("Found")
 
@@ -168,13 +170,28 @@ class Actions:
         return f"node {number} was killed, lost all of its data, and was started"
 
     async def flip_byte(self, node: NodeReference, file: str | None) -> str:
-        """Kill the node, change one byte of its files, and start it again.
+        """Kill the node, change one byte of its files, and start it again; and so on until the
+        damage was found, since much of a file is read by nobody.
 
         Not of the last transaction in its journal: damage there cannot be told from a write that a
         crash tore, which was never acknowledged (`consensusllm.storage.wal`).
         """
         number = await self._find(node)
-        await self._kill(number)
+        directory = self._cluster.node_dir(number)
+        before = _set_aside(directory)
+        for flips in range(1, FLIPS_MAX + 1):
+            await self._kill(number)
+            where = self._flip(number, file)
+            await self._start(number)
+            if _set_aside(directory) > before:
+                tries = f", at flip {flips}" if flips > 1 else ""
+                return f"{where} was changed: it was found and the file set aside{tries}"
+        raise DrillError(
+            f"{FLIPS_MAX} bytes of node {number}'s {file or 'files'} were changed, and no damage "
+            "was found: let more be written before, or see the node's log"
+        )
+
+    def _flip(self, number: int, file: str | None) -> str:
         found = [path for path in self._cluster.files(number) if _flippable_bytes(path)]
         if file is not None:
             found = [path for path in found if path.name.endswith("-wal") == (file == "journal")]
@@ -187,11 +204,7 @@ class Actions:
             old = opened.read(1)[0]
             opened.seek(offset)
             opened.write(bytes([old ^ self._rng.randrange(1, 256)]))
-        before = _set_aside(path.parent)
-        await self._start(number)
-        seen = "it was found and the file set aside" if _set_aside(path.parent) > before else ""
-        where = f"byte {offset} of node {number}'s {path.name} was changed"
-        return f"{where}: {seen or 'nothing that counts was hit'}"
+        return f"byte {offset} of node {number}'s {path.name}"
 
     async def fill_disk(self, node: NodeReference) -> str:
         """Let the node write nothing beyond where its smaller file ends (or a little more), and

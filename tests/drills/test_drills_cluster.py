@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from consensusllm.drills import processes
-from consensusllm.drills.actions import Actions
-from consensusllm.drills.cluster import LocalCluster
+from consensusllm.drills.actions import FLIPS_MAX, Actions
+from consensusllm.drills.cluster import DrillError, LocalCluster
 from consensusllm.drills.history import Recorder
 from consensusllm.drills.scenario import parse
 from consensusllm.drills.talk import Talk
@@ -45,6 +45,8 @@ class Cluster(LocalCluster):
         self.made: list[Any] = []
         self.pids: dict[int, int] = {}
         self.fixed: list[int] = []
+        self.finds_damage_at = 0
+        """The start, from 1 on, at which a node sets its database aside."""
 
     @property
     def running(self) -> bool:
@@ -67,8 +69,15 @@ class Cluster(LocalCluster):
             async def heal(self) -> str:
                 return "every fault is lifted"
 
+            async def fail_node(_, node: int) -> None:
+                del self.pids[node]
+
             async def fix_node(_, node: int) -> None:
                 self.fixed.append(node)
+                self.pids[node] = node
+                if len(self.fixed) == self.finds_damage_at:
+                    database = self.node_dir(node) / "node.db"
+                    database.rename(database.with_name("node.db.damaged-1"))
 
         return Faults()
 
@@ -176,3 +185,31 @@ async def test_to_heal_starts_nodes_that_stopped_by_themselves_and_no_others(
     actions.note_deaths()
     assert await actions.heal() == "every fault is lifted, node 1 is started"
     assert cluster.fixed == [1]
+
+
+@pytest.mark.parametrize(("at", "told"), [(1, ""), (3, ", at flip 3")])
+async def test_bytes_are_flipped_until_one_is_found(cluster: Cluster, at: int, told: str) -> None:
+    actions = Actions(cluster, Recorder(lambda: 0.0), Talk(), random.Random(0))
+    database = written(cluster, 2)
+    cluster.finds_damage_at = at
+    answer = await actions.flip_byte(2, "database")
+    assert answer.endswith("was changed: it was found and the file set aside" + told)
+    assert cluster.fixed == [2] * at
+    assert database.with_name("node.db.damaged-1").read_bytes() != bytes(1000)
+
+
+async def test_a_drill_whose_flipped_bytes_are_never_found_does_not_go_on(cluster: Cluster) -> None:
+    actions = Actions(cluster, Recorder(lambda: 0.0), Talk(), random.Random(0))
+    written(cluster, 2)
+    with pytest.raises(DrillError, match="bytes of node 2's database were changed, and no damage"):
+        await actions.flip_byte(2, "database")
+    assert cluster.fixed == [2] * FLIPS_MAX
+
+
+def written(cluster: Cluster, node: int) -> Path:
+    """The database of a node, which runs."""
+    cluster.pids[node] = node
+    path = cluster.node_dir(node) / "node.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(1000))
+    return path
