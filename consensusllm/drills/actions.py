@@ -24,6 +24,7 @@ from . import processes
 from .cluster import DrillError, LocalCluster
 from .grammar import Moment, NodeReference
 from .history import Recorder
+from .links import Links
 from .talk import Talk
 
 PATIENCE_S = 60.0
@@ -53,7 +54,7 @@ class Actions:
         self._meant: dict[str, int] = {}
         self._down: set[int] = set()
         self._paused: set[int] = set()
-        self._cut: set[int] = set()
+        self._links = Links(cluster, recorder.problem)
 
     # Nodes ------------------------------------------------------------------------------------
 
@@ -71,8 +72,8 @@ class Actions:
         """Add a node of the next number, then remove ``node`` and end its process."""
         number = await self._find(node)
         new = await self._cluster.replace(number, PATIENCE_S)
-        for kept in (self._down, self._paused, self._cut):
-            kept.discard(number)
+        self._down.discard(number)
+        self._paused.discard(number)
         return f"node {new} took the place of node {number}"
 
     async def transfer_leader(self, node: NodeReference) -> str:
@@ -96,9 +97,9 @@ class Actions:
 
     async def kill_all(self) -> str:
         self.note_deaths()
+        await self._links.forget()
         await self._cluster.kill_all()
         self._paused.clear()
-        self._cut.clear()
         return "launcher, orchestrator and all nodes were killed"
 
     async def start_all(self) -> str:
@@ -110,27 +111,24 @@ class Actions:
 
     async def fail_link(self, link: tuple[NodeReference, NodeReference], one_way: bool) -> str:
         a, b = await self._find_all(link)
-        return await self._cluster.faults.fail_link(a, b, one_way=one_way)
+        return await self._links.fail(a, b, one_way)
 
     async def fix_link(self, link: tuple[NodeReference, NodeReference], one_way: bool) -> str:
         a, b = [await self._recall(node) for node in link]
-        return await self._cluster.faults.fix_link(a, b, one_way=one_way)
+        return await self._links.fix(a, b, one_way)
 
     async def partition(self, groups: Sequence[Sequence[NodeReference]]) -> str:
         found = iter(await self._find_all([node for group in groups for node in group]))
         numbers = [[next(found) for _ in group] for group in groups]
-        return await self._cluster.faults.partition(numbers)
+        return await self._links.partition(numbers)
 
     async def isolate(self, node: NodeReference) -> str:
-        number = await self._find(node)
-        self._cut.add(number)
-        return await self._cluster.faults.isolate(number)
+        return await self._links.isolate(await self._find(node))
 
     async def heal(self) -> str:
         """Lift every fault; that starts the nodes that are down, too, and those that stopped by
         themselves, which the orchestrator does not know of."""
-        self._cut.clear()
-        answer = await self._cluster.faults.heal()
+        answer = await self._links.heal()
         for node in sorted(self._down):
             if self._cluster.node_pid(node) is None:
                 await self._start(node)
@@ -139,25 +137,25 @@ class Actions:
         return answer
 
     async def delay(self, link: Any, delay_ms: float, jitter_ms: float) -> str:
-        faults = self._cluster.faults
-        return await self._shape(link, lambda a, b: faults.delay(a, b, delay_ms, jitter_ms))
+        return await self._shape("delay", link, delay_ms, *([jitter_ms] if jitter_ms else []))
 
     async def drop(self, link: Any, percent: float) -> str:
-        return await self._shape(link, lambda a, b: self._cluster.faults.drop(a, b, percent))
+        return await self._shape("drop", link, percent)
 
     async def duplicate(self, link: Any, percent: float) -> str:
-        return await self._shape(link, lambda a, b: self._cluster.faults.duplicate(a, b, percent))
+        return await self._shape("duplicate", link, percent)
 
     async def reorder(self, link: Any, percent: float) -> str:
-        return await self._shape(link, lambda a, b: self._cluster.faults.reorder(a, b, percent))
+        return await self._shape("reorder", link, percent)
 
-    async def _shape(self, link: Any, shape: Callable[[int, int], Awaitable[str]]) -> str:
+    async def _shape(self, word: str, link: Any, *values: float) -> str:
         if link is not None:
-            a, b = await self._find_all(link)
-            return await shape(a, b)
-        for a, b in itertools.combinations(self._cluster.nodes, 2):
-            answer = await shape(a, b)
-        return f"every link: {answer}"
+            a, b = sorted(await self._find_all(link))
+            return await self._links.shape(word, [(a, b)], *values)
+        pairs = list(itertools.combinations(self._cluster.nodes, 2))
+        if not pairs:
+            raise DrillError("one node has no links: give the cluster more nodes")
+        return f"every link: {await self._links.shape(word, pairs, *values)}"
 
     # Disks ------------------------------------------------------------------------------------
 
@@ -252,7 +250,7 @@ class Actions:
         return f"{moment.operations} operations succeeded"
 
     async def leader(self) -> int:
-        """Wait until a node leads that is not down, paused or isolated, and until a majority (or
+        """Wait until a node leads that is not down, paused or cut off, and until a majority (or
         all that can say) follow it."""
         return await self._eventually(self._leader_now, "there is a leader")
 
@@ -338,7 +336,7 @@ class Actions:
 
     @property
     def _unfit(self) -> set[int]:
-        return self._down | self._paused | self._cut
+        return self._down | self._paused | self._links.cut_off
 
     async def _find_all(self, references: Sequence[NodeReference]) -> list[int]:
         return [await self._find(reference) for reference in references]

@@ -72,6 +72,7 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
             attached=self._relay.attached() if self._relay else (),
             down=self._table.down,
             cut=[orchestrator_pb2.Cut(src=src, dst=dst) for src, dst in self._table.cut],
+            fates=self._relay.fates if self._relay else {},
         )
 
     async def Trace(

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc.aio
@@ -57,13 +65,14 @@ class ProcessFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FaultList:
-    """``faults`` in the words of the commands; which nodes are attached, and which held down; and
-    from which node to which nothing passes."""
+    """``faults`` in the words of the commands; which nodes are attached, and which held down; from
+    which node to which nothing passes; and how many messages had which fate (`Relay.fates`)."""
 
     faults: list[str]
     attached: list[int]
     down: list[int]
     cut: list[tuple[int, int]]
+    fates: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,9 @@ class FaultsClient:
         except grpc.aio.AioRpcError as error:
             raise self._refused(error) from None
         cut = [(link.src, link.dst) for link in reply.cut]
-        return FaultList(list(reply.faults), list(reply.attached), list(reply.down), cut)
+        return FaultList(
+            list(reply.faults), list(reply.attached), list(reply.down), cut, dict(reply.fates)
+        )
 
     async def trace(self, kinds: Iterable[str] = ()) -> AsyncIterator[TraceEvent]:
         """Messages of ``kinds`` (none: all) as they pass, until the caller stops reading.

@@ -106,6 +106,9 @@ class Relay:
         self._held_items: Counter[Directed] = Counter()
         self._held_bytes: Counter[Directed] = Counter()
         self._numbers = itertools.count()
+        self.fates: Counter[str] = Counter()
+        """How many messages had which fate, while there was a fault or a reader of the trace; and
+        how many were "held", which are counted once more when they are settled."""
         self._timer: asyncio.TimerHandle | None = None
 
     # Nodes ---------------------------------------------------------------------------------
@@ -226,6 +229,7 @@ class Relay:
         held = _Held(now + delay_s, next(self._numbers), now, size_bytes, envelope)
         heapq.heappush(self._held, held)
         self._count(held, 1)
+        self.fates["held"] += 1
         if self._held[0] is held:
             self._set_timer()
 
@@ -265,6 +269,7 @@ class Relay:
         self._subscriptions.remove(subscription)
 
     def _trace(self, envelope: peer_pb2.Envelope, fate: str) -> None:
+        self.fates[fate] += 1
         readers = [s for s in self._subscriptions if not s.kinds or envelope.kind in s.kinds]
         if not readers:
             return

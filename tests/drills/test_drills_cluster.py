@@ -19,6 +19,7 @@ from consensusllm.drills.cluster import DrillError, LocalCluster
 from consensusllm.drills.history import Recorder
 from consensusllm.drills.scenario import parse
 from consensusllm.drills.talk import Talk
+from consensusllm.orchestrator.client import FaultList
 
 
 class Observer:
@@ -68,6 +69,9 @@ class Cluster(LocalCluster):
 
             async def heal(self) -> str:
                 return "every fault is lifted"
+
+            async def faults(self) -> FaultList:
+                return FaultList([], [], [], [])
 
             async def fail_node(_, node: int) -> None:
                 del self.pids[node]

@@ -263,3 +263,22 @@ async def test_bodies_are_summarised_for_a_subscriber_only_and_a_bad_one_harms_n
     assert [event.body_summary for event in events] == ["test of good", "(unreadable)"]
     assert asked == [b"good", b"\xff"]
     assert len(two.outbox) == 4
+
+
+async def test_what_messages_meet_is_counted_while_there_is_a_fault() -> None:
+    relay = relay_of()
+    one = relay.attach(1, "")
+    relay.attach(2, "")
+    relay.attach(3, "")
+    relay.take_in(one, [envelope(1, 2)])
+    assert relay.fates == {}
+    relay.faults.fail_link(1, 2)
+    relay.faults.delay(1, 3, HOUR_MS)
+    relay.take_in(one, [envelope(1, 2), envelope(1, 2), envelope(1, 3)])
+    assert relay.fates == {"cut": 2, "held": 1}
+    relay.faults.drop(1, 3, 100)
+    relay.faults.delay(1, 3, 0)
+    relay.faults_changed()
+    relay.take_in(one, [envelope(1, 3)])
+    assert relay.fates["dropped"] == 1
+    relay.close()

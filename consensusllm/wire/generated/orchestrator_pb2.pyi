@@ -154,16 +154,25 @@ class ListFaultsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListFaultsReply(_message.Message):
-    __slots__ = ("faults", "attached", "down", "cut")
+    __slots__ = ("faults", "attached", "down", "cut", "fates")
+    class FatesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     DOWN_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
+    FATES_FIELD_NUMBER: _ClassVar[int]
     faults: _containers.RepeatedScalarFieldContainer[str]
     attached: _containers.RepeatedScalarFieldContainer[int]
     down: _containers.RepeatedScalarFieldContainer[int]
     cut: _containers.RepeatedCompositeFieldContainer[Cut]
-    def __init__(self, faults: _Optional[_Iterable[str]] = ..., attached: _Optional[_Iterable[int]] = ..., down: _Optional[_Iterable[int]] = ..., cut: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ...) -> None: ...
+    fates: _containers.ScalarMap[str, int]
+    def __init__(self, faults: _Optional[_Iterable[str]] = ..., attached: _Optional[_Iterable[int]] = ..., down: _Optional[_Iterable[int]] = ..., cut: _Optional[_Iterable[_Union[Cut, _Mapping]]] = ..., fates: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Cut(_message.Message):
     __slots__ = ("src", "dst")
