@@ -18,6 +18,8 @@ from consensusllm.linearizability.history import Json, OperationName
 
 PROBLEMS_MAX = 20
 WRITES = ("put", "cas", "append", "choose")
+READER = 0
+"""The process of the last reads in the history, and those below it; the clients are above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,11 @@ def count(operations: Iterable[Operation], questions: Iterable[Question]) -> Cou
     oks = [_answered(each) for each in operations]
     oks += [question.ok for question in questions]
     return Counts(len(oks), oks.count(True), oks.count(False), oks.count(None))
+
+
+def during_load(operations: Iterable[Operation]) -> list[Operation]:
+    """What the clients did, without the last reads."""
+    return [each for each in operations if each.process > READER]
 
 
 def _answered(operation: Operation) -> bool | None:

@@ -26,7 +26,7 @@ from consensusllm.orchestrator.client import FaultRefused
 
 from .actions import PATIENCE_S, POLL_S, Actions, Skipped, limit_file_size
 from .cluster import DrillError, LocalCluster
-from .history import Recorder, count, longest_gap_s
+from .history import READER, Recorder, count, during_load, longest_gap_s
 from .load import Keys, KeyWorker, Load, Worker
 from .observer import Observer
 from .scenario import Scenario, Step
@@ -34,8 +34,6 @@ from .talk import Talk, Talker
 from .verdict import Evidence, Judgement, figures, judge
 
 STOP_GRACE_S = 3.0
-READER = 0
-"""The process of the last reads in the history, and those below it; the clients are above."""
 
 
 class Progress(Protocol):
@@ -123,14 +121,15 @@ class _Run:
         except (DrillError, FaultRefused) as error:
             self.recorder.problems.insert(0, str(error))
         problems = () if skipped else await self._judge(whole)
+        load = during_load(self.recorder.operations)
         turns = [turn for each in self._conversations.values() if each for turn in each.turns]
         return Judgement(
             self._scenario.name,
             self._seed,
             problems,
             figures(
-                count(self._during_load(), self.recorder.questions),
-                gap_s=longest_gap_s(self._during_load(), self._load_s),
+                count(load, self.recorder.questions),
+                gap_s=longest_gap_s(load, self._load_s),
                 elections=self._observer.elections,
                 turns=len(turns),
                 councils=sum(turn.council is not None for turn in turns),
@@ -302,10 +301,6 @@ class _Run:
             cancelled.set()
 
     # Helpers --------------------------------------------------------------------------------------
-
-    def _during_load(self) -> list[Operation]:
-        """What the clients did, without the last reads."""
-        return [each for each in self.recorder.operations if each.process > READER]
 
     def _say(self, text: str) -> None:
         self._progress.line(self.recorder.clock(), text)

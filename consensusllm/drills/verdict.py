@@ -1,7 +1,7 @@
 """Owns the verdict on a drill: what must hold of what was recorded, whatever the faults were. Pure.
 
 1. The history of every key, every turn's choice and every creation is linearizable; the last
-   operations in it are reads of everything, after all has been mended.
+   operations in it are reads of everything, after all has been mended. Some succeeded before.
 2. What was acknowledged is there: every append exactly once, every question in the turn that it was
    given, every answer as a reader was told that it ended. What was refused is not there.
 3. Every turn is closed, and a council that came to no answer, or missed one of a member, says so.
@@ -19,7 +19,7 @@ from consensusllm.client import Candidate, Conversation
 from consensusllm.conversations import outcome, shortfalls
 from consensusllm.linearizability import History, Operation, Verdict, check
 
-from .history import Counts, Question
+from .history import Counts, Question, count, during_load
 
 CHECK_S = 120.0
 LISTED_MAX = 5
@@ -109,6 +109,7 @@ def judge(
     found = [*evidence.problems]
     found += _linearizability(evidence.operations, clock, time_limit_s)
     if evidence.whole:
+        found += _success(evidence)
         found += _appends(evidence.operations)
         found += _questions(evidence)
         found += _answers(evidence)
@@ -130,6 +131,13 @@ def _linearizability(
         return [
             f"undecided: {_listed(report.undecided)} could not be checked within {time_limit_s:g} s"
         ]
+    return []
+
+
+def _success(evidence: Evidence) -> list[str]:
+    counts = count(during_load(evidence.operations), evidence.questions)
+    if not counts.ok:
+        return [f"none of {counts.operations} operations under load succeeded: nothing was shown"]
     return []
 
 

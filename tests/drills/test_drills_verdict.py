@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from consensusllm.client import Candidate, Conversation, Progress, Status, Turn
-from consensusllm.drills.history import Question, longest_gap_s
+from consensusllm.drills.history import READER, Question, longest_gap_s
 from consensusllm.drills.observer import Observer
 from consensusllm.drills.verdict import Evidence, judge
 from consensusllm.linearizability import Operation
@@ -94,6 +94,10 @@ def test_a_sound_drill_has_no_problem() -> None:
             "never read in the end",
         ),
         (replace(SOUND, operations=()), "nothing was checked"),
+        (
+            Evidence((op("put", "a", 0, 1, ok=False), op("get", None, 2, 3, process=READER))),
+            "none of 1 operations under load succeeded",
+        ),
         (with_turn(replace(TURN, closed=False)), "turn 1 of c never closed"),
         (with_turn(replace(TURN, question="what?")), "lost: 'why?' in c, acknowledged as turn 1"),
         (
