@@ -69,9 +69,15 @@ class Actions:
         return f"node {number} was started"
 
     async def replace_node(self, node: NodeReference) -> str:
-        """Add a node of the next number, then remove ``node`` and end its process."""
+        """Add a node of the next number, then remove ``node``; end its process once it knows."""
+        self.note_deaths()
         number = await self._find(node)
         new = await self._cluster.replace(number, PATIENCE_S)
+        await self._eventually(
+            lambda: self._knows_that_it_left(number), f"node {number} knows that it was removed"
+        )
+        self._note_death(number)
+        await self._cluster.retire(number)
         self._down.discard(number)
         self._paused.discard(number)
         return f"node {new} took the place of node {number}"
@@ -311,6 +317,13 @@ class Actions:
         await self._eventually(there, f"nodes {names} have applied slot {goal}")
         return f"nodes {names} have applied slot {goal}"
 
+    async def _knows_that_it_left(self, node: int) -> bool:
+        """Or it is in no state to know anything."""
+        if node in self._unfit or self._cluster.node_pid(node) is None:
+            return True
+        status = await self._cluster.status(node)
+        return status is not None and all(each.node != node for each in status.members)
+
     # The end ----------------------------------------------------------------------------------
 
     def note_deaths(self) -> None:
@@ -318,10 +331,13 @@ class Actions:
         if not self._cluster.running:
             return
         for node in self._cluster.nodes:
-            if node not in self._down and self._cluster.node_pid(node) is None:
-                self._recorder.problem(f"node {node} died by itself: see its log")
-                self._paused.discard(node)
-                self._down.add(node)
+            self._note_death(node)
+
+    def _note_death(self, node: int) -> None:
+        if node not in self._down and self._cluster.node_pid(node) is None:
+            self._recorder.problem(f"node {node} died by itself: see its log")
+            self._paused.discard(node)
+            self._down.add(node)
 
     async def mend_all(self) -> None:
         """Mend everything that is still broken. Raises DrillError, FaultRefused."""

@@ -103,6 +103,13 @@ class LocalCluster:
             node: answer if isinstance(answer, Status) else None for node, answer in answers.items()
         }
 
+    async def status(self, node: int, timeout_s: float = 1.0) -> Status | None:
+        """What the node says of itself, a member or not; None where it does not in time."""
+        async with self.client(node, 0, timeout_s) as client:
+            found = await client.statuses(timeout_s=timeout_s)
+        answer = found[self.address(node)]
+        return answer if isinstance(answer, Status) else None
+
     # Processes --------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -200,7 +207,8 @@ class LocalCluster:
             await asyncio.sleep(0.02)
 
     async def replace(self, node: int, timeout_s: float) -> int:
-        """Add a node of the next number, then remove ``node`` and end its process; the new number.
+        """Add a node of the next number, then remove ``node``, whose process lives on; the new
+        number.
 
         Raises DrillError, FaultRefused.
         """
@@ -213,9 +221,12 @@ class LocalCluster:
             await client.replace_node(node, new, self.address(new), timeout_s=timeout_s)
         self.nodes = tuple(sorted({*self.nodes, new} - {node}))
         self._observer = None  # the next one asks the nodes of now
+        return new
+
+    async def retire(self, node: int) -> None:
+        """End the process of a node that was replaced, for good. Raises FaultRefused."""
         await self.faults.retire_node(node)
         self._paused.pop(node, None)
-        return new
 
     async def transfer(self, node: int, timeout_s: float) -> None:
         """Have the leader hand over to ``node``. Raises DrillError."""

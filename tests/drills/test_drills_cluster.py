@@ -7,8 +7,9 @@ import contextlib
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,6 +47,9 @@ class Cluster(LocalCluster):
         self.made: list[Any] = []
         self.pids: dict[int, int] = {}
         self.fixed: list[int] = []
+        self.retired: list[int] = []
+        self.said: list[Callable[[], Any]] = []
+        """What a node that is asked alone says, one after the other."""
         self.finds_damage_at = 0
         """The start, from 1 on, at which a node sets its database aside."""
 
@@ -60,12 +64,17 @@ class Cluster(LocalCluster):
         self.made.append(Observer([self.address(one) for one in self.nodes]))
         return self.made[-1]
 
+    async def status(self, node: int, timeout_s: float = 1.0) -> Any:
+        assert node not in self.retired
+        return self.said.pop(0)()
+
     @property
     def faults(self) -> Any:
         class Faults:
             async def install_node(self, node: int, address: str) -> None: ...
 
-            async def retire_node(self, node: int) -> None: ...
+            async def retire_node(_, node: int) -> None:
+                self.retired.append(node)
 
             async def heal(self) -> str:
                 return "every fault is lifted"
@@ -149,6 +158,7 @@ async def test_a_paused_node_that_was_replaced_is_not_paused_any_more(cluster: C
         cluster.pids[2] = node.pid
         assert cluster.pause(2)
         await cluster.replace(2, 1.0)
+        await cluster.retire(2)
         assert not cluster.resume(2)
         assert cluster.kill_now() == []
 
@@ -189,6 +199,37 @@ async def test_to_heal_starts_nodes_that_stopped_by_themselves_and_no_others(
     actions.note_deaths()
     assert await actions.heal() == "every fault is lifted, node 1 is started"
     assert cluster.fixed == [1]
+
+
+async def test_a_node_that_was_replaced_is_retired_once_it_knows(cluster: Cluster) -> None:
+    recorder = Recorder(lambda: 0.0)
+    cluster.pids = {1: 1, 2: 2, 3: 3}
+    cluster.said = [lambda: None, lambda: members(1, 2, 3, 4), lambda: members(1, 3, 4)]
+    actions = Actions(cluster, recorder, Talk(), random.Random(0))
+    assert await actions.replace_node(2) == "node 4 took the place of node 2"
+    assert (cluster.said, cluster.retired, recorder.problems) == ([], [2], [])
+
+
+async def test_a_node_that_dies_as_it_learns_that_it_was_replaced_is_noticed(
+    cluster: Cluster,
+) -> None:
+    recorder = Recorder(lambda: 0.0)
+    cluster.pids = {1: 1, 2: 2, 3: 3}
+    cluster.said = [lambda: cluster.pids.clear()]
+    await Actions(cluster, recorder, Talk(), random.Random(0)).replace_node(2)
+    assert recorder.problems == ["node 2 died by itself: see its log"]
+    assert cluster.retired == [2]
+
+
+async def test_a_node_that_died_before_it_is_replaced_is_noticed(cluster: Cluster) -> None:
+    recorder = Recorder(lambda: 0.0)
+    cluster.pids = {1: 1, 3: 3}
+    await Actions(cluster, recorder, Talk(), random.Random(0)).replace_node(2)
+    assert recorder.problems == ["node 2 died by itself: see its log"]
+
+
+def members(*nodes: int) -> Any:
+    return SimpleNamespace(members=[SimpleNamespace(node=node) for node in nodes])
 
 
 @pytest.mark.parametrize(("at", "told"), [(1, ""), (3, ", at flip 3")])
