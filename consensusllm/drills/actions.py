@@ -304,16 +304,26 @@ class Actions:
         return await self._eventually(now, "a node is writing an answer")
 
     async def _caught_up(self) -> str:
-        """Wait until every node that can has applied what was chosen when this began."""
+        """Wait until every node that can has applied what was chosen when all of them had said what
+        that is."""
         wanted = [node for node in self._cluster.nodes if node not in self._unfit]
-        first = await self._cluster.statuses()
-        goal = max((one.chosen_through for one in first.values() if one), default=0)
+        if not wanted:
+            raise DrillError(
+                "no node is up and linked to a majority, so none can agree: heal first"
+            )
+
+        async def all_said() -> list[Status] | None:
+            statuses = await self._cluster.statuses()
+            silent = any(statuses[node] is None for node in wanted)
+            return None if silent else [status for status in statuses.values() if status]
 
         async def there() -> bool:
             statuses = await self._cluster.statuses()
             return all(_in_order(statuses[node], goal) for node in wanted)
 
         names = ", ".join(map(str, wanted))
+        said = await self._eventually(all_said, f"nodes {names} have said what is chosen")
+        goal = max(status.chosen_through for status in said)
         await self._eventually(there, f"nodes {names} have applied slot {goal}")
         return f"nodes {names} have applied slot {goal}"
 

@@ -258,3 +258,33 @@ def written(cluster: Cluster, node: int) -> Path:
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(1000))
     return path
+
+
+NOBODY: dict[int, Any] = dict.fromkeys((1, 2, 3))
+CAUGHT_UP = {1: (900, 900), 2: (900, 900), 3: (900, 900)}
+
+
+@pytest.mark.parametrize("first", [{}, {3: (4, 4)}, {1: (900, 900), 2: (900, 900)}])
+async def test_nodes_agree_once_each_has_said_what_is_chosen_and_applied_it(
+    first: dict[int, tuple[int, int]],
+) -> None:
+    looks = [first, CAUGHT_UP | {3: (4, 900)}, CAUGHT_UP | {3: (4, 900)}, CAUGHT_UP]
+
+    async def statuses() -> dict[int, Any]:
+        return NOBODY | {node: standing(*slots) for node, slots in looks.pop(0).items()}
+
+    cluster: Any = SimpleNamespace(nodes=(1, 2, 3), statuses=statuses)
+    actions = Actions(cluster, Recorder(lambda: 0.0), Talk(), random.Random(0))
+    assert await actions.wait("agreement", None) == "nodes 1, 2, 3 have applied slot 900"
+    assert looks == []
+
+
+async def test_nodes_that_are_all_down_do_not_agree(cluster: Cluster) -> None:
+    actions = Actions(cluster, Recorder(lambda: 0.0), Talk(), random.Random(0))
+    actions.note_deaths()
+    with pytest.raises(DrillError, match="none can agree: heal first"):
+        await actions.wait("agreement", None)
+
+
+def standing(applied: int, chosen: int) -> Any:
+    return SimpleNamespace(role="following", applied_slot=applied, chosen_through=chosen)
