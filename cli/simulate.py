@@ -86,7 +86,8 @@ def simulate(
     """Run a whole cluster under a simulated clock, network and disk, with faults.
 
     Every seed is a cluster of its own, and the same seed gives the same run. The exit status is 1
-    where an invariant is broken.
+    where an invariant is broken. In half of the cases a clock that jumps or is set (jump, set
+    clock) crashes its node as well, since only a process that starts looks at it.
     """
     from consensusllm.simulation import Scenario, UnknownFault, from_json, parse_kinds, run
 

@@ -85,7 +85,7 @@ class Cluster:
         for node in self.first_members:
             self._new_node(node)
         self.operator = Operator(self, Random(f"{seed}/operator"))
-        self._undo: dict[Callable[[], None], None] = {}
+        self._undo: dict[object, Callable[[], None]] = {}  # by the fault that it ends
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off, or down
         self.replay: Replay | None = None
         self.past = Past(Random(f"{seed}/past"))
@@ -272,19 +272,20 @@ class Cluster:
             self._until(fault.lasts_s, done)
 
     def _until(self, lasts_s: float, undo: Callable[[], None]) -> None:
-        def expire() -> None:
-            if undo in self._undo:
-                del self._undo[undo]
-                undo()
+        key = object()
 
-        self._undo[undo] = None
+        def expire() -> None:
+            if key in self._undo:
+                self._undo.pop(key)()
+
+        self._undo[key] = undo
         self.loop.call_later(lasts_s, expire)
 
     def heal(self) -> None:
         """The end of all harm that does not last, and every other node is up again. What rotted
         under a running node is only found at a start, so that one is started anew."""
         undo, self._undo = self._undo, {}
-        for each in undo:
+        for each in undo.values():
             each()
         self.network.weather = replace(self.fair_weather)
         for node in self.nodes.values():

@@ -166,7 +166,7 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind == "rot":
         detail = rng.choice(ROTS)
     elif kind in ("cut", "flap"):
-        others = (rng.choice((0, *members)),)
+        others = (rng.choice((0, *(each for each in members if each != node))),)
         detail = rng.choice(("to", "from", "both"))
     elif kind in ("lasting cut", "lasting crash", "hanging disk"):
         detail = rng.choice(("to", "from", "both")) if kind == "lasting cut" else ""
@@ -174,7 +174,7 @@ def _one(rng: Random, number: int, at_s: float, kind: str, members: Sequence[int
     elif kind in ("depose", "drift", "linger", "tear", "relapse", "replay", "echo", "mute"):
         lasts_s *= 3
     elif kind == "partition":
-        others = tuple(sorted(rng.sample(members, rng.randrange(1, len(members) + 1))))
+        others = tuple(sorted(rng.sample(members, rng.randrange(1, max(2, len(members))))))
     if kind == "mute":
         detail = rng.choice(MESSAGES)
     if kind in _WIDE:

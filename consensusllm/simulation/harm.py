@@ -41,21 +41,29 @@ def _weather(field: str, scale: float) -> Callable[[Cluster, Fault, int], Undo]:
 def links(
     cluster: Cluster, node: int, others: tuple[int, ...], detail: str
 ) -> list[tuple[int, int]]:
+    """Between ``node`` and those of ``others`` that are there; none with itself."""
     links = []
+    there = {CLIENTS, *cluster.members}
     for other in others:
-        if other != node:
+        if other != node and other in there:
             links += [(node, other)] if detail in ("to", "both") else []
             links += [(other, node)] if detail in ("from", "both") else []
     return links
 
 
-def _cut(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    return cluster.network.cut(links(cluster, node, fault.others, fault.detail))
+def _severed(cluster: Cluster, severed: list[tuple[int, int]]) -> Undo | bool:
+    return cluster.network.cut(severed) if severed else False
 
 
-def _flap(cluster: Cluster, fault: Fault, node: int) -> Undo:
+def _cut(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
+    return _severed(cluster, links(cluster, node, fault.others, fault.detail))
+
+
+def _flap(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
     """A link goes down and up, again and again."""
     flapping = links(cluster, node, fault.others, "both")
+    if not flapping:
+        return False
     down = itertools.cycle((True, False))
     interval_s = 0.02 + 0.4 * fault.rate
     return _again(cluster, interval_s, lambda: cluster.network.cut(flapping if next(down) else ()))
@@ -203,19 +211,23 @@ def _again(cluster: Cluster, interval_s: float, begin: Callable[[], Undo]) -> Un
     return stop
 
 
-def _isolate(cluster: Cluster, fault: Fault, node: int) -> Undo:
+def _isolate(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
     """From its peers, and from the clients too at higher rates."""
     others = cluster.members + ((CLIENTS,) if fault.rate > 0.7 else ())
-    return cluster.network.cut(links(cluster, node, others, "both"))
+    return _severed(cluster, links(cluster, node, others, "both"))
 
 
-def _partition(cluster: Cluster, fault: Fault, node: int) -> Undo:
-    here = fault.others
-    there = [member for member in cluster.members if member not in here]
-    return cluster.network.cut([pair for a in here for b in there for pair in ((a, b), (b, a))])
+def _partition(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
+    there = tuple(member for member in cluster.members if member not in fault.others)
+    here = [member for member in cluster.members if member in fault.others]
+    return _severed(
+        cluster, [link for each in here for link in links(cluster, each, there, "both")]
+    )
 
 
-def _crash(cluster: Cluster, fault: Fault, node: int) -> Undo:
+def _crash(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
+    if cluster.life(node) is None:
+        return False
     cluster.nodes[node].crash()
     return cluster.nodes[node].start
 
@@ -231,7 +243,9 @@ def _reset(cluster: Cluster, fault: Fault, node: int) -> None:
     cluster.connections_end(node)
 
 
-def _pause(cluster: Cluster, fault: Fault, node: int) -> Undo:
+def _pause(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
+    if cluster.nodes[node].paused:
+        return False
     cluster.nodes[node].pause()
     return cluster.nodes[node].resume
 
@@ -275,13 +289,24 @@ def _lose(cluster: Cluster, fault: Fault, node: int) -> Undo | bool:
     return cluster.nodes[node].start
 
 
-def _jump(cluster: Cluster, fault: Fault, node: int) -> None:
+def _jump(cluster: Cluster, fault: Fault, node: int) -> Undo | None:
     cluster.nodes[node].clock.ahead_ms += int(2000 * fault.rate)
+    return _seen(cluster, fault, node)
 
 
-def _set_clock(cluster: Cluster, fault: Fault, node: int) -> None:
-    """The wall clock is set wrong, and stays so. A process that runs does not look at it again."""
+def _set_clock(cluster: Cluster, fault: Fault, node: int) -> Undo | None:
+    """The wall clock is set wrong, and stays so."""
     cluster.nodes[node].clock.ahead_ms = int(CLOCK_OFF_MS * (2.0 * fault.rate - 1.0))
+    return _seen(cluster, fault, node)
+
+
+def _seen(cluster: Cluster, fault: Fault, node: int) -> Undo | None:
+    """Only a process that starts looks at the wall clock: in half of the cases ``node`` crashes,
+    and starts as the fault ends."""
+    if Random(f"{fault.at_s}/{fault.rate}").random() < 0.5:
+        return None
+    cluster.nodes[node].crash()
+    return cluster.nodes[node].start
 
 
 def _drift(cluster: Cluster, fault: Fault, node: int) -> Undo:

@@ -391,6 +391,65 @@ def test_leaders_are_harmed_though_the_machine_of_the_fault_is_gone(kind: str) -
     discard(loop)
 
 
+def test_no_link_is_drawn_of_a_node_with_itself_nor_a_partition_of_one_side() -> None:
+    kinds = parse_kinds("cut,flap,partition")
+    for members in ((1,), (1, 2, 3), (2, 4, 5, 6, 9)):
+        for seed in range(100):
+            for fault in draw(Random(seed), 1, 30.0, members, kinds):
+                assert fault.node not in fault.others
+                if fault.kind == "partition" and len(members) > 1:
+                    assert set(fault.others) < set(members)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(1, 0.0, "cut", 1, (1,), 5.0, 0.5, "both"),
+        Fault(1, 0.0, "cut", 1, (4,), 5.0, 0.5, "both"),
+        Fault(1, 0.0, "flap", 1, (1,), 5.0, 0.5, "to"),
+        Fault(1, 0.0, "partition", 0, (1, 2, 3), 5.0),
+        Fault(1, 0.0, "partition", 0, (4,), 5.0),
+        Fault(1, 0.0, "crash", 3, (), 5.0),
+    ],
+    ids=str,
+)
+def test_what_meets_nothing_is_spared_and_not_counted(fault: Fault) -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    cluster.nodes[3].crash()
+    cluster.inflict(fault)
+    assert not any(name.startswith("fault: ") for name in cluster.figures)
+    discard(loop)
+
+
+@pytest.mark.parametrize("kind", ["jump", "set clock"])
+def test_a_clock_that_is_set_is_seen_at_once_in_half_of_the_cases(kind: str) -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    for at in range(100):
+        cluster.inflict(Fault(1, float(at), kind, 1, (), 0.01, 0.5))
+        runs_until(loop, lambda: cluster.life(1) is not None)
+    assert cluster.figures[f"fault: {kind}"] == 100
+    assert 30 < cluster.figures["crashes"] < 70
+    discard(loop)
+
+
+def test_a_fault_that_was_healed_does_not_end_a_later_one() -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    cluster.inflict(Fault(1, 0.0, "crash", 2, (), 0.5))
+    cluster.heal()
+    cluster.inflict(Fault(2, 0.0, "crash", 2, (), 5.0))
+    runs_until(loop, lambda: loop.time() > 4.9)
+    assert cluster.life(2) is None
+    runs_until(loop, lambda: loop.time() > 5.1)
+    assert cluster.life(2) is not None
+    discard(loop)
+
+
 def test_a_crash_that_lasts_outlives_the_healing_and_only_one_that_the_rest_can_bear() -> None:
     loop = VirtualLoop()
     cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
