@@ -331,16 +331,15 @@ def _flood(cluster: Cluster, fault: Fault, node: int) -> Undo:
 
 
 def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
-    return None if cluster.operator.begin(fault) else False
+    return None if cluster.operator.begin(replace(fault, node=node)) else False
 
 
 def _mistaken_removal(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     """One goes down to stay, and in the same moment an operator has another one removed."""
     if node not in cluster.voters() or not cluster.crash_lastingly(node):
         return False
-    voters = cluster.voters()
-    others = [each for each in voters if each != node]
-    whom = voters.index(others[int(fault.rate * (len(others) - 1))])
+    others = [each for each in cluster.voters() if each != node]
+    whom = others[min(int(fault.rate * len(others)), len(others) - 1)]
     cluster.operator.begin(replace(fault, kind="remove node", node=whom))
     return None
 

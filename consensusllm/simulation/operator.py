@@ -59,12 +59,13 @@ class Operator:
     def begin(self, fault: Fault) -> bool:
         """Want what ``fault`` says, for as long as it lasts. Whether the cluster can bear it: one
         whose disks are lost to the last that it can spare must not lose a member as well. (Of those
-        who are down or cut off it knows that they do not answer.)"""
+        who are down or cut off it knows that they do not answer.) It is of the fault's node, or of
+        a voter in place of one that does not vote."""
         cluster = self._cluster
         if len(cluster.damaged()) > (len(cluster.voters()) - 2) // 2:
             return False
         voters = cluster.voters()
-        whom = voters[fault.node % len(voters)]
+        whom = fault.node if fault.node in voters else voters[fault.node % len(voters)]
         work: dict[str, Callable[[], Coroutine[None, None, object]]] = {
             "add node": lambda: self._add(self._one_more()),
             "remove node": lambda: self._remove(whom),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from random import Random
 from typing import Any
@@ -30,7 +29,6 @@ from consensusllm.conversations import (
 )
 from consensusllm.paxos import Ballot, Batch, Persist, first_members
 from consensusllm.paxos.messages import Accepted, Entry, Prepare, Promise
-from consensusllm.simulation.cluster import Cluster
 from consensusllm.simulation.faults import (
     Fault,
     UnknownFault,
@@ -41,8 +39,6 @@ from consensusllm.simulation.faults import (
 )
 from consensusllm.simulation.invariants import Invariants, Violation
 from consensusllm.simulation.network import Network, Weather
-from consensusllm.simulation.run import discard
-from consensusllm.simulation.trace import Trace
 from consensusllm.simulation.virtual_loop import Stuck, VirtualLoop
 from consensusllm.storage import MemoryPlatter
 from consensusllm.wire.commands import encode_command
@@ -58,14 +54,6 @@ def all_arrives(loop: VirtualLoop) -> None:
     """Run until nothing is on its way any more."""
     with pytest.raises(Stuck, match="nothing is scheduled"):
         loop.run_forever()
-
-
-def runs_until(loop: VirtualLoop, condition: Callable[[], bool]) -> None:
-    async def poll() -> None:
-        while not condition():  # noqa: ASYNC110 (a simulated clock)
-            await asyncio.sleep(0.01)
-
-    loop.run_until_complete(asyncio.wait_for(poll(), 60.0))
 
 
 def test_time_jumps_to_the_next_timer(request: pytest.FixtureRequest) -> None:
@@ -153,6 +141,16 @@ def test_a_schedule_is_a_function_of_the_seed_and_survives_its_file() -> None:
     assert faults != draw(Random("8"), 1, 60.0, (1, 2, 3), kinds)
     assert faults
     assert from_json(to_json(faults), (1, 2, 3)) == faults
+
+
+def test_no_link_is_drawn_of_a_node_with_itself_nor_a_partition_of_one_side() -> None:
+    kinds = parse_kinds("cut,flap,partition")
+    for members in ((1,), (1, 2, 3), (2, 4, 5, 6, 9)):
+        for seed in range(100):
+            for fault in draw(Random(seed), 1, 30.0, members, kinds):
+                assert fault.node not in fault.others
+                if fault.kind == "partition" and len(members) > 1:
+                    assert set(fault.others) < set(members)
 
 
 def test_faults_are_chosen_by_family_or_by_kind() -> None:
@@ -368,114 +366,3 @@ def test_a_vote_of_one_who_is_no_member_is_seen() -> None:
     invariants, platter = watched()
     with pytest.raises(Violation, match="no vote before it is a member"):
         invariants.sent(4, 1, Accepted(4, BALLOT.at(1), 1, 0, 1), platter)
-
-
-@pytest.mark.parametrize("kind", ["linger", "depose", "tear", "relapse"])
-def test_leaders_are_harmed_though_the_machine_of_the_fault_is_gone(kind: str) -> None:
-    loop = VirtualLoop()
-    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
-    failures: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: failures.append(context))
-    cluster.start()
-    cluster.retire(3)
-    cluster.inflict(Fault(1, 0.0, kind, 2, (), 5.0, 0.5, ""))
-    cluster.retire(2)
-    runs_until(loop, lambda: cluster.figures["messages cut off"] > 0)
-    cluster.heal()
-    sent = cluster.sent
-    runs_until(loop, lambda: cluster.sent > sent + 3)  # what was on its way arrived, or was cut
-    cut_off = cluster.figures["messages cut off"]
-    runs_until(loop, lambda: cluster.sent > sent + 9)
-    assert cluster.figures["messages cut off"] == cut_off
-    assert failures == []
-    discard(loop)
-
-
-def test_no_link_is_drawn_of_a_node_with_itself_nor_a_partition_of_one_side() -> None:
-    kinds = parse_kinds("cut,flap,partition")
-    for members in ((1,), (1, 2, 3), (2, 4, 5, 6, 9)):
-        for seed in range(100):
-            for fault in draw(Random(seed), 1, 30.0, members, kinds):
-                assert fault.node not in fault.others
-                if fault.kind == "partition" and len(members) > 1:
-                    assert set(fault.others) < set(members)
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(1, 0.0, "cut", 1, (1,), 5.0, 0.5, "both"),
-        Fault(1, 0.0, "cut", 1, (4,), 5.0, 0.5, "both"),
-        Fault(1, 0.0, "flap", 1, (1,), 5.0, 0.5, "to"),
-        Fault(1, 0.0, "partition", 0, (1, 2, 3), 5.0),
-        Fault(1, 0.0, "partition", 0, (4,), 5.0),
-        Fault(1, 0.0, "crash", 3, (), 5.0),
-    ],
-    ids=str,
-)
-def test_what_meets_nothing_is_spared_and_not_counted(fault: Fault) -> None:
-    loop = VirtualLoop()
-    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
-    cluster.start()
-    cluster.nodes[3].crash()
-    cluster.inflict(fault)
-    assert not any(name.startswith("fault: ") for name in cluster.figures)
-    discard(loop)
-
-
-@pytest.mark.parametrize("kind", ["jump", "set clock"])
-def test_a_clock_that_is_set_is_seen_at_once_in_half_of_the_cases(kind: str) -> None:
-    loop = VirtualLoop()
-    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
-    cluster.start()
-    for at in range(100):
-        cluster.inflict(Fault(1, float(at), kind, 1, (), 0.01, 0.5))
-        runs_until(loop, lambda: cluster.life(1) is not None)
-    assert cluster.figures[f"fault: {kind}"] == 100
-    assert 30 < cluster.figures["crashes"] < 70
-    discard(loop)
-
-
-def test_a_fault_that_was_healed_does_not_end_a_later_one() -> None:
-    loop = VirtualLoop()
-    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
-    cluster.start()
-    cluster.inflict(Fault(1, 0.0, "crash", 2, (), 0.5))
-    cluster.heal()
-    cluster.inflict(Fault(2, 0.0, "crash", 2, (), 5.0))
-    runs_until(loop, lambda: loop.time() > 4.9)
-    assert cluster.life(2) is None
-    runs_until(loop, lambda: loop.time() > 5.1)
-    assert cluster.life(2) is not None
-    discard(loop)
-
-
-def test_a_crash_that_lasts_outlives_the_healing_and_only_one_that_the_rest_can_bear() -> None:
-    loop = VirtualLoop()
-    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
-    cluster.start()
-    cluster.inflict(Fault(1, 0.0, "lasting crash", 2))
-    cluster.inflict(Fault(1, 0.0, "lasting crash", 3))
-    cluster.inflict(Fault(1, 0.0, "crash", 2, (), 0.5))
-    assert cluster.figures["fault: lasting crash"] == 1
-    runs_until(loop, lambda: loop.time() > 1.0 and cluster.leader() is not None)
-    cluster.heal()
-    assert (cluster.life(2), cluster.life(3) is None) == (None, False)
-    cluster.reconnect()
-    assert cluster.life(2) is not None
-    assert cluster.harmed() == set()
-    discard(loop)
-
-
-def test_an_operator_who_removes_a_live_node_as_another_dies_is_refused() -> None:
-    loop = VirtualLoop()
-    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
-    cluster.start()
-    runs_until(loop, lambda: cluster.leader() is not None)
-    dead = next(node for node in cluster.members if node != cluster.leader())
-    cluster.inflict(Fault(1, 0.0, "mistaken removal", dead, (), 5.0, 0.5))
-    assert cluster.life(dead) is None
-    runs_until(loop, lambda: cluster.figures["changes refused"] > 0)
-    assert cluster.voters() == (1, 2, 3)
-    assert cluster.leader() is not None
-    discard(loop)
