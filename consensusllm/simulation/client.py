@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from consensusllm.conversations import Machine
 from consensusllm.conversations.commands import OpenSession, Operation, SessionCommand
-from consensusllm.conversations.replies import Code, Refused, Reply, SessionOpened
+from consensusllm.conversations.replies import Code, Refused, Reply, SessionOpened, TurnOpened
 from consensusllm.replica.outcomes import Failure
 from consensusllm.wire.commands import encode_command
 
@@ -77,6 +77,8 @@ class Client(ABC):
             if isinstance(reply, Refused) and reply.code is Code.OVER_BUDGET:
                 self._cluster.figures["refused by a budget"] += 1
                 self._workload.refused.add(getattr(command.operation, "question", ""))
+            if isinstance(reply, TurnOpened):
+                self._workload.told.opened(command.operation, reply)
             self._cluster.trace.add(0, f"client {self._process}", (command.operation, reply))
             self._cluster.invariants.acknowledged(command, reply)
         return reply

@@ -350,6 +350,12 @@ class Invariants:
                     f"{attempt} has the checkpoint {candidate.text!r}; produced: {produced}",
                 )
             return
+        self.check_answer(turn_id, candidate)
+
+    def check_answer(self, turn_id: TurnId, candidate: Candidate) -> None:
+        """What ``candidate`` of a turn has for an answer, if it has one, is what was produced."""
+        attempt = (*turn_id, candidate.number, candidate.attempt)
+        produced = self._produced.get(attempt)
         if not candidate.answered:
             return
         if produced is None or (produced.node, produced.text) != (candidate.node, candidate.text):

@@ -195,7 +195,7 @@ def _check_history(workload: Workload) -> None:
 
 
 def _check_effects(workload: Workload, machine: Any) -> None:
-    """Nothing happened twice, and nothing that was acknowledged is missing."""
+    """Nothing happened twice, nothing that was acknowledged is missing, and no answer changed."""
     known, unknown = workload.counted
     value = int(machine.get(workload.counter) or b"0")
     if not known <= value <= known + unknown:
@@ -213,6 +213,12 @@ def _check_effects(workload: Workload, machine: Any) -> None:
     for scope, budget in machine.budgets.items():
         if budget.reserved:
             raise Violation("budgets hold", f"{scope} has {budget}, and nobody is asked any more")
+    if lost := workload.told.lost(machine):
+        raise Violation("what is acknowledged stays", lost)
+    for name in workload.conversations:
+        for turn in machine.conversation(name).turns:
+            for candidate in turn.candidates:
+                workload.cluster.invariants.check_answer((name, turn.turn), candidate)
 
 
 @contextmanager

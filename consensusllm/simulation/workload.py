@@ -44,6 +44,7 @@ from consensusllm.linearizability.history import OperationName
 from .budgets import USERS, random_change
 from .client import Client
 from .councils import random_council
+from .told import Told
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -102,6 +103,7 @@ class Workload:
         self.asked: Counter[str] = Counter()
         self._numbers = 0
         self.conversations = [f"{self.name}-c{number}" for number in range(CONVERSATIONS)]
+        self.told = Told(self.conversations)
         self.keys = [f"{self.name}-k{number}" for number in range(KEYS)]
         self.counter = f"{self.name}-count"
         self.counted = [0, 0]  # increments that are known to have happened; that may have
@@ -341,12 +343,15 @@ class _Worker(Client):
         action = rng.random()
         if len(workload.movable) < COPIES and (action < 0.5 or not workload.movable):
             source = rng.choice(workload.conversations)
+            turns = workload.told.turns(source)
             if await self.command(Fork(source, target)) == Done():
                 workload.movable.append(target)
+                workload.told.copied(source, target, turns)
             return
         source = rng.choice(workload.movable)
         if action < 0.8:
             if await self.command(Rename(source, target)) == Done():
+                workload.told.renamed(source, target)
                 workload.movable = [target if each == source else each for each in workload.movable]
         elif await self.command(Delete(source)) == Done() and source in workload.movable:
             workload.movable.remove(source)

@@ -9,16 +9,18 @@ from typing import Any
 from consensusllm.conversations import (
     SessionCommand,
     SessionOpened,
+    TurnOpened,
     sessions,
     turn_checks,
     turn_rules,
 )
+from consensusllm.conversations.conversation_rules import ConversationRules
 from consensusllm.conversations.machine import Machine
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.duties import Duties
 from consensusllm.simulation.reference_keys import ReferenceKeys
 
-from .bug import BEGUN, LINEARIZABLE, ONCE, PRODUCED, PROGRESS, STATES, WINNER, Patch, bug
+from .bug import BEGUN, LINEARIZABLE, ONCE, PRODUCED, PROGRESS, STATES, STAYS, WINNER, Patch, bug
 
 
 @bug(STATES, faults="isolate,crash,lost disk")
@@ -82,6 +84,46 @@ def attempt_begun_again_after_a_restart(patch: Patch) -> None:
         begin(self, key)
 
     patch.setattr(Answerer, "_begin", again)
+
+
+@bug(STAYS, faults="none")
+def acknowledged_turn_left_out(patch: Patch) -> None:
+    submit = turn_rules.TurnRules._submit
+
+    def forgetful(self: turn_rules.TurnRules, query: Any) -> Any:
+        turn = self.opened(query)
+        if turn.turn % 4 == 0:
+            return TurnOpened(turn.turn, tuple(each.number for each in turn.candidates))
+        return submit(self, query)
+
+    patch.setattr(turn_rules.TurnRules, "_submit", forgetful)
+
+
+@bug(PRODUCED, faults="none")
+def retry_loses_answers(patch: Patch) -> None:
+    retry = turn_rules.TurnRules._retry
+
+    def careless(self: turn_rules.TurnRules, command: Any) -> Any:
+        reply = retry(self, command)
+        turn = turn_rules.find_turn(self._state, command.conversation, command.turn)
+        for each in turn.candidates:
+            turn = turn.with_candidate(replace(each, text="") if each.answered else each)
+        self._state.write_turn(command.conversation, turn)
+        return reply
+
+    patch.setattr(turn_rules.TurnRules, "_retry", careless)
+
+
+@bug(STAYS, faults="none")
+def fork_loses_turns(patch: Patch) -> None:
+    fork = ConversationRules._fork
+
+    def empty(self: ConversationRules, command: Any) -> Any:
+        with Patch.context() as inner:
+            inner.setattr(self._state, "all_turns", lambda conversation, through: ())
+            return fork(self, command)
+
+    patch.setattr(ConversationRules, "_fork", empty)
 
 
 @bug(PROGRESS, faults="slow models", within=10, full=True)
