@@ -98,8 +98,7 @@ def simulate(
         raise click.UsageError("--trace and --json: leave one of them out")
     try:
         kinds = parse_kinds(faults)
-        members = range(1, nodes + 1)
-        fixed = tuple(from_json(schedule.read_text(), members)) if schedule is not None else None
+        fixed = tuple(from_json(schedule.read_text())) if schedule is not None else None
     except UnknownFault as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:

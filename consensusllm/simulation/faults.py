@@ -65,6 +65,8 @@ _AT_ONCE = {"cut": 3, "crash": 2, "pause": 2}
 """How many of a kind may be under way at a time; of others, one. Where everything is broken all the
 time, the cluster does nothing, and nothing is tested."""
 
+_NODE_MAX = 1_000_000
+"""The highest number that a node may have, in a schedule that is read. Operators add nodes."""
 
 _NUMBERS_MAX = {"at_s": 1e6, "lasts_s": 1e6, "rate": 1.0}
 """The bounds of a fault's numbers, in a schedule that is read."""
@@ -187,9 +189,9 @@ def to_json(faults: Iterable[Fault]) -> str:
     return "".join(json.dumps(asdict(fault)) + "\n" for fault in faults)
 
 
-def from_json(text: str, members: Sequence[int]) -> list[Fault]:
-    """What `to_json` made of faults for a cluster of ``members``. Raises ValueError, in one line,
-    where ``text`` was not made so."""
+def from_json(text: str) -> list[Fault]:
+    """What `to_json` made of faults. A node need not be there yet: whom it meets is known when it
+    comes. Raises ValueError, in one line, where ``text`` was not made so."""
     names = {each.name for each in fields(Fault)}
     faults = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -197,7 +199,7 @@ def from_json(text: str, members: Sequence[int]) -> list[Fault]:
             values = json.loads(line)
             if not isinstance(values, dict) or set(values) != names:
                 raise ValueError(f"not a fault: it has the fields {', '.join(sorted(names))}")
-            faults.append(_checked(values, members))
+            faults.append(_checked(values))
         except RecursionError:
             raise ValueError(f"line {number}: nested too deeply") from None
         except (ValueError, TypeError) as error:
@@ -205,7 +207,7 @@ def from_json(text: str, members: Sequence[int]) -> list[Fault]:
     return faults
 
 
-def _checked(values: dict[str, Any], members: Sequence[int]) -> Fault:
+def _checked(values: dict[str, Any]) -> Fault:
     fault = Fault(**{**values, "others": tuple(values["others"])})
     for name in ("at_s", "lasts_s", "rate"):
         value = values[name]
@@ -216,8 +218,8 @@ def _checked(values: dict[str, Any], members: Sequence[int]) -> Fault:
     if fault.kind not in _KINDS:
         raise ValueError(f"no fault is called {fault.kind!r}: there are {', '.join(_KINDS)}")
     for whom in (fault.node, *fault.others):
-        if type(whom) is not int or whom not in (LEADER, 0, *members):
-            raise ValueError(f"there is no node {whom!r}: the cluster has {len(members)} nodes")
+        if type(whom) is not int or not LEADER <= whom <= _NODE_MAX:
+            raise ValueError(f"there is no node {whom!r}: they have numbers from 1 to {_NODE_MAX}")
     if fault.detail not in _details(fault.kind) or (fault.node == 0 and fault.kind not in _WIDE):
         raise ValueError(f"{fault.kind}: what it meets is missing or wrong")
     return fault

@@ -169,7 +169,7 @@ def test_a_failure_in_json_has_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     assert failure["seed"] == SEED
     assert failure["invariant"]
     assert failure["trace"]
-    assert from_json((tmp_path / f"seed-{SEED}.faults").read_text(), (1, 2, 3))
+    assert from_json((tmp_path / f"seed-{SEED}.faults").read_text())
 
 
 def test_a_seed_whose_process_dies_has_failed_and_the_others_are_run() -> None:
