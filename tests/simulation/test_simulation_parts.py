@@ -339,6 +339,13 @@ def test_a_value_is_chosen_by_the_members_of_its_slot() -> None:
     assert invariants.voters == (1, 2, 3, 4)
 
 
+def test_the_vote_of_one_that_has_left_does_not_count() -> None:
+    invariants, _ = watched()
+    chosen(invariants, Batch.change(0, THREE.without(3)), nodes=(1, 3))
+    with pytest.raises(Violation, match="chosen is durable on a majority"):
+        chosen(invariants, Batch.noop(0), nodes=(1, 3))
+
+
 def test_two_changes_in_one_are_seen() -> None:
     invariants, _ = watched()
     with pytest.raises(Violation, match="one change at a time"):
