@@ -21,6 +21,8 @@ from consensusllm.wire.generated import client_pb2 as pb
 CHANGE_TIMEOUT_S = 120.0
 """How long a change may take: a new node has everything to learn first."""
 STEP_S = 2.0
+"""How long a node may take for its first answer; each that takes longer gives the next twice as
+long, since a leader hears a majority before it calls a change done."""
 AGAIN_S = 0.1
 LEADERLESS_S = 1.0
 """A change of members is followed by another ballot: that nobody leads is told where it lasts."""
@@ -120,8 +122,12 @@ class MemberCalls:
         told: ChangeProgress | None = None
         followed = False
         led_at = deadline.now()
+        step_s = STEP_S
         while deadline.remaining_s() > 0:
-            reply, why = await self._step(address, request, deadline)
+            asked_at = deadline.now()
+            reply, why = await self._step(address, request, deadline.bounded_s(step_s))
+            if reply is None and deadline.now() >= asked_at + step_s:
+                step_s *= 2
             if reply is None or reply.outcome == pb.ChangeReply.NOT_LEADER:
                 hint = ""
                 if reply is not None:
@@ -156,13 +162,13 @@ class MemberCalls:
         )
 
     async def _step(
-        self, address: str, request: pb.ChangeRequest, deadline: Deadline
+        self, address: str, request: pb.ChangeRequest, within_s: float
     ) -> tuple[pb.ChangeReply | None, str]:
         """The node's answer, or None and why there is none. Raises Unauthenticated."""
         try:
-            stub = await self._nodes.stub(address, deadline.bounded_s(CONNECT_S))
+            stub = await self._nodes.stub(address, min(CONNECT_S, within_s))
             reply: pb.ChangeReply = await stub.Change(
-                request, metadata=self._nodes.metadata, timeout=deadline.bounded_s(STEP_S)
+                request, metadata=self._nodes.metadata, timeout=within_s
             )
         except Unreachable as error:
             return None, str(error)

@@ -8,7 +8,7 @@ which slot on the members are asked for votes, before one of them is let go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from .admission import Admission
@@ -69,11 +69,12 @@ class Step:
 class _RollCall:
     """Who votes in ``slot``, which was opened when ``node`` was asked to be removed, or above has
     lived since, and its disk has written. It holds from ``began_at`` for as long as slow disks take
-    for their votes."""
+    for their votes. ``asked_at`` is when a slot was last opened for it."""
 
     node: int
     slot: int
     began_at: float
+    asked_at: float
 
 
 class Changes:
@@ -156,7 +157,12 @@ class Changes:
         present = self._present(call)
         if not _has_live_majority(membership, present):
             missing = " or ".join(str(voter) for voter in membership.voters if voter not in present)
-            return _wait(f"a vote of node {missing}")
+            waits = ChangeProgress(f"a vote of node {missing}")
+            lost = now > call.asked_at + self._heartbeats.patience_s and self._nothing_open
+            if not (lost and self.may_propose):
+                return Step(waits)
+            self._roll_call = replace(call, asked_at=now)  # what is chosen is sent to nobody again
+            return Step(waits, calls_roll=True)
         if node == self._config.node:
             return self._hand_over(self._best_successor(present))
         return self._propose(membership)
@@ -167,8 +173,12 @@ class Changes:
         """
         if not self.may_propose:
             return _wait("the change that is under way")
-        self._roll_call = _RollCall(node, self._proposer.next_slot, now)
+        self._roll_call = _RollCall(node, self._proposer.next_slot, now, now)
         return Step(ChangeProgress("the members to vote"), calls_roll=True)
+
+    @property
+    def _nothing_open(self) -> bool:
+        return self._log.chosen_through >= self._proposer.next_slot - 1
 
     def _present(self, call: _RollCall) -> set[int]:
         return self._proposer.voted_since(call.slot)

@@ -103,6 +103,11 @@ class Knowledge:
             return self._heartbeats.live()
         return self._live if self.leader is not None else ()
 
+    @property
+    def patience_s(self) -> float:
+        """For how long it bears with the silence of a majority, where it leads."""
+        return self._heartbeats.patience_s
+
     def progress(self) -> dict[int, int]:
         """At the leader: how far each peer said that its prefix is chosen."""
         if self.role is not Role.LEADING:

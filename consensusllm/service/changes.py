@@ -18,9 +18,6 @@ from consensusllm.paxos.membership import ADDRESS_MAX
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.generated import client_pb2 as pb
 
-CONFIRM_S = 1.0
-"""How long a leader tries to hear a majority before it says that a change is done, or refused."""
-
 
 async def step(
     runtime: Runtime, request: pb.ChangeRequest, addresses: Mapping[int, str]
@@ -43,7 +40,7 @@ async def step(
     except ChangeRefused as error:
         reply = pb.ChangeReply(outcome=pb.ChangeReply.REFUSED, message=str(error))
     if reply.outcome != pb.ChangeReply.UNDER_WAY:
-        unheard = await runtime.barrier(CONFIRM_S)
+        unheard = await runtime.barrier(replica.paxos.patience_s)
         if unheard is not None or replica.role is not Role.LEADING or replica.ballot != ballot:
             return _not_leader(None if unheard else replica.leader, addresses)
     return reply

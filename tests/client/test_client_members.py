@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -130,3 +131,25 @@ async def test_nodes_that_name_each_other_are_not_asked_without_a_pause(
         with pytest.raises(Enough):
             await client.remove_node(1)
     assert pauses == [0.0, members.AGAIN_S] * 3
+
+
+async def test_a_node_that_takes_long_to_answer_is_given_longer_the_next_time(
+    start_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await start_cluster(1)
+    node = cluster.nodes[0]
+    asked = 0
+
+    async def change(request: pb.ChangeRequest, context: Any) -> pb.ChangeReply:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            await asyncio.Event().wait()  # until the client gives up
+        await asyncio.sleep(0.5)
+        return pb.ChangeReply(outcome=pb.ChangeReply.DONE)
+
+    node.change = change
+    monkeypatch.setattr(members, "STEP_S", 0.25)
+    async with Client([node.address]) as client:
+        await client.remove_node(1, timeout_s=60)
+    assert asked >= 4

@@ -147,3 +147,25 @@ def test_a_roll_call_holds_for_as_long_as_votes_may_take() -> None:
     leader.vote(3, ballot, slot)
     assert ask_removal(leader, 2) == "the change to be chosen"
     assert changes_proposed(leader)
+
+
+def test_a_vote_that_was_lost_is_asked_for_again_and_others_go_on_counting() -> None:
+    """What is chosen without it is sent to nobody again."""
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    slot = call_roll(leader, 2, 2)
+    assert leader.core.chosen_through == slot
+    assert ask_removal(leader, 2) == "a vote of node 3"
+    assert only(Accept, leader.sync()) == []
+    while leader.now <= 3 * leader.config.election_timeout_s:
+        for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
+            leader.receive(HeartbeatReply(3, ballot, sent.round, 1))
+    assert ask_removal(leader, 2) == "a vote of node 3"
+    asked = {accept.ballot.op_num for accept in only(Accept, leader.sync())}
+    assert asked == {slot + 1}
+    assert ask_removal(leader, 2) == "a vote of node 3"
+    assert only(Accept, leader.sync()) == [], "once at a time"
+    leader.vote(3, ballot, slot + 1)
+    assert ask_removal(leader, 2) == "the change to be chosen"
+    assert changes_proposed(leader)

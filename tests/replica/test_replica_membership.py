@@ -180,6 +180,26 @@ async def test_a_deposed_leader_calls_no_change_done_or_refused(asked_for: str) 
     assert reply.outcome == pb.ChangeReply.DONE
 
 
+async def test_a_leader_far_away_from_the_others_calls_a_change_done_all_the_same() -> None:
+    cluster = ReplicaCluster()
+    leader = cluster.leader()
+    cluster.run(1.0)
+    waited: list[float] = []
+
+    class Slow(Asked):
+        async def barrier(self, timeout_s: float) -> Failure | None:
+            waited.append(timeout_s)
+            return await super().barrier(timeout_s)
+
+    request = pb.ChangeRequest(transfer=pb.TransferLeader(node=leader))
+    reply = await Slow(cluster, leader).answer(request)
+    assert reply.outcome == pb.ChangeReply.DONE
+    assert waited == [cluster.replicas[leader].paxos.patience_s]
+    cluster.replicas[leader].paxos._timing.told_round_trip(3000)
+    await Slow(cluster, leader).answer(request)
+    assert waited[1] > 3.0
+
+
 async def test_a_change_that_is_no_change_is_refused_by_any_node() -> None:
     cluster = ReplicaCluster()
     request = pb.ChangeRequest(remove=pb.RemoveNode(node=0))
