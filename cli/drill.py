@@ -44,7 +44,8 @@ def drill(
 ) -> int:
     """Run the drill NAME, or the scenario in FILE, on a fresh cluster with ports of its own.
 
-    Without either, list the drills that ship. The exit status is 1 where a run failed.
+    Without either, list the drills that ship. The exit status is 1 where a run failed or was
+    skipped.
     """
     from consensusllm.drills import DocumentError, find, shipped
 
@@ -84,7 +85,7 @@ def drill(
         click.echo(json.dumps(report(scenario, outcomes), indent=2))
     elif times > 1:
         click.echo(_summary(outcomes))
-    return 1 if any(outcome.judgement.problems for outcome in outcomes) else 0
+    return 0 if _all_passed(outcomes) else 1
 
 
 def program() -> list[str]:
@@ -148,7 +149,7 @@ def verdict_lines(outcome: Outcome) -> list[str]:
     """The verdict and its figures, for people."""
     judgement = outcome.judgement
     lines = [_verdict(judgement), *(f"  - {problem}" for problem in judgement.problems)]
-    if not judgement.skipped:
+    if judgement.problems or not judgement.skipped:
         found = judgement.figures
         lines.append(
             f"  {found.operations} operations: {found.ok} ok, {found.failed} failed, "
@@ -166,11 +167,12 @@ def verdict_lines(outcome: Outcome) -> list[str]:
 
 
 def _verdict(judgement: Judgement) -> str:
-    if judgement.skipped:
-        return f"SKIPPED  {judgement.drill}: {judgement.skipped}"
     if judgement.passed:
         return f"PASSED  {judgement.drill}: linearizable, states equal, nothing lost"
-    return f"FAILED  {judgement.drill}"
+    if not judgement.problems:
+        return f"SKIPPED  {judgement.drill}: {judgement.skipped}"
+    half_way = f", skipped half way: {judgement.skipped}" if judgement.skipped else ""
+    return f"FAILED  {judgement.drill}{half_way}"
 
 
 def _summary(outcomes: list[Outcome]) -> str:
@@ -190,8 +192,11 @@ def report(scenario: Scenario, outcomes: list[Outcome]) -> dict[str, Any]:
     for outcome in outcomes:
         kept = str(outcome.directory) if outcome.directory else None
         runs.append({**outcome.judgement.as_json(), "kept": kept})
-    passed = all(outcome.judgement.passed for outcome in outcomes)
-    return {"drill": scenario.name, "passed": passed, "runs": runs}
+    return {"drill": scenario.name, "passed": _all_passed(outcomes), "runs": runs}
+
+
+def _all_passed(outcomes: list[Outcome]) -> bool:
+    return all(outcome.judgement.passed for outcome in outcomes)
 
 
 def _write_history(outcome: Outcome, out: TextIO) -> None:

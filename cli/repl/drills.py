@@ -34,8 +34,8 @@ async def drill(session: Session, name: str = "", json: bool = False) -> None:
     else:
         for line in verdict_lines(outcome):
             session.output.line(line)
-    if outcome.judgement.problems:
-        raise CommandFailed("the drill failed: see the lines above")
+    if not outcome.judgement.passed:
+        raise CommandFailed("the drill did not pass: see the lines above")
 
 
 class _Lines:

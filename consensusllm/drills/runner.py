@@ -120,7 +120,9 @@ class _Run:
             skipped = str(reason)
         except (DrillError, FaultRefused) as error:
             self.recorder.problems.insert(0, str(error))
-        problems = () if skipped else await self._judge(whole)
+        problems: tuple[str, ...] = ()
+        if not skipped or self.recorder.operations:
+            problems = await self._judge(whole)
         load = during_load(self.recorder.operations)
         turns = [turn for each in self._conversations.values() if each for turn in each.turns]
         return Judgement(

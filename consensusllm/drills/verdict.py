@@ -60,7 +60,8 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``problems`` are one line each; there is none where the drill passed."""
+    """``problems`` are one line each; there is none where the drill passed. ``skipped`` says why it
+    could not be done to its end on this machine; it may have found problems before."""
 
     drill: str
     seed: int

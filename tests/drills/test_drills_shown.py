@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import resource
 import tempfile
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from consensusllm.drills import Figures, Judgement, Outcome, find, run_drill, shipped
+from consensusllm_cli import drill as drill_module
 from consensusllm_cli.drill import Lines, verdict_lines
 from consensusllm_cli.main import run
 
@@ -63,6 +65,37 @@ def test_what_was_skipped_has_not_passed() -> None:
         "SKIPPED  leader-crash: no such right here"
     ]
     assert not skipped.passed
+
+
+def test_what_was_skipped_half_way_has_failed_where_it_had_found_something() -> None:
+    skipped = replace(PASSED, skipped="no such right here", problems=("states differ at slot 6",))
+    lines = verdict_lines(Outcome(skipped, (), None))
+    assert lines[0] == "FAILED  leader-crash, skipped half way: no such right here"
+    assert lines[1] == "  - states differ at slot 6"
+    assert lines[2].startswith("  120 operations: 117 ok")
+
+
+@pytest.mark.parametrize(
+    ("judgement", "status"),
+    [
+        (PASSED, 0),
+        (replace(PASSED, problems=("lost: 1.1",)), 1),
+        (replace(PASSED, skipped="no such right here"), 1),
+        (replace(PASSED, skipped="no such right here", problems=("lost: 1.1",)), 1),
+    ],
+)
+def test_the_exit_status_is_0_where_the_report_says_passed(
+    judgement: Judgement,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    async def outcome(*_: object) -> Outcome:
+        return Outcome(judgement, (), None)
+
+    monkeypatch.setattr(drill_module, "_run", outcome)
+    assert run(["drill", "leader-crash", "--json"]) == status
+    assert json.loads(capfd.readouterr().out)["passed"] is (status == 0)
 
 
 class Unseen:
