@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from .history import Operation, in_time
@@ -28,10 +28,13 @@ class Partition:
     """The operations on one key. ``known`` and ``unknown`` are indices into ``operations`` in the
     order of starts; ``actions``, ``starts`` and ``ends`` are those of ``known``.
 
-    Where there is a ``contradiction``, no search is needed.
+    Where there is a ``contradiction``, no search is needed. Once ``expired``, no more comparisons
+    are set aside: what is left is searched like all else.
     """
 
-    def __init__(self, operations: Sequence[Operation], initial: State) -> None:
+    def __init__(
+        self, operations: Sequence[Operation], initial: State, expired: Callable[[], bool]
+    ) -> None:
         self.operations = operations
         self.initial = initial
         known: list[Entry] = []
@@ -47,7 +50,7 @@ class Partition:
             zones = zones_of(operations, known, unknown, initial)
             self.contradiction = contradiction(operations, known, zones)
         self._set_aside: list[tuple[int, int]] = []
-        known = self._without_easy_comparisons(known, zones)
+        known = self._without_easy_comparisons(known, zones, expired)
         if not self.has_appends:
             unknown = _without_pointless(known, unknown)
             known, unknown = _with_unseen_values_merged(known, unknown)
@@ -88,7 +91,7 @@ class Partition:
         return *in_time(self.operations[index]), index
 
     def _without_easy_comparisons(
-        self, known: list[Entry], zones: dict[State, Zone]
+        self, known: list[Entry], zones: dict[State, Zone], expired: Callable[[], bool]
     ) -> list[Entry]:
         """``known`` without those that are set aside, each with the one that it comes after."""
         if all(action.kind is not Kind.DIFFERS for _, action in known):
@@ -100,7 +103,8 @@ class Partition:
         for (index, action), (start, end) in zip(known, times, strict=True):
             process = self.operations[index].process
             leader = -1
-            if action.kind is Kind.DIFFERS and latest_end.get(process) != start:
+            may_be_easy = action.kind is Kind.DIFFERS and latest_end.get(process) != start
+            if may_be_easy and not expired():
                 zone = zones.get(action.expected)
                 since = start if zone is None else min(start, zone.came)
                 for later in range(bisect_right(starts, since), bisect_left(starts, end)):

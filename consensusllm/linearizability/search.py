@@ -83,7 +83,7 @@ class Found:
 
 def search(operations: Sequence[Operation], initial: State, expired: Callable[[], bool]) -> Found:
     """Search the operations of one key. ``expired`` is asked often; True ends it as UNDECIDED."""
-    partition = Partition(operations, initial)
+    partition = Partition(operations, initial, expired)
     if partition.contradiction is not None:
         return Found(Verdict.NOT_LINEARIZABLE, contradiction=partition.contradiction)
     return _Search(partition).run(expired)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensusllm.linearizability import History, Operation, Verdict, check
+from consensusllm.linearizability import partition as partition_module
 from consensusllm.linearizability import search as search_module
 from consensusllm.linearizability.history import Json, OperationName
 from consensusllm.linearizability.models import IMPOSSIBLE, Action, Kind, State, step
@@ -203,8 +204,10 @@ def test_of_two_alike_that_end_at_one_instant_either_may_be_first() -> None:
 class PartitionWithoutZones(Partition):
     """Leaves every verdict to the search itself."""
 
-    def __init__(self, operations: Sequence[Operation], initial: State) -> None:
-        super().__init__(operations, initial)
+    def __init__(
+        self, operations: Sequence[Operation], initial: State, expired: Callable[[], bool]
+    ) -> None:
+        super().__init__(operations, initial, expired)
         self.contradiction = None
 
 
@@ -439,6 +442,13 @@ def test_a_key_that_is_not_linearizable_decides_even_if_others_are_undecided() -
     assert (report.verdict, report.offending) == (Verdict.NOT_LINEARIZABLE, "k")
     report = check(History(tuple(hard)), lambda: next(ticks), time_limit_s=30)
     assert (report.verdict, report.undecided) == (Verdict.UNDECIDED, ("hard",))
+
+
+def test_the_preparation_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for what shows that a failed comparison is easy, which takes long among many."""
+    monkeypatch.setattr(partition_module, "_shows_another", lambda *_: pytest.fail("it went on"))
+    operations = [cas("a", "b", 0, 10, False, process=1), put("x", 2, 3)]
+    assert search(operations, None, lambda: True).verdict is Verdict.UNDECIDED
 
 
 def hopeless(count: int) -> list[Operation]:
