@@ -80,7 +80,9 @@ def kept(scratch: Path) -> list[Path]:
 def test_a_short_drill_passes_and_its_history_is_checked_once_more(scratch: Path) -> None:
     path = scenario(
         scratch,
-        "after: 50 operations\n    failNode: leader",
+        "failLink: leader follower",
+        "after: 50 operations\n    fixLink: leader follower",
+        "failNode: leader",
         "wait: leader",
         "pause: follower",
         "after: 300ms\n    resume: follower",
