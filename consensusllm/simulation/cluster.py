@@ -77,8 +77,8 @@ class Cluster:
             self._max_batch_commands = max(4, self._max_batch_commands)
         self._pipeline_slots = rng.choice((1, 8, 8))
         self._heartbeat_s = heartbeat_s
-        self._patience_s = round(HEARTBEATS_MISSED * heartbeat_s, 6)
-        self._lease_s = Random(f"{seed}/leader lease").choice((0.0, self._patience_s))
+        self.patience_s = round(HEARTBEATS_MISSED * heartbeat_s, 6)
+        self._lease_s = Random(f"{seed}/leader lease").choice((0.0, self.patience_s))
         self._linger_s = Random(f"{seed}/linger").choice((0.0, 0.005))
         self.seed = seed
         self.nodes: dict[int, Node] = {}
@@ -124,7 +124,7 @@ class Cluster:
                 members=self.first_members,
                 epoch_ms=node.clock.epoch_ms(),
                 heartbeat_s=self._heartbeat_s,
-                election_timeout_s=self._patience_s,
+                election_timeout_s=self.patience_s,
                 leader_lease_s=self._lease_s,
                 clock_drift=DRIFT_MAX,
                 linger_s=self._linger_s,
@@ -203,6 +203,10 @@ class Cluster:
         leading = [life for life in lives if life.replica.role is Role.LEADING]
         return max(leading, key=lambda each: each.replica.ballot) if leading else None
 
+    def unled(self) -> str:
+        """Whether nobody leads; "" where somebody does."""
+        return "" if self.leading() is not None else "nobody leads"
+
     def voters(self) -> tuple[int, ...]:
         """The members that vote, by the newest change that was applied anywhere."""
         return self.invariants.voters
@@ -217,8 +221,8 @@ class Cluster:
                 return f"node {number} is down"
             if not self.nodes[number].disk.intact:
                 return f"node {number} may not vote yet"
-        if self.leader() is None:
-            return "nobody leads"
+        if unled := self.unled():
+            return unled
         for number, life in lives.items():
             assert life is not None
             machine = life.replica.machine

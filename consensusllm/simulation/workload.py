@@ -66,8 +66,8 @@ THINKING_S = (0.04, 0.15, 0.4)
 """How long a client thinks between two operations, on average; another for each round."""
 
 LONGEST_THOUGHT_S = 30.0
-"""No thought is longer; one that begins after the faults have stopped is as of the last of
-THINKING_S at most, since what is waited for then is the cluster."""
+"""No thought is longer. What is waited for after the faults have stopped is the cluster: a thought
+that is under way ends then, and one that begins is as of the last of THINKING_S at most."""
 
 SPENDING_S = 0.7
 """How long the one who sets budgets thinks between two operations, on average."""
@@ -99,6 +99,7 @@ class Workload:
         self.stopping = False
         drawn_s = rng.choice(THINKING_S)
         self.thinking_s = drawn_s if think_s is None else think_s
+        self._calm: asyncio.Future[None] = cluster.loop.create_future()
         self.movable: list[str] = []
         self.asked: Counter[str] = Counter()
         self._numbers = 0
@@ -131,6 +132,7 @@ class Workload:
     def served(self) -> Callable[[], str]:
         """From now on: how many clients have not yet finished `CALM_ACTIONS` more; "" for none."""
         self.thinking_s = min(self.thinking_s, THINKING_S[-1])
+        self._calm.set_result(None)
         goals = [(client, client.finished + CALM_ACTIONS) for client in self._clients]
 
         def starved() -> str:
@@ -138,6 +140,14 @@ class Workload:
             return f"{waiting} clients have not done {CALM_ACTIONS} things" if waiting else ""
 
         return starved
+
+    async def thought(self, seconds: float) -> None:
+        """A client thinks for ``seconds``."""
+        seconds = min(seconds, LONGEST_THOUGHT_S)
+        if self._calm.done():
+            await asyncio.sleep(seconds)
+        else:
+            await asyncio.wait((self._calm,), timeout=seconds)
 
     def take_history(self) -> History:
         return History(tuple(self.history))
@@ -181,8 +191,7 @@ class _Worker(Client):
         for name in self._workload.conversations:
             await self.command(CreateConversation(name))
         while not self._workload.stopping:
-            thought_s = self._rng.expovariate(1 / self._workload.thinking_s)
-            await asyncio.sleep(min(thought_s, LONGEST_THOUGHT_S))
+            await self._workload.thought(self._rng.expovariate(1 / self._workload.thinking_s))
             (chosen,) = self._rng.choices(actions, weights)
             await chosen[1]()
             self.finished += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from consensusllm.simulation.faults import LEADER, Fault
 from consensusllm.simulation.run import discard
 from consensusllm.simulation.trace import Trace
 from consensusllm.simulation.virtual_loop import VirtualLoop
+from consensusllm.simulation.workload import Workload
 
 
 def runs_until(loop: VirtualLoop, condition: Callable[[], bool]) -> None:
@@ -161,4 +163,16 @@ def test_an_operator_who_removes_a_live_node_as_another_dies_is_refused() -> Non
     runs_until(loop, lambda: cluster.figures["changes refused"] > 0)
     assert cluster.voters() == (1, 2, 3)
     assert cluster.leader() is not None
+    discard(loop)
+
+
+def test_who_thinks_for_long_is_served_soon_after_the_faults_all_the_same() -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    workload = Workload(cluster, Random(1), 1, 6, think_s=1000.0)
+    runs_until(loop, lambda: loop.time() > 5.0)
+    starved = workload.served()
+    runs_until(loop, lambda: not starved())
+    assert loop.time() < 15.0
     discard(loop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from consensusllm.paxos import timing
@@ -22,7 +23,7 @@ def leader_without_a_quorum_stays(patch: Patch) -> None:
     patch.setattr(Heartbeats, "lost_quorum", lambda self: False)
 
 
-@bug(PROGRESS, faults="partition,isolate,cut", within=8)
+@bug(PROGRESS, faults="depose,isolate")
 def election_tried_once(patch: Patch) -> None:
     tick = Election.tick
 
@@ -49,6 +50,21 @@ def lost_prepare_waited_for(patch: Patch) -> None:
         self._election._back_off()
 
     patch.setattr(PaxosNode, "_tick_preparing", wait)
+
+
+@bug(PROGRESS, faults="depose,crash")
+def election_that_waits_a_hundred_times_as_long(patch: Patch) -> None:
+    for name in ("_wait_for_leader", "_back_off"):
+        patch.setattr(Election, name, _longer(getattr(Election, name)))
+
+
+def _longer(wait: Callable[[Election], None]) -> Callable[[Election], None]:
+    def wait_longer(self: Election) -> None:
+        wait(self)
+        now = self._timing.time
+        self._deadline = now + 100 * (self._deadline - now)
+
+    return wait_longer
 
 
 @bug(PROGRESS, faults="isolate")
