@@ -32,7 +32,7 @@ def two_changes_at_a_time(patch: Patch) -> None:
     patch.setattr(Membership, "without", both)
 
 
-@bug(MAJORITY, CHOSEN, AGREE, PROGRESS, faults="membership,depose,lose,crash")
+@bug(MAJORITY, CHOSEN, AGREE, PROGRESS, faults="replace node,depose,lose")
 def change_in_force_before_it_is_chosen(patch: Patch) -> None:
     def hasty(self: Log, since: int) -> Any:
         return [entry for slot, entry in sorted(self._changes.items()) if slot > since]
@@ -55,7 +55,7 @@ def votes_counted_in_the_first_configuration(patch: Patch) -> None:
     patch.setattr(Configuration, "adopt", stubborn)
 
 
-@bug(USED_ID, faults="membership")
+@bug(USED_ID, faults="add node,replace node")
 def removed_id_used_again(patch: Patch) -> None:
     without = Membership.without
 
