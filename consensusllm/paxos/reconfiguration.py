@@ -94,9 +94,8 @@ class Reconfiguration(Knowledge, ABC):
             self._election.stand_down()
 
     def _end_fenced_life(self) -> bool:
-        """Whether this life is fenced. It was taken for one that had ended: a life before it asked
-        for its vote under a higher number, as after the clock was set back, and came late; or the
-        disk is an old copy. Either way its votes count no more. It asks for its vote anew."""
+        """Whether this life is fenced: it was taken for one that had ended, or the disk is an old
+        copy. Its votes count no more. It asks for its vote anew."""
         if not self._acceptor.fenced:
             return False
         if self.role is Role.FOLLOWING:
