@@ -126,7 +126,7 @@ def follower_fetches_beyond_its_log(patch: Patch) -> None:
     patch.setattr(Learner, "_has_room", lambda self: True)
 
 
-@bug(PROGRESS, faults="set clock,crash all,slow models", within=18, full=True)
+@bug(PROGRESS, faults="set clock,crash all,slow models", within=24, full=True)
 def time_stands_still(patch: Patch) -> None:
     """Until the wall clock has come to where that of a former leader was."""
     patch.setattr(Clock, "reached", lambda self, time_ms, now: None)
