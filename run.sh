@@ -105,6 +105,17 @@ pane_lives() {
     tmux list-panes -s -t "=$session" -F '#{pane_dead} #{pane_pid}' 2>/dev/null | grep -qx "0 $1"
 }
 
+# server_ended: wait until tmux's server has gone, which ends with its last session; or has others.
+# Who comes while it goes is told that it "exited unexpectedly".
+server_ended() {
+    local answer
+    for _ in $(seq 100); do
+        answer=$(tmux list-sessions 2>&1) && return 0
+        case $answer in *"no server running"* | *"error connecting"*) return 0 ;; esac
+        sleep 0.05
+    done
+}
+
 # end_session: stop the session's cluster first, so that its ports are free, then the session.
 end_session() {
     local launcher
@@ -118,6 +129,7 @@ end_session() {
         done
     fi
     tmux kill-session -t "=$session" 2>/dev/null || true
+    server_ended
 }
 
 # pane NAME COMMAND...: a script that runs the command with this shell's environment, which a tmux

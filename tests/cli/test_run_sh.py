@@ -204,8 +204,25 @@ def test_a_cluster_that_cannot_start_says_why_when_tmux_is_gone(machine: Machine
     assert machine.tmux("list-sessions") == ""
 
 
+def a_server_that_takes_its_time_to_end(machine: Machine, directory: Path) -> None:
+    """Whoever comes to tmux's server once its last session was ended is turned away one time."""
+    tmux, going = shutil.which("tmux"), directory / "going"
+    (directory / "bin").mkdir()
+    wrapper = directory / "bin" / "tmux"
+    wrapper.write_text(
+        "#!/bin/bash\n"
+        f'case $1 in kill-session) {tmux} "$@"; status=$?; touch {going}; exit $status ;;\n'
+        f"    list-sessions | new-session) if [ -e {going} ]; then\n"
+        f"        rm {going}; echo server exited unexpectedly >&2; exit 1; fi ;;\n"
+        f'esac\nexec {tmux} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    machine.environment["PATH"] = f"{wrapper.parent}:{os.environ['PATH']}"
+
+
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
-def test_tmux_session_that_was_left_is_ended_first(machine: Machine) -> None:
+def test_tmux_session_that_was_left_is_ended_first(machine: Machine, tmp_path: Path) -> None:
+    a_server_that_takes_its_time_to_end(machine, tmp_path)
     first = machine.in_terminal()
     wait_for(lambda: "REPL" in machine.tmux("list-panes", "-s", "-F", "#{pane_title}"), "REPL")
     wait_for(lambda: machine.tmux("list-clients") != "", "client")
