@@ -227,9 +227,11 @@ class Invariants:
             self._check_voter(node, platter, message)
             first = message.ballot.op_num
             state = platter.hard_state
-            compacted = state.compacted_through if state is not None else first
+            compacted = state.compacted_through if state is not None else 0
             for slot in range(max(first, compacted + 1), first + message.count):
                 if slot not in platter.log:
+                    if state is None:  # it has rotted since, so what was compacted is not known
+                        continue
                     raise _unsynced(node, message)
                 entry = platter.log[slot]
                 if entry is not None and entry.ballot < message.ballot:

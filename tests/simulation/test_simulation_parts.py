@@ -212,6 +212,18 @@ def entry(slot: int, ballot: Ballot, text: bytes) -> Entry:
     return Entry(slot, ballot, Batch.pack(0, [text]))
 
 
+def test_what_is_compacted_is_not_missed_where_the_state_has_rotted_since() -> None:
+    invariants, platter = watched()
+    vote = Accepted(1, BALLOT.at(1), 2, 2, 1)
+    with pytest.raises(Violation, match="what it has not synced"):
+        invariants.sent(1, 1, vote, platter)
+    platter.rot_hard_state()
+    invariants.sent(1, 1, vote, platter)
+    platter.log[2] = entry(2, Ballot(2, 1), b"older")
+    with pytest.raises(Violation, match="what it has not synced"):
+        invariants.sent(1, 1, vote, platter)
+
+
 class Applied:
     """A state machine whose every slot is chosen, and seen to be applied."""
 

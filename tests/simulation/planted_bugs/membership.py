@@ -10,8 +10,6 @@ from consensusllm.paxos.admission import Admission
 from consensusllm.paxos.changes import Changes
 from consensusllm.paxos.log import Log
 from consensusllm.paxos.membership import Configuration, Membership
-from consensusllm.paxos.node import PaxosNode
-from consensusllm.paxos.roles import Role
 
 from .bug import AGREE, CHOSEN, MAJORITY, NO_MEMBER, ONE_CHANGE, PROGRESS, USED_ID, Patch, bug
 
@@ -76,21 +74,9 @@ def learner_that_votes(patch: Patch) -> None:
     patch.setattr(Admission, "joins", eager)
 
 
-@bug(PROGRESS, faults="mistaken removal", within=15, full=True)
+@bug(PROGRESS, faults="mistaken removal", within=60, full=True)
 def removal_that_counts_on_old_news(patch: Patch) -> None:
     def heard_lately(self: Changes, call: Any) -> set[int]:
         return set(self._heartbeats.live())
 
     patch.setattr(Changes, "_present", heard_lately)
-
-
-@bug(PROGRESS, faults="lasting crash,add node,tear", within=21, full=True)
-def promoted_node_told_nothing(patch: Patch) -> None:
-    """Where its vote is needed for a leader, and only a leader tells it that it has one."""
-    on_rejoin = PaxosNode._on_rejoin
-
-    def aloof(self: PaxosNode, rejoin: Any) -> None:
-        if self.role is Role.LEADING:
-            on_rejoin(self, rejoin)
-
-    patch.setattr(PaxosNode, "_on_rejoin", aloof)
