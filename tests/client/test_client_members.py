@@ -138,18 +138,22 @@ async def test_a_node_that_takes_long_to_answer_is_given_longer_the_next_time(
 ) -> None:
     cluster = await start_cluster(1)
     node = cluster.nodes[0]
-    asked = 0
+    given_s: list[float] = []
+    step = Client._step
+
+    async def timed(self: Client, address: str, request: pb.ChangeRequest, within_s: float) -> Any:
+        given_s.append(within_s)
+        return await step(self, address, request, within_s)
 
     async def change(request: pb.ChangeRequest, context: Any) -> pb.ChangeReply:
-        nonlocal asked
-        asked += 1
-        if asked < 4:
+        if given_s[-1] < 4 * members.STEP_S:
             await asyncio.Event().wait()  # until the client gives up
-        await asyncio.sleep(0.5)
         return pb.ChangeReply(outcome=pb.ChangeReply.DONE)
 
     node.change = change
-    monkeypatch.setattr(members, "STEP_S", 0.25)
+    monkeypatch.setattr(members, "STEP_S", 0.1)
+    monkeypatch.setattr(Client, "_step", timed)
     async with Client([node.address]) as client:
         await client.remove_node(1, timeout_s=60)
-    assert asked >= 4
+    assert sorted(given_s) == given_s
+    assert {*given_s} == {0.1, 0.2, 0.4}

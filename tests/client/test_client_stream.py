@@ -60,16 +60,19 @@ async def asker(cluster, client):
     return asking
 
 
+async def gone_away(asking):
+    asking.cancel()
+    await asyncio.wait({asking}, timeout=30)
+    assert asking.cancelled()
+
+
 async def test_who_goes_away_before_its_turn_is_known_has_it_cancelled_later(
     start_cluster, monkeypatch
 ):
     monkeypatch.setattr(client_, "CANCEL_S", 0.05)
     cluster = await start_cluster()
     async with Client(cluster.addresses, timeout_s=60) as client:
-        asking = await asker(cluster, client)
-        asking.cancel()
-        await asyncio.wait({asking}, timeout=30)
-        assert asking.cancelled()
+        await gone_away(await asker(cluster, client))
         cluster.nodes[0].gate.set()
         await until(lambda: (turn := cluster.machine.turn("c1", 1)) and turn.closed)
 
@@ -81,10 +84,9 @@ async def test_who_goes_away_waits_for_a_moment_until_its_turn_is_cancelled(
     cluster = await start_cluster()
     async with Client(cluster.addresses) as client:
         asking = await asker(cluster, client)
-        asking.cancel()
+        leaving = asyncio.create_task(gone_away(asking))
         cluster.nodes[0].gate.set()
-        await asyncio.wait({asking}, timeout=30)
-        assert asking.cancelled()
+        await leaving
         assert cluster.machine.turn("c1", 1).closed
 
 
@@ -92,9 +94,6 @@ async def test_closing_gives_up_a_cancellation_under_way(start_cluster, monkeypa
     monkeypatch.setattr(client_, "CANCEL_S", 0.05)
     cluster = await start_cluster()
     async with Client(cluster.addresses, timeout_s=60) as client:
-        asking = await asker(cluster, client)
-        asking.cancel()
-        await asyncio.wait({asking}, timeout=30)
-        assert asking.cancelled()
+        await gone_away(await asker(cluster, client))
     names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
     assert not [name for name in names if name.startswith(("Client.", "Session."))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import grpc
 import pytest
@@ -26,15 +25,9 @@ from consensusllm.client.watch import Gap, Reader
 from consensusllm.conversations import Candidate, TakenOver, Turn
 from consensusllm.wire.generated import client_pb2
 from consensusllm.wire.records import candidate_to_proto, turn_to_proto
+from tests.client.asked import until
 
 TEXT = "Paxos\nist 🙂 schön,\twirklich"
-
-
-async def until(condition, timeout_s=10.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        await asyncio.sleep(0.002)
 
 
 def delta(candidate, attempt, offset, text):

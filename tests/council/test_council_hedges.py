@@ -123,6 +123,15 @@ class Scene:
         options = GenerationOptions(hedge_ms=hedge_ms)
         self.cluster.propose(SubmitQuery("c1", "why?", plan, options=options))
 
+    async def holder_dies_once_hedged(self) -> None:
+        """Node 1 goes down with the question, which quick was asked too; node 3 leads."""
+        self.cluster.leader = 3
+        self.ask()
+        await asyncio.wait_for(self.quick.asked.wait(), 10)
+        self.cluster.ports[1].connected = False
+        await self.answerers.pop(1).close()
+        self.cluster.live = frozenset({2, 3})
+
     def candidate(self) -> Candidate:
         return self.cluster.candidate()
 
@@ -311,12 +320,7 @@ async def test_where_both_fail_the_next_model_answers(scene: Scene) -> None:
 
 async def test_the_hedge_goes_on_where_the_holders_node_dies(scene: Scene) -> None:
     await scene.begin()
-    scene.cluster.leader = 3
-    scene.ask()
-    await asyncio.wait_for(scene.quick.asked.wait(), 10)
-    scene.cluster.ports[1].connected = False
-    await scene.answerers.pop(1).close()
-    scene.cluster.live = frozenset({2, 3})
+    await scene.holder_dies_once_hedged()
     await until(lambda: scene.cluster.turn(node=2).candidates[0].attempt == 2)
     scene.quick.goes()
     await until(lambda: scene.cluster.turn(node=2).closed)
@@ -335,12 +339,7 @@ async def test_a_hedge_that_had_failed_gives_back_what_the_holders_death_left_to
     again.goes()
     scene.last = again
     await scene.begin()
-    scene.cluster.leader = 3
-    scene.ask()
-    await asyncio.wait_for(scene.quick.asked.wait(), 10)
-    scene.cluster.ports[1].connected = False
-    await scene.answerers.pop(1).close()
-    scene.cluster.live = frozenset({2, 3})
+    await scene.holder_dies_once_hedged()
     await until(lambda: scene.cluster.turn(node=2).closed)
     (candidate,) = scene.cluster.turn(node=2).candidates
     assert (candidate.text, candidate.error) == ("slow one slow two", "")
