@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from ..transport import GONE, Outbox, QueueLimits, checksum
+from ..wire.alone import alone
 from ..wire.generated import orchestrator_pb2, peer_pb2
 from .faults import Decision, Directed, FaultTable
 
@@ -156,7 +157,7 @@ class Relay:
                     f"{envelope.src} of cluster {envelope.cluster_id!r:.80}"
                 )
             if len(envelopes) > 1:
-                envelope = _alone(envelope)
+                envelope = alone(envelope)
             if plain:
                 target = attached.get(envelope.dst)
                 if target is not None:
@@ -290,10 +291,3 @@ class Relay:
             return self._summarise(envelope.kind, envelope.body)
         except Exception:  # the body is a stranger's bytes: no trace of it may stop the relay
             return "(unreadable)"
-
-
-def _alone(part: peer_pb2.Envelope) -> peer_pb2.Envelope:
-    """A copy: a part of a message keeps all of the message in memory."""
-    copy = peer_pb2.Envelope()
-    copy.CopyFrom(part)
-    return copy

@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 
@@ -39,6 +39,7 @@ from consensusllm.conversations.sessions import SESSION_BYTES
 from consensusllm.council.planning import Unplannable
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.replica.runtime import Runtime
+from consensusllm.wire.alone import alone
 from consensusllm.wire.commands import (
     decode_command,
     encode_command,
@@ -83,7 +84,6 @@ MAX_TIMEOUT_S = 600.0
 MAX_WAITING = 65_536
 """Reads and queries that wait for their barrier, of all clients of a node together."""
 
-Part = TypeVar("Part", pb.Ask, pb.Read)
 MakeResponse: TypeAlias = Callable[[], pb.Response]
 
 
@@ -220,7 +220,7 @@ class Requests:
         _bounded("a question", len(ask.question.encode()), self._max_question_bytes)
         _numbered(ask.session)
         wishes = wishes_of(ask)
-        ask = _alone(ask)
+        ask = alone(ask)
 
         def submit() -> None:
             try:
@@ -281,7 +281,7 @@ class Requests:
     ) -> None:
         if read.WhichOneof("query") is None:
             raise MalformedMessage("a read that asks for nothing")
-        read = _alone(read)
+        read = alone(read)
         if read.stale:
             to.answer(partial(self._result, identifier, read))
             return
@@ -337,13 +337,6 @@ _TOO_MUCH_WAITS = Failure(
 
 
 _OLD_CLIENT = "install the client of the version that the nodes run"
-
-
-def _alone(part: Part) -> Part:
-    """A copy: a part of a message keeps all of the message in memory."""
-    copy = type(part)()
-    copy.CopyFrom(part)
-    return copy
 
 
 def _numbered(session: bytes) -> None:
