@@ -73,7 +73,7 @@ class Output:
         line = one_line(message)
         if len(line) > _ERROR_CHARACTERS:
             half = _ERROR_CHARACTERS // 2
-            line = f"{line[:half]} … {line[-half:]}"
+            line = f"{line[:half].rstrip()} … {line[-half:].lstrip()}"
         self._stderr.write(line + "\n")
         self._stderr.flush()
 

@@ -168,11 +168,17 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         """Have one thing done to ``node``'s process, after whatever is being done to it. Once begun
         it goes on also without its caller: how it ends is known from the launcher's late report."""
         turn = self._turns.setdefault(node, asyncio.Lock())
+
+        def ended(doing: asyncio.Task[str]) -> None:
+            turn.release()
+            if not doing.cancelled():
+                doing.exception()  # a refusal that nobody waits for any more is no bug
+
         try:
             async with timeout(self._order_timeout_s):
                 await turn.acquire()
                 doing = asyncio.create_task(carry_out(node))
-                doing.add_done_callback(lambda _: turn.release())
+                doing.add_done_callback(ended)
                 return await asyncio.shield(doing)
         except asyncio.TimeoutError:
             raise ProcessRefused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consensusllm_cli.repl.output import Output
 from consensusllm_cli.repl.sanitise import escape_controls, one_line, sanitise
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -23,6 +25,14 @@ HOSTILE = st.lists(
 @given(HOSTILE)
 def test_no_control_character_is_left_but_newline_and_tab(text: str) -> None:
     assert not CONTROL.search(sanitise(text))
+
+
+@given(st.integers(480, 520), st.integers(480, 520))
+def test_a_line_of_which_the_middle_is_left_out_has_no_blanks_too_many(a: int, b: int) -> None:
+    stderr = io.StringIO()
+    Output(io.StringIO(), stderr, terminal=False).error("x" * a + " y" * 9 + " " + "z" * b)
+    line = stderr.getvalue().removesuffix("\n")
+    assert one_line(line) == line
 
 
 @given(HOSTILE)
