@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -87,6 +88,7 @@ class Cluster:
         self.operator = Operator(self, Random(f"{seed}/operator"))
         self._undo: dict[object, Callable[[], None]] = {}  # by the fault that it ends
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off, or down
+        self._cut_off: dict[int, tuple[str, ExitStack]] = {}  # how, and what ends it
         self.replay: Replay | None = None
         self.past = Past(Random(f"{seed}/past"))
         self.muted = ""
@@ -105,6 +107,8 @@ class Cluster:
     def install(self, node: int) -> None:
         """A new machine, which is no member yet."""
         self._new_node(node)
+        for cut_off, (detail, cuts) in self._cut_off.items():
+            cuts.callback(self.network.cut(links(self, cut_off, (node,), detail)))
         self.nodes[node].start()
         self.trace.add(node, "installed")
 
@@ -113,6 +117,7 @@ class Cluster:
         gone = self.nodes.pop(node, None)
         if gone is not None:
             self._lasting.pop(node, None)
+            self._cut_off.pop(node, None)
             gone.held_down = True
             gone.crash()
             self.trace.add(node, "retired")
@@ -302,10 +307,13 @@ class Cluster:
         self.trace.add(0, "healed")
 
     def cut_lastingly(self, node: int, detail: str) -> bool:
-        """Cut ``node`` off its peers until `reconnect`. Whether the rest can do without it."""
+        """Cut ``node`` off its peers, those to come too, until `reconnect`. Whether the rest can do
+        without it."""
         if node in self._lasting or not self.may_damage(node):
             return False
-        self._lasting[node] = self.network.cut(links(self, node, self.members, detail))
+        cuts = ExitStack()
+        cuts.callback(self.network.cut(links(self, node, self.members, detail)))
+        self._lasting[node], self._cut_off[node] = cuts.close, (detail, cuts)
         return True
 
     def crash_lastingly(self, node: int) -> bool:
@@ -336,5 +344,6 @@ class Cluster:
     def reconnect(self) -> None:
         """The end of all harm that lasts."""
         lasting, self._lasting = self._lasting, {}
+        self._cut_off.clear()
         for mend in lasting.values():
             mend()

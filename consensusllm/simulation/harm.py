@@ -336,7 +336,9 @@ def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
 
 def _mistaken_removal(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     """One goes down to stay, and in the same moment an operator has another one removed."""
-    if node not in cluster.voters() or not cluster.crash_lastingly(node):
+    if node not in cluster.voters() or not cluster.operator.bears_one_less(node):
+        return False
+    if not cluster.crash_lastingly(node):
         return False
     others = [each for each in cluster.voters() if each != node]
     whom = others[min(int(fault.rate * len(others)), len(others) - 1)]

@@ -57,12 +57,10 @@ class Operator:
     # In a storm -----------------------------------------------------------------------------------
 
     def begin(self, fault: Fault) -> bool:
-        """Want what ``fault`` says, for as long as it lasts. Whether the cluster can bear it: one
-        whose disks are lost to the last that it can spare must not lose a member as well. (Of those
-        who are down or cut off it knows that they do not answer.) It is of the fault's node, or of
-        a voter in place of one that does not vote."""
+        """Want what ``fault`` says, for as long as it lasts. Whether the cluster can bear it. It is
+        of the fault's node, or of a voter in place of one that does not vote."""
         cluster = self._cluster
-        if len(cluster.damaged()) > (len(cluster.voters()) - 2) // 2:
+        if not self.bears_one_less():
             return False
         voters = cluster.voters()
         whom = fault.node if fault.node in voters else voters[fault.node % len(voters)]
@@ -78,6 +76,14 @@ class Operator:
         self._wanted[task] = None
         task.add_done_callback(lambda done: self._wanted.pop(done, None))
         return True
+
+    def bears_one_less(self, *and_harmed: int) -> bool:
+        """Whether a majority would still have data and links with one voter less, and
+        ``and_harmed`` down. The cluster itself sees to it where all who are harmed are down or cut
+        off, for they do not answer; that a disk has rotted nobody knows before it is read."""
+        cluster = self._cluster
+        harmed = cluster.harmed() | {*and_harmed}
+        return not cluster.damaged() or len(harmed) <= (len(cluster.voters()) - 2) // 2
 
     def _new_id(self) -> int:
         self._next_id += 1

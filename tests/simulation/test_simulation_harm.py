@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -163,6 +164,48 @@ def test_an_operator_who_removes_a_live_node_as_another_dies_is_refused() -> Non
     runs_until(loop, lambda: cluster.figures["changes refused"] > 0)
     assert cluster.voters() == (1, 2, 3)
     assert cluster.leader() is not None
+    discard(loop)
+
+
+def test_nobody_is_removed_where_a_lost_disk_and_a_dead_node_are_all_that_the_rest_can_bear() -> (
+    None
+):
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 5, Trace(loop.time, whole=False))
+    cluster.start()
+    runs_until(loop, lambda: cluster.leader() is not None)
+    lost, dead, *_ = (node for node in cluster.members if node != cluster.leader())
+    cluster.inflict(Fault(1, 0.0, "lost disk", lost, (), 5.0))
+    assert cluster.damaged() == {lost}
+    cluster.inflict(Fault(1, 0.0, "mistaken removal", dead, (), 5.0, 0.5))
+    assert cluster.life(dead) is not None
+    cluster.inflict(Fault(1, 0.0, "lasting crash", dead))
+    cluster.inflict(Fault(1, 0.0, "remove node", dead, (), 5.0))
+    assert cluster.operator.restored
+    discard(loop)
+
+
+@pytest.mark.parametrize("detail", ["to", "from", "both"])
+def test_a_node_that_is_cut_off_is_cut_off_from_new_nodes_too(detail: str) -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    arrived: list[tuple[int, int]] = []
+
+    def all_that_arrive(*links: tuple[int, int]) -> set[tuple[int, int]]:
+        arrived.clear()
+        for a, b in links:
+            cluster.network.post(a, b, partial(arrived.append, (a, b)))
+        now = loop.time()
+        runs_until(loop, lambda: loop.time() > now + 1.0)
+        return {*arrived}
+
+    assert cluster.cut_lastingly(1, detail)
+    cluster.install(4)
+    passes = {"to": (4, 1), "from": (1, 4)}.get(detail)
+    assert all_that_arrive((1, 4), (4, 1), (4, 2)) - {(4, 2)} == ({passes} if passes else set())
+    cluster.reconnect()
+    assert all_that_arrive((1, 4), (4, 1), (4, 2)) == {(1, 4), (4, 1), (4, 2)}
     discard(loop)
 
 
