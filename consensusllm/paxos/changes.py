@@ -3,11 +3,13 @@
 A request says what is wanted and is repeated until it is so; every repetition does what is then
 next, or says what it waits for. So a request that is lost, comes twice, or meets a new leader does
 no harm. What is under way is in the membership and in the ballot; all that is kept here is from
-which slot on the members are asked for votes, before one of them is let go.
+which slot on the members are asked for votes, before one of them is let go, and who was handed the
+lead in vain.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -23,6 +25,10 @@ from .quorum import majority
 NEAR_SLOTS = 256
 """Who lacks no more than this, as far as it has said, is as good as in step: a successor that may
 be handed over to."""
+
+IN_VAIN = 10
+"""For so many election timeouts nothing is handed over to a successor that did not come to lead:
+each try costs the others an election."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,11 @@ class Changes:
         self._heartbeats = heartbeats
         self._admission = admission
         self._roll_call: _RollCall | None = None
+        self._handed: dict[int, float] = {}  # whom the lead was handed that did not take it: when
+
+    def led_by(self, node: int) -> None:
+        """``node`` leads: what was handed to it was not in vain."""
+        self._handed.pop(node, None)
 
     @property
     def may_propose(self) -> bool:
@@ -164,7 +175,7 @@ class Changes:
             self._roll_call = replace(call, asked_at=now)  # what is chosen is sent to nobody again
             return Step(waits, calls_roll=True)
         if node == self._config.node:
-            return self._hand_over(self._best_successor(present))
+            return self._hand_over_to_any(present, now)
         return self._propose(membership)
 
     def _begin_roll_call(self, node: int, now: float) -> Step:
@@ -195,24 +206,41 @@ class Changes:
             if self._has_just_begun(now):
                 return _wait(f"node {node} to be heard")
             raise ChangeRefused(f"node {node} does not answer the leader: start it first")
-        return self._hand_over(node)
+        if self._in_vain(node, now):
+            raise ChangeRefused(
+                f"node {node} was handed the lead and could not take it: see that the others hear "
+                "it, or hand over to another one"
+            )
+        return self._hand_over(node, now)
 
-    def _hand_over(self, successor: int) -> Step:
+    def _hand_over_to_any(self, present: set[int], now: float) -> Step:
+        others = present - {self._config.node}
+        able = {each for each in others if not self._in_vain(each, now)}
+        if able:
+            return self._hand_over(self._best_successor(able), now)
+        tried = " or ".join(str(each) for each in sorted(others))
+        return _wait(f"node {tried} to be able to lead, which was tried")
+
+    def _in_vain(self, node: int, now: float) -> bool:
+        patience_s = IN_VAIN * self._config.election_timeout_s
+        return now < self._handed.get(node, -math.inf) + patience_s
+
+    def _hand_over(self, successor: int, now: float) -> Step:
         if not self.may_propose:
             return _wait("the change that is under way")
         held = self._heartbeats.chosen_through.get(successor, 0)
         behind = self._log.chosen_through - held
         if behind > NEAR_SLOTS:
             return _catching_up(successor, behind)
+        self._handed[successor] = now
         return Step(ChangeProgress(f"node {successor} to lead"), successor=successor)
 
     def _has_just_begun(self, now: float) -> bool:
         """Whether the ballot is too young for silence to mean anything."""
         return now < self._heartbeats.started_at + self._config.election_timeout_s
 
-    def _best_successor(self, present: set[int]) -> int:
-        others = present - {self._config.node}
-        return max(others, key=lambda each: (self._heartbeats.chosen_through.get(each, 0), -each))
+    def _best_successor(self, able: set[int]) -> int:
+        return max(able, key=lambda each: (self._heartbeats.chosen_through.get(each, 0), -each))
 
     def _propose(self, membership: Membership) -> Step:
         if not self.may_propose:

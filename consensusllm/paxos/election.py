@@ -46,7 +46,7 @@ class Election:
         self._rng = rng
         self._timing = timing
         self.highest_seen = promised
-        self._heard: int | None = None  # who led last
+        self._heard: Ballot | None = None  # of whoever led last
         self._heard_at = 0.0
         self._gone = False  # the connection of whoever led last has ended
         self._gone_tries = 0
@@ -81,10 +81,17 @@ class Election:
         """A ballot that somebody uses: one's own next one must be above it."""
         self.highest_seen = max(self.highest_seen, ballot)
 
-    def heard_leader(self, leader: int) -> None:
-        if leader == self._heard:
+    def heard_leader(self, ballot: Ballot) -> None:
+        """Whoever leads at ``ballot`` speaks. What passed before it led is no silence of it, also
+        where it had led before."""
+        if ballot == self._heard:
             self._timing.measured_silence(self._timing.time - self._heard_at)
-        self.leader = self._heard = leader
+        self._heard = ballot
+        self.expect(ballot.pid)
+
+    def expect(self, leader: int) -> None:
+        """``leader`` leads, or is about to: it is given an election timeout from now."""
+        self.leader = leader
         self._heard_at = self._timing.time
         self._ballots = 0
         self._gone = False
@@ -118,10 +125,8 @@ class Election:
         )
 
     def won(self) -> None:
-        """This node leads: the ballots before it were not in vain, and what passes until another
-        leads is nobody's silence."""
+        """This node leads: the ballots before it were not in vain."""
         self._ballots = 0
-        self._heard = None
 
     def next_ballot(self, promised: Ballot) -> Ballot:
         """A ballot of one's own above every one that was promised or seen."""

@@ -397,7 +397,8 @@ class PaxosNode(Reconfiguration):
             return False
         if ballot.pid != self.config.node:
             self._step_down(Event.HIGHER_BALLOT)
-        self._election.heard_leader(ballot.pid)
+        self._election.heard_leader(ballot)
+        self._changes.led_by(ballot.pid)
         return True
 
     def _on_heartbeat(self, heartbeat: Heartbeat) -> None:

@@ -155,7 +155,7 @@ class Reconfiguration(Knowledge, ABC):
         for part in in_parts(commands, self.config.chunk_bytes):
             self._outbox.send(successor, Forward(self.config.node, 0, part))
         self._step_down(Event.HANDING_OVER)
-        self._election.heard_leader(successor)
+        self._election.expect(successor)
 
     def _on_timeout_now(self, request: TimeoutNow) -> None:
         current = request.ballot >= self._election.highest_seen

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from core_driver import A, B, Driver, only, promise_of
-from membership_steps import remove, settled
+from membership_steps import ask_removal, remove, settled
 
 from consensusllm.paxos import (
     AddNode,
@@ -414,6 +414,54 @@ def test_an_old_word_to_take_over_is_not_heeded() -> None:
     node.sync()
     node.receive(TimeoutNow(1, Ballot(5, 1)))
     assert node.core.role is Role.FOLLOWING
+
+
+def lead_again(leader: Driver) -> None:
+    """Nobody took the lead that it handed over: with the votes of 2 and 3 it leads again."""
+    slot = leader.core.chosen_through + 1
+    ballot = leader.elect(2, 3)
+    for peer in (2, 3):
+        leader.vote(peer, ballot, slot)
+
+
+def handed_to(leader: Driver, change: RemoveNode | TransferLeader) -> list[int]:
+    """To whom it hands over for ``change``, while 2 and 3 vote whenever they are asked to."""
+    leader.core.change(change, leader.now)
+    sent = leader.sync()
+    if opened := only(Accept, sent):
+        for peer in (2, 3):
+            leader.vote(peer, leader.core.ballot, opened[0].ballot.op_num)
+        return handed_to(leader, change)
+    return [dst for dst, message in sent if isinstance(message, TimeoutNow)]
+
+
+def test_a_leader_that_is_to_go_hands_over_to_each_other_once_and_then_waits() -> None:
+    leader = Driver(size=4)
+    lead_again(leader)
+    for successor in (2, 3):
+        assert handed_to(leader, RemoveNode(1)) == [successor]
+        lead_again(leader)
+    assert handed_to(leader, RemoveNode(1)) == []
+    assert ask_removal(leader, 1) == "node 2 or 3 to be able to lead, which was tried"
+    assert leader.core.role is Role.LEADING
+    leader.now += 10 * leader.config.election_timeout_s
+    assert handed_to(leader, RemoveNode(1)) == [2]
+
+
+@pytest.mark.parametrize("led", [False, True])
+def test_who_could_not_take_the_lead_is_not_given_it_again_at_once(led: bool) -> None:
+    leader = Driver()
+    lead_again(leader)
+    assert handed_to(leader, TransferLeader(2)) == [2]
+    if led:
+        leader.receive(Heartbeat(2, Ballot(leader.core.ballot.seq_num + 1, 2, 2), 1, 1, (1, 2, 3)))
+    lead_again(leader)
+    if led:
+        assert handed_to(leader, TransferLeader(2)) == [2]
+        return
+    with pytest.raises(ChangeRefused, match=r"^node 2 was handed the lead and could not take it: "):
+        leader.core.change(TransferLeader(2), leader.now)
+    assert handed_to(leader, TransferLeader(3)) == [3]
 
 
 @pytest.mark.parametrize(("target", "said"), [(9, "no member"), (3, "does not answer")])

@@ -172,6 +172,18 @@ def test_terms_of_its_own_are_no_silence_of_the_leader_before() -> None:
     assert node.core._timing.timeout_s == pytest.approx(usual_s)
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_what_passes_until_a_leader_leads_again_is_no_silence_of_it(again: bool) -> None:
+    node = Driver(node=3)
+    usual_s = node.core._timing.timeout_s
+    ballot = Ballot(1, 1)
+    for number in range(5):
+        node.receive(Heartbeat(1, ballot.at(1), 0, number, (1, 3)))
+        node.pass_time(node.config.election_timeout_s)
+        ballot = ballot.above(1) if again else ballot
+    assert (node.core._timing.timeout_s == pytest.approx(usual_s)) == again
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_disk_that_ends_its_writes_is_not_silent_however_long_they_take(ends: bool) -> None:
     leader, ballot = settled_leader()
