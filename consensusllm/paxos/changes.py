@@ -73,11 +73,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class _RollCall:
-    """Who votes in ``slot``, which was opened when ``node`` was asked to be removed, or above has
-    lived since, and its disk has written. It holds from ``began_at`` for as long as slow disks take
-    for their votes. ``asked_at`` is when a slot was last opened for it."""
+    """Who votes in ``slot``, which was opened when a removal was asked for, or above has lived
+    since, and its disk has written. It holds from ``began_at`` for as long as slow disks take for
+    their votes. ``asked_at`` is when a slot was last opened for it."""
 
-    node: int
     slot: int
     began_at: float
     asked_at: float
@@ -99,7 +98,7 @@ class Changes:
         self._proposer = proposer
         self._heartbeats = heartbeats
         self._admission = admission
-        self._roll_call: _RollCall | None = None
+        self._roll_calls: dict[int, _RollCall] = {}  # by whom it was asked to remove
         self._handed: dict[int, float] = {}  # whom the lead was handed that did not take it: when
 
     def led_by(self, node: int) -> None:
@@ -150,6 +149,7 @@ class Changes:
 
     def _remove(self, node: int, now: float) -> Step:
         if node in self._members.membership.removed:
+            self._roll_calls.pop(node, None)
             return self._settle(now)
         membership = self._members.membership.without(node)
         live = self._heartbeats.live()
@@ -161,9 +161,8 @@ class Changes:
                 f"without node {node} only {alive} of {len(membership.voters)} nodes would be "
                 "alive, which is no majority: start the others first"
             )
-        call = self._roll_call
-        ended = call is None or now > call.began_at + self._heartbeats.vote_patience_s
-        if call is None or ended or call.node != node:
+        call = self._roll_calls.get(node)
+        if call is None or now > call.began_at + self._heartbeats.vote_patience_s:
             return self._begin_roll_call(node, now)
         present = self._present(call)
         if not _has_live_majority(membership, present):
@@ -172,7 +171,8 @@ class Changes:
             lost = now > call.asked_at + self._heartbeats.patience_s and self._nothing_open
             if not (lost and self.may_propose):
                 return Step(waits)
-            self._roll_call = replace(call, asked_at=now)  # what is chosen is sent to nobody again
+            # What is chosen is sent to nobody again.
+            self._roll_calls[node] = replace(call, asked_at=now)
             return Step(waits, calls_roll=True)
         if node == self._config.node:
             return self._hand_over_to_any(present, now)
@@ -184,7 +184,7 @@ class Changes:
         """
         if not self.may_propose:
             return _wait("the change that is under way")
-        self._roll_call = _RollCall(node, self._proposer.next_slot, now, now)
+        self._roll_calls[node] = _RollCall(self._proposer.next_slot, now, now)
         return Step(ChangeProgress("the members to vote"), calls_roll=True)
 
     @property

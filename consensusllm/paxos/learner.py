@@ -33,10 +33,12 @@ _UNSTAGED_CHUNKS = 4
 
 @dataclass(slots=True)
 class _Fetch:
-    """One question to one peer, asked again (elsewhere) when no answer comes in time."""
+    """One question to one peer, asked again (elsewhere) when no answer comes in time; first
+    ``since`` then, None before it is asked at all."""
 
     peer: int
     asked_at: float
+    since: float | None = None
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Learner:
         self._holder = config.node  # who last said that it holds more
         self._fetch: _Fetch | None = None
         self._fetch_at = math.inf
+        self._answered_s = 0.0  # how long what came last took, since it was asked for first
         self._transfer: _Transfer | None = None
         self._unstaged = 0  # chunks handed out that are not on the disk
         self.installs: list[Install] = []
@@ -134,6 +137,7 @@ class Learner:
         self._known_through = max(self._known_through, reply.chosen_through)
         self._holder = reply.sender
         if advanced:
+            self._came(now)
             self._drop_overtaken()
         if self._transfer is not None:
             return
@@ -176,6 +180,7 @@ class Learner:
         transfer.offset = end
         transfer.source = chunk.sender
         transfer.silences = 0
+        self._came(now)
         transfer.complete = end == chunk.size_bytes
         self.installs.append(
             Install(
@@ -192,6 +197,11 @@ class Learner:
             self._rest()
         else:
             self._ask(chunk.sender, now)
+
+    def _came(self, now: float) -> None:
+        """An answer brought something."""
+        if self._fetch is not None and self._fetch.since is not None:
+            self._answered_s = now - self._fetch.since
 
     def staged(self, now: float) -> None:
         """The owner has the next of `installs` on its disk."""
@@ -236,7 +246,7 @@ class Learner:
             self._transfer.silences += 1
         if self._fetch.asked_at + self._timing.resend_s <= now:
             peer = self._another()
-        self._ask(peer, now)
+        self._ask(peer, now, self._fetch.since)
 
     def _rest(self) -> None:
         """Nothing is asked for now."""
@@ -278,14 +288,28 @@ class Learner:
         droppable = self._log.retained_from(self._log.chosen_through, stays)
         return droppable == self._log.compacted_through
 
-    def _ask(self, peer: int, now: float) -> None:
+    def _keeps_up(self) -> bool:
+        """Whether the disk does with what has come."""
+        return self._outbox.unwritten_bytes <= _UNWRITTEN_CHUNKS * self._config.chunk_bytes
+
+    def _patience_s(self) -> float:
+        """How long an answer is waited for: longer where the last one took long, since it may be
+        the link that takes so long for a chunk, and the same chunk again would keep it busy."""
+        return max(self._timing.resend_s, min(2 * self._answered_s, self._timing.longest_s))
+
+    def ask_for_log(self, peer: int) -> None:
+        """Ask for what is chosen, whoever said that there is more, where more can be held."""
+        if self._keeps_up() and self._has_room():
+            self._outbox.send(peer, CatchUp(self._config.node, self._log.chosen_through + 1))
+
+    def _ask(self, peer: int, now: float, since: float | None = None) -> None:
+        """Ask for what is missing; again, where it was asked for first at ``since``."""
         node, transfer = self._config.node, self._transfer
         if transfer is not None:
             self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
         # Who said that a snapshot is needed may be gone, and another's log reach back further.
         wants_log = transfer.silences >= _PATIENCE if transfer is not None else self._has_room()
-        written = self._outbox.unwritten_bytes <= _UNWRITTEN_CHUNKS * self._config.chunk_bytes
-        if wants_log and written:
+        if wants_log and self._keeps_up():
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
-        self._fetch = _Fetch(peer, now)
-        self._fetch_at = now + self._timing.resend_s
+        self._fetch = _Fetch(peer, now, now if since is None else since)
+        self._fetch_at = now + self._patience_s()

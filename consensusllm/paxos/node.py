@@ -385,7 +385,7 @@ class PaxosNode(Reconfiguration):
             self._ask_for_chosen(reply.sender)
 
     def _ask_for_chosen(self, peer: int) -> None:
-        self._outbox.send(peer, CatchUp(self.config.node, self._log.chosen_through + 1))
+        self._learner.ask_for_log(peer)
 
     def _follow(self, sender: int, ballot: Ballot) -> bool:
         """A leader speaks at ``ballot``. Whether it is to be followed."""

@@ -33,7 +33,7 @@ class Timing:
         self._config = config
         self._now = now
         self.time = now
-        self._longest_s = LONGEST * config.election_timeout_s
+        self.longest_s = LONGEST * config.election_timeout_s
         self._round_trip_s: float | None = None
         self._deviation_s = 0.0
         self._guessed = False
@@ -96,7 +96,7 @@ class Timing:
         """What a round trip takes at most, as far as was measured; 0.0: nothing was."""
         if self._round_trip_s is None:
             return 0.0
-        return min(self._longest_s, self._round_trip_s + 4 * self._deviation_s)
+        return min(self.longest_s, self._round_trip_s + 4 * self._deviation_s)
 
     @property
     def round_trip_ms(self) -> int:
@@ -107,7 +107,7 @@ class Timing:
         """A silence after which a leader is given up: the configured one, or more where this
         leader has been late lately."""
         measured_s = self._config.heartbeat_s + 2 * self._lateness()
-        return min(self._longest_s, max(self._config.election_timeout_s, measured_s))
+        return min(self.longest_s, max(self._config.election_timeout_s, measured_s))
 
     @property
     def quorum_timeout_s(self) -> float:

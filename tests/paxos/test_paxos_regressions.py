@@ -293,10 +293,9 @@ def test_a_follower_whose_snapshot_is_slow_fetches_no_more_than_its_log_holds() 
     for entry in entries:
         if entry.slot != follower.core.chosen_through + 1:
             break
-        follower.receive(CatchUpReply(1, (entry,), 100))
-        follower.sync()
-        if not only(CatchUp, follower.pass_time(1.0)):
+        if not only(CatchUp, follower.receive(CatchUpReply(1, (entry,), 100))):
             break
+        follower.sync()
     assert 4000 < follower.core.log_size_bytes < 5000
     follower.core.compact(follower.core.chosen_through)
     assert only(CatchUp, follower.pass_time(1.0)), "there is room again"

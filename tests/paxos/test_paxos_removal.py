@@ -36,6 +36,17 @@ FOUR = replace(THREE.adding(4, "h:4").promoting(4, 7), version=1)
 """As if one change had led to it."""
 
 
+def test_removals_that_are_asked_for_in_turn_do_not_hinder_each_other() -> None:
+    leader = Driver(size=5)
+    leader.elect(2, 3)
+    leader.vote(2, leader.core.ballot, 1)
+    leader.vote(3, leader.core.ballot, 1)
+    call_roll(leader, 4, 2, 3)
+    call_roll(leader, 5, 2, 3)
+    assert ask_removal(leader, 4) == "the change to be chosen"
+    assert ask_removal(leader, 5) == "the change that is under way"
+
+
 def removed() -> Driver:
     """Node 3, after it has learned of its removal."""
     node = Driver(node=3)

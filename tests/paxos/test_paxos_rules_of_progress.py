@@ -384,6 +384,37 @@ def test_rule_16_nothing_is_fetched_past_what_waits_for_the_disk() -> None:
     assert {request.first_slot for request in asked} == {slot + 1}
 
 
+def test_rule_16_who_hears_no_leader_fetches_nothing_past_what_waits_for_the_disk_either() -> None:
+    node = Driver(chunk_bytes=2500)
+    big = Batch.pack(1, [b"x" * 2000])
+    for _ in range(50):
+        (sent,) = {each.ballot for each in only(PreVote, node.pass_time(20.0))} or {None}
+        if sent is None:
+            continue
+        refusal = PreVoteReply(2, sent, False, Ballot(5, 3))
+        for request in only(CatchUp, node.receive(refusal)):
+            slot = request.first_slot
+            assert slot < 15, "it fetches on while its disk hangs"
+            node.receive(CatchUpReply(2, (Entry(slot, Ballot(5, 2, slot), big),), slot))
+    assert slot > 5
+
+
+def test_who_is_answered_slowly_asks_again_later() -> None:
+    """As over a link that takes so long for a chunk: what is asked again meanwhile delays it."""
+    node = Driver()
+    ballot = Ballot(5, 2)
+    node.receive(Commit(2, ballot, 100))
+    repeats = []
+    for slot in range(1, 6):
+        repeats.append(len(only(CatchUp, node.pass_time(0.45))))
+        entry = Entry(slot, ballot.at(slot), A)
+        assert len(only(CatchUp, node.receive(CatchUpReply(2, (entry,), 100)))) == 1
+    assert repeats[0] > 3, "nothing is known of the link yet"
+    assert repeats[1:] == [0] * 4
+    node.receive(CatchUpReply(2, (Entry(6, ballot.at(6), A),), 100))  # at once
+    assert len(only(CatchUp, node.pass_time(2.5 * node.config.resend_s))) == 2
+
+
 def test_rule_16_no_more_of_a_snapshot_is_asked_for_than_the_disk_takes() -> None:
     node = Driver()
     node.receive(Compacted(2, 9))
