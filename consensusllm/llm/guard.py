@@ -27,6 +27,7 @@ from .port import (
     Rejected,
     TimedOut,
     Unavailable,
+    token_count,
 )
 from .settings import Limits, Timeouts
 from .stream import Stream
@@ -178,7 +179,13 @@ class Guarded:
         try:
             chunk = await stream.read(min(deadline, chunk_by) - _now())
             if chunk is not None:
-                return replace(chunk, text=_encodable(chunk.text), model=_encodable(chunk.model))
+                return replace(
+                    chunk,
+                    text=_encodable(chunk.text),
+                    model=_encodable(chunk.model),
+                    prompt_tokens=token_count(chunk.prompt_tokens),
+                    completion_tokens=token_count(chunk.completion_tokens),
+                )
         except asyncio.TimeoutError:
             raise TimedOut(f"{self.name}: did not {what}") from None
         except Exception as error:

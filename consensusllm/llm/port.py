@@ -53,6 +53,15 @@ class Chunk:
     completion_tokens: int | None = None
 
 
+TOKENS_MAX = 1 << 40
+"""No call has used more, whatever a server says: sums of such counts would fit in no message."""
+
+
+def token_count(value: object) -> int | None:
+    """``value`` where it can be a count of tokens."""
+    return value if type(value) is int and 0 <= value <= TOKENS_MAX else None
+
+
 class ProviderError(Exception):
     """A call failed. The message is one line, names the provider, and holds no key."""
 

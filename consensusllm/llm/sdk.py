@@ -26,6 +26,7 @@ from .port import (
     Rejected,
     TimedOut,
     Unavailable,
+    token_count,
 )
 from .settings import ProviderSettings
 
@@ -36,9 +37,6 @@ ClientT = TypeVar("ClientT")
 
 MODELS_MAX = 1000
 """Names of models that are read from a server."""
-
-TOKENS_MAX = 1 << 40
-"""No call has used more, whatever a server says: sums of such counts would fit in no message."""
 
 
 def require(provider: str, *modules: str) -> None:
@@ -252,7 +250,8 @@ def _merged(end: Chunk, piece: Chunk) -> Chunk:
 
 
 def _count(value: Any, before: int | None) -> int | None:
-    return value if type(value) is int and 0 <= value <= TOKENS_MAX else before
+    count = token_count(value)
+    return before if count is None else count
 
 
 def _host(base_url: str) -> str:

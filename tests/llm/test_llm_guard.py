@@ -87,6 +87,15 @@ async def test_a_retryable_error_before_the_first_text_is_tried_again(error):
     assert (play.calls, play.closed) == (3, 3)
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "7", 1 << 63])
+async def test_a_count_that_is_none_is_not_known(wrong):
+    end = Chunk(finish_reason="stop", prompt_tokens=wrong, completion_tokens=7)
+    guarded = Guarded(Play([Chunk("a"), end]), Timeouts(), QUICK)
+    async with aclosing(guarded.generate(REQUEST)) as chunks:
+        counts = [(each.prompt_tokens, each.completion_tokens) async for each in chunks]
+    assert counts[-1] == (None, 7)
+
+
 async def test_half_a_surrogate_pair_reaches_nobody():
     play = Play(
         [Chunk("a\ud800b", model="m\udfff"), Chunk("\ud83d"), Chunk("\ude00", "stop")],
