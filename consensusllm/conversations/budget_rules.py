@@ -20,7 +20,7 @@ from typing import Any
 from .commands import ServedModel, SetBudget, Usage
 from .council_prompts import answer_schema
 from .limits import Limits
-from .prompt import candidate_system_prompt, prompt
+from .prompt import candidate_system_prompt, history, question
 from .records import Budget, Candidate, Hedge, Turn
 from .refusal import Refusal, named
 from .registry_rules import cost_of
@@ -94,12 +94,13 @@ def reserved(state: State, conversation: str, turn: Turn, candidates: Iterable[i
     scopes = [scope for scope in _scopes(conversation, turn) if scope in state.budgets]
     if not scopes:
         return turn
+    reservation = _Reservation(state, conversation, turn, scopes[0])
     before = turn
     total = 0
     for number in candidates:
         candidate = before.candidate(number)
         assert candidate is not None, "it is the turn's"
-        most = _most(state, conversation, before, candidate, scopes[0])
+        most = reservation.most(candidate)
         total += most
         turn = turn.with_candidate(replace(candidate, reserved=most, budgets=tuple(scopes)))
     _take(state, scopes, total)
@@ -116,10 +117,23 @@ def hedge_reserved(
     if not scopes:
         return candidate
     other = replace(candidate, node=hedge.node, model=hedge.model)
-    most = _most(state, conversation, turn, other, scopes[0])
+    most = _Reservation(state, conversation, turn, scopes[0]).most(other)
     _take(state, scopes, most)
     # Where a budget is gone it has reserved nothing, and must not when it comes back.
     return replace(candidate, reserved=candidate.reserved + most, budgets=tuple(scopes))
+
+
+def reserved_without(
+    state: State, conversation: str, turn: Turn, candidate: Candidate, hedge: Hedge
+) -> int:
+    """What ``candidate``, which is open, holds for its own call beside that of its ``hedge``, by
+    what that one can cost now."""
+    other = replace(candidate, node=hedge.node, model=hedge.model)
+    try:
+        most = _Reservation(state, conversation, turn, "").most(other)
+    except Refusal:  # its model was bounded when it was asked, and is not any more
+        return candidate.reserved
+    return max(0, candidate.reserved - most)
 
 
 def _take(state: State, scopes: Iterable[str], total: int) -> None:
@@ -169,29 +183,54 @@ def _scopes(conversation: str, turn: Turn) -> list[str]:
     return [*user, CONVERSATION + conversation, CLUSTER]
 
 
-def _most(state: State, conversation: str, turn: Turn, candidate: Candidate, scope: str) -> int:
-    """The most that the candidate's next call can cost."""
-    served = called(state, candidate)
-    if served is None or not (served.prompt_price or served.completion_price):
-        return 0
-    asked = prompt(turn, candidate, lambda number: state.turns[conversation, number])
-    texts = [text for _, text in asked]
-    texts += [candidate_system_prompt(turn, candidate) or "", candidate.text]
-    if schema := answer_schema(turn, candidate):
-        texts.append(json.dumps(schema))
-    read = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    read += PROMPT_OVERHEAD * len(texts)
-    if served.context_tokens:
-        read = min(read, served.context_tokens)
-    allowed = [turn.options.max_tokens, served.max_tokens, served.context_tokens]
-    written = min((tokens for tokens in allowed if tokens), default=0)
-    if served.completion_price and not written:
-        raise Refusal(
-            Code.OVER_BUDGET,
-            f"{scope} has a budget, and nothing bounds what {served.name} writes: ask with "
-            "max_tokens, or configure the model's",
-        )
-    return cost_of(served, Usage(read, written))
+class _Reservation:
+    """What calls of candidates of ``turn`` can cost at most. ``scope`` is named where nothing
+    bounds that."""
+
+    def __init__(self, state: State, conversation: str, turn: Turn, scope: str) -> None:
+        self._state = state
+        self._conversation = conversation
+        self._turn = turn
+        self._scope = scope
+        self._history: int | None = None
+
+    def most(self, candidate: Candidate) -> int:
+        """Of the candidate's next call. Raises Refusal."""
+        served = called(self._state, candidate)
+        if served is None or not (served.prompt_price or served.completion_price):
+            return 0
+        read = self._history_tokens() + self._asked_tokens(candidate)
+        if served.context_tokens:
+            read = min(read, served.context_tokens)
+        allowed = [self._turn.options.max_tokens, served.max_tokens, served.context_tokens]
+        written = min((tokens for tokens in allowed if tokens), default=0)
+        if served.completion_price and not written:
+            raise Refusal(
+                Code.OVER_BUDGET,
+                f"{self._scope} has a budget, and nothing bounds what {served.name} writes: ask "
+                "with max_tokens, or configure the model's",
+            )
+        return cost_of(served, Usage(read, written))
+
+    def _history_tokens(self) -> int:
+        """Of what all candidates are told of the conversation, counted once."""
+        if self._history is None:
+            turns = self._state.turns
+            asked = history(self._turn, lambda number: turns[self._conversation, number])
+            self._history = _tokens_at_most(text for _, text in asked)
+        return self._history
+
+    def _asked_tokens(self, candidate: Candidate) -> int:
+        turn = self._turn
+        texts = [question(turn, candidate), candidate_system_prompt(turn, candidate) or ""]
+        texts.append(candidate.text)
+        if schema := answer_schema(turn, candidate):
+            texts.append(json.dumps(schema))
+        return _tokens_at_most(texts)
+
+
+def _tokens_at_most(texts: Iterable[str]) -> int:
+    return sum(len(text.encode("utf-8", "surrogatepass")) + PROMPT_OVERHEAD for text in texts)
 
 
 def called(state: State, candidate: Candidate) -> ServedModel | None:

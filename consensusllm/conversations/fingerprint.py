@@ -6,12 +6,13 @@ depends on what is in the table and not on how it got there. It finds nodes that
 defence against somebody who forges records.
 
 Writing only marks a record, so that one which is written again and again is hashed once. Marked
-records are hashed when the hash is asked for; and some of them with each step of the owner's once
-so many are marked that asking would hold the caller up.
+records are hashed when the hash is asked for, or in steps before that; and some of them with each
+step of the owner's once many are marked.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -22,6 +23,8 @@ Record = TypeVar("Record")
 MODULUS = 1 << 128
 _MARKED_MAX = 1024
 _SETTLED_LEAST = 64
+_STEP_BYTES = 1 << 20
+"""Of lines that are hashed in one step, but for the last one: some milliseconds."""
 
 
 def digest(line: bytes) -> int:
@@ -49,15 +52,20 @@ class Fingerprint(Generic[Key, Record]):
         number of commands that the owner has just applied."""
         surplus = len(self.marked) - _MARKED_MAX
         if surplus > 0:
-            self._hash(min(surplus, 2 * written + _SETTLED_LEAST))
+            self._hash(min(surplus, 2 * written + _SETTLED_LEAST), _STEP_BYTES)
+
+    def step(self) -> bool:
+        """Hash some of what is marked, for some milliseconds; whether that was all."""
+        self._hash(min(len(self.marked), _MARKED_MAX), _STEP_BYTES)
+        return not self.marked
 
     def total(self) -> int:
         """The sum over the whole table, 0 to 2**128 - 1."""
-        self._hash(len(self.marked))
+        self._hash(len(self.marked), sys.maxsize)
         return self._total
 
-    def _hash(self, count: int) -> None:
-        """Hash ``count`` of the marked records."""
+    def _hash(self, count: int, size_bytes: int) -> None:
+        """Hash ``count`` of the marked records, or as many as have ``size_bytes`` together."""
         table, digests, marked = self._table, self._digests, self.marked
         total = self._total
         for _ in range(count):
@@ -65,6 +73,10 @@ class Fingerprint(Generic[Key, Record]):
             total -= digests.pop(key, 0)
             record = table.get(key)
             if record is not None:
-                digests[key] = added = digest(self._line(key, record))
+                line = self._line(key, record)
+                digests[key] = added = digest(line)
                 total += added
+                size_bytes -= len(line)
+                if size_bytes <= 0:
+                    break
         self._total = total % MODULUS

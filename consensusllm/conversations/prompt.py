@@ -12,7 +12,7 @@ from .council_prompts import council_question, instructions
 from .records import Candidate, Turn
 
 Prompt: TypeAlias = tuple[tuple[Literal["user", "assistant"], str], ...]
-"""(role, text) in order; the last one is the user's question."""
+"""(role, text) in order; the last one of a whole prompt is the user's question."""
 
 
 def context(turn: Turn, earlier: Callable[[int], Turn]) -> tuple[tuple[int, int], ...]:
@@ -29,17 +29,24 @@ def context(turn: Turn, earlier: Callable[[int], Turn]) -> tuple[tuple[int, int]
 
 
 def prompt(turn: Turn, candidate: Candidate, earlier: Callable[[int], Turn]) -> Prompt:
-    """The questions of the context with their chosen answers, then the turn's own question, or what
-    the candidate's seat in a council is to do about it."""
+    """The questions of the context with their chosen answers, then what is asked now."""
+    return (*history(turn, earlier), ("user", question(turn, candidate)))
+
+
+def history(turn: Turn, earlier: Callable[[int], Turn]) -> Prompt:
+    """The questions of the context with their chosen answers: the same for all candidates."""
     messages: list[tuple[Literal["user", "assistant"], str]] = []
     for number, choice in context(turn, earlier):
         before = earlier(number)
         chosen = before.candidate(choice)
         assert chosen is not None, "a choice names a candidate of its turn"
         messages += [("user", before.question), ("assistant", chosen.text)]
-    asked = turn.question if turn.council is None else council_question(turn, candidate)
-    messages.append(("user", asked))
     return tuple(messages)
+
+
+def question(turn: Turn, candidate: Candidate) -> str:
+    """The turn's own question, or what the candidate's seat in a council is to do about it."""
+    return turn.question if turn.council is None else council_question(turn, candidate)
 
 
 def system_prompt(options: GenerationOptions) -> str | None:

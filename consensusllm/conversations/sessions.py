@@ -57,7 +57,9 @@ class Session:
         self.held_bytes = sum(map(_held_bytes, replies.values()))
 
     def copy(self) -> Session:
-        return Session(self.used, self.acknowledged, self.replies.copy())
+        copied = Session(self.used, self.acknowledged, {})
+        copied.replies, copied.held_bytes = self.replies.copy(), self.held_bytes
+        return copied
 
     def remember(self, sequence: int, reply: Reply) -> None:
         self.replies[sequence] = reply

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from .answers import is_answer
-from .budget_rules import called, reserved, settle
+from .budget_rules import called, reserved, reserved_without, settle
 from .commands import (
     Choose,
     CloseTurn,
@@ -238,6 +238,8 @@ class TurnRules:
             cost += self._count_hedge(*of, reassign.hedge_usage)
             known = known and (candidate.hedged is None or _is_known(reassign.hedge_usage))
         if candidate.budgets:
+            if hedge is not None and goes_on and not known:  # the hedge is paid when it ends
+                cost, known = reserved_without(self._state, *of, hedge), True
             cost = settle(self._state, candidate, cost if known else None)
         revision = self._state.next_revision(reassign.conversation)
         taken_over = TakenOver(

@@ -159,7 +159,9 @@ class LiveText:
         if asyncio.get_running_loop().time() > subscriber.until or held is None:
             del self._subscribers[key][node]
             return
-        while text := held.since(subscriber.offset)[:MAX_DELTA_CHARACTERS]:
+        rest = held.since(subscriber.offset)
+        for begin in range(0, len(rest), MAX_DELTA_CHARACTERS):
+            text = rest[begin : begin + MAX_DELTA_CHARACTERS]
             delta = pb.Delta(
                 conversation=key.conversation,
                 turn=key.turn,

@@ -113,6 +113,8 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
 
     async def GetStatus(self, request: pb.StatusRequest, context: Any) -> pb.Status:
         await self._check(context)
+        while not self._runtime.replica.machine.hash_some():  # noqa: ASYNC110 (others have turns)
+            await asyncio.sleep(0)
         return status(self._runtime, self._facts)
 
     def close(self) -> None:

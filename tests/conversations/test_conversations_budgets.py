@@ -35,16 +35,34 @@ from consensusllm.conversations import (
     SubmitQuery,
     TurnOpened,
     Usage,
+    budget_rules,
     encode,
     restore,
 )
 from consensusllm.conversations.budget_rules import PROMPT_OVERHEAD
+from consensusllm.conversations.prompt import history
 
 MILLION = 1_000_000
 DEAR = ServedModel("dear", "p", "d", max_tokens=100, completion_price=MILLION)
 CHEAP = ServedModel("cheap", "p", "c", max_tokens=10, completion_price=MILLION)
 FREE = ServedModel("free", "p", "f")
 ONE = (PlannedCandidate(1, 1, "dear"),)
+
+
+def test_what_all_candidates_are_told_is_counted_once_a_command(
+    spender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[object] = []
+
+    def count(turn: object, earlier: Any) -> Any:
+        counted.append(turn)
+        return history(turn, earlier)  # type: ignore[arg-type]
+
+    spender.done(SetBudget("cluster", 10**9))
+    monkeypatch.setattr(budget_rules, "history", count)
+    plan = tuple(PlannedCandidate(number, 1, "dear") for number in range(1, 9))
+    spender.do(SubmitQuery("c1", "why?", plan))
+    assert len(counted) == 1
 
 
 @pytest.fixture

@@ -137,6 +137,35 @@ def test_a_hedge_goes_on_where_the_holder_fails(asked: Any) -> None:
     assert budget(asked) == Budget(10_000, 13, 0)
 
 
+@pytest.mark.parametrize("spare", [0, 10_000])
+def test_a_hedge_goes_on_with_what_it_has_reserved_where_the_holders_node_is_gone(
+    driver: Any, spare: int
+) -> None:
+    """Nobody knows what the holder's call used: all that it reserved is charged, and no more."""
+    driver.done(SetBudget("cluster", 10_000))
+    ask(driver)
+    holders = budget(driver).reserved
+    driver.done(HEDGE)
+    hedges = budget(driver).reserved - holders
+    assert holders > hedges > 8
+    driver.done(SetBudget("cluster", holders + hedges + spare))
+    driver.done(ReassignCandidate("c1", 1, 1, 2, 2, 0, "quick"))
+    now = candidate(driver)
+    assert (now.error, now.cost, now.reserved) == ("", holders, hedges)
+    driver.done(replace(ANSWER, attempt=2, served_as="quick"))
+    assert (candidate(driver).text, candidate(driver).cost) == ("text", holders + 8)
+    assert budget(driver) == Budget(holders + hedges + spare, holders + 8, 0)
+
+
+def test_a_hedge_whose_model_is_bounded_no_more_is_charged_with_its_holder(asked: Any) -> None:
+    asked.done(HEDGE)
+    both = budget(asked).reserved
+    asked.done(ServeModels(2, (replace(QUICK, max_tokens=0),)))
+    asked.done(ReassignCandidate("c1", 1, 1, 2, 2, 0, "quick"))
+    assert candidate(asked).error.startswith("not asked again: cluster has a budget, and nothing ")
+    assert budget(asked) == Budget(10_000, both, 0)
+
+
 def test_a_hedge_that_is_passed_over_is_paid(asked: Any) -> None:
     asked.done(HEDGE)
     asked.done(
