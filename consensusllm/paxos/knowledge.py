@@ -63,6 +63,11 @@ class Knowledge:
         """See Learner.receiving."""
         return self._learner.receiving
 
+    def ends_with_a_chunk(self, first_slot: int) -> bool:
+        """Whether what is chosen from ``first_slot`` on is sent in one message."""
+        end, size_bytes = self._log.chosen_through, self.config.chunk_bytes
+        return self._log.chunk(first_slot, end, size_bytes)[1] is None
+
     @property
     def log_first_slot(self) -> int:
         return self._log.compacted_through + 1

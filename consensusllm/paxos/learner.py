@@ -211,12 +211,14 @@ class Learner:
             self._ask(transfer.source, now)
 
     def installed(self, slot: int, now: float) -> None:
-        """The owner has replaced its state and its stored snapshot by those of ``slot``."""
+        """The owner has replaced its state and its stored snapshot by those of ``slot``. Whose they
+        were has kept the log behind them, which others may have dropped."""
+        source = self._another() if self._transfer is None else self._transfer.source
         self._transfer = None
         if slot > self._log.chosen_through:
             self._log.replace_by_snapshot(slot)
         if self.missing:
-            self._ask(self._another(), now)
+            self._ask(source, now)
 
     def give_up_snapshot(self) -> None:
         """This node leads, and will choose itself what it lacks. What came whole is still being

@@ -7,10 +7,9 @@ taken meanwhile, as far as the log has room (see `pace`).
 
 from __future__ import annotations
 
-from consensusllm.paxos.changes import NEAR_SLOTS
-
-PATIENCE_S = 10.0
-"""Who has not asked for so long, say while it reads what it fetched, has given up."""
+PATIENCE_S = 60.0
+"""Who has not asked for so long has given up. It may be reading what it fetched, 50,000 records a
+second; and the log is not held for it any longer than `pace` allows."""
 
 
 class Fetchers:
@@ -19,19 +18,22 @@ class Fetchers:
     def __init__(self) -> None:
         self._until: dict[int, float] = {}
 
+    def __contains__(self, peer: int) -> bool:
+        return peer in self._until
+
     def asked_for_snapshot(self, peer: int, now: float) -> None:
         self._until[peer] = now + PATIENCE_S
 
-    def asked_for_log(self, peer: int, behind: int, now: float) -> None:
-        """``peer`` wants entries, and lacks ``behind`` slots. It counts while it goes on with what
-        it fetched, until it is near: one that is slow and needs no snapshot keeps nobody from
-        taking one."""
+    def asked_for_log(self, peer: int, last: bool, now: float) -> None:
+        """``peer`` wants entries, the ``last`` that there are or not. It counts while it goes on
+        with what it fetched, until it has them: one that is slow and needs no snapshot keeps nobody
+        from taking one."""
         if peer not in self._until:
             return
-        if behind > NEAR_SLOTS:
-            self._until[peer] = now + PATIENCE_S
-        else:
+        if last:
             del self._until[peer]
+        else:
+            self._until[peer] = now + PATIENCE_S
 
     def any(self, now: float) -> bool:
         self._until = {peer: until for peer, until in self._until.items() if until > now}

@@ -145,9 +145,9 @@ class Replica:
         """Handle one message of a peer."""
         self._now = now
         if not isinstance(message, _OURS):
-            if isinstance(message, CatchUp):
-                behind = self._paxos.chosen_through + 1 - message.first_slot
-                self._fetchers.asked_for_log(message.sender, behind, now)
+            if isinstance(message, CatchUp) and message.sender in self._fetchers:
+                last = self._paxos.ends_with_a_chunk(message.first_slot)
+                self._fetchers.asked_for_log(message.sender, last, now)
             self._paxos.receive(message, now)
         elif isinstance(message, Forward):
             self._on_forward(message)

@@ -45,6 +45,7 @@ SPARE_PAGES = 1024
 _UNREADABLE = ("unable to open", "disk I/O error", "database or disk is full")
 """How SQLite says that the system would not let it, whatever the file holds."""
 
+_PAGE_BYTES = 4096
 _TRANSACTION_BYTES = 16 << 10  # what a transaction adds to the journal beyond its payload, roughly
 
 _PRAGMAS = (
@@ -436,6 +437,8 @@ class SqliteDisk:
             # The sqlite3 module takes one step of this statement, and a step frees one page.
             for _ in range(min(free - spare, RECLAIM_PAGES)):
                 self._database.execute("PRAGMA incremental_vacuum(1)")
+            self._journal_bytes += min(free - spare, RECLAIM_PAGES) * _PAGE_BYTES
+        self._journal_bytes += sum(row[1] for row in (*entries, *chunks))
         self._garbage = bool(entries or chunks or free > spare)
         return replace(
             head,

@@ -11,7 +11,6 @@ from replica_cluster import ReplicaCluster
 from consensusllm.conversations import Limits, Machine, MalformedSnapshot
 from consensusllm.conversations.commands import Put
 from consensusllm.conversations.replies import Done
-from consensusllm.paxos.changes import NEAR_SLOTS
 from consensusllm.paxos.messages import CatchUp, Compacted, SnapshotChunk
 from consensusllm.replica import jobs
 from consensusllm.replica.fetchers import PATIENCE_S, Fetchers
@@ -150,12 +149,12 @@ def test_a_transfer_that_takes_longer_than_a_snapshot_apart_is_not_begun_anew() 
 
 def test_who_fetches_a_snapshot_counts_until_it_has_the_log_behind_it_or_gives_up() -> None:
     fetchers = Fetchers()
-    fetchers.asked_for_log(3, 100_000, now=0.0)
+    fetchers.asked_for_log(3, last=False, now=0.0)
     assert not fetchers.any(0.0), "slow as it is, it needs no snapshot"
     fetchers.asked_for_snapshot(2, now=0.0)
-    fetchers.asked_for_log(2, NEAR_SLOTS + 1, now=PATIENCE_S - 1)
+    fetchers.asked_for_log(2, last=False, now=PATIENCE_S - 1)
     assert fetchers.any(2 * PATIENCE_S - 2)
-    fetchers.asked_for_log(2, NEAR_SLOTS, now=2 * PATIENCE_S - 2)
+    fetchers.asked_for_log(2, last=True, now=2 * PATIENCE_S - 2)
     assert not fetchers.any(2 * PATIENCE_S - 2)
     fetchers.asked_for_snapshot(2, now=50.0)
     assert fetchers.any(50.0 + PATIENCE_S - 1)

@@ -461,6 +461,27 @@ def test_a_long_journal_is_cut_back(
     assert journal.stat().st_size <= sqlite.JOURNAL_KEPT_BYTES
 
 
+def test_what_is_given_back_makes_no_long_journal(
+    sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT_BYTES", 1 << 20)
+    monkeypatch.setattr(sqlite, "RECLAIM_ROWS", 100)
+    monkeypatch.setattr(sqlite, "RECLAIM_PAGES", 32)
+    monkeypatch.setattr(sqlite, "SPARE_PAGES", 0)
+    disk = sqlite_bench.open()
+    disk.load()
+    for first in range(1, 4001, 100):
+        disk.write([Persist(entries=entries(first, first + 99, "x" * 500))])
+    disk.write([Persist(chosen_through=4000)])
+    publish(disk, 4000, b"all", Persist(compact_through=4000))
+    longest = 0
+    for seq_num in range(1, 200):
+        disk.write([Persist(promised=Ballot(seq_num, 1))])
+        longest = max(longest, disk._size_of("-wal"))
+    assert disk._database.execute("PRAGMA page_count").fetchone()[0] < 100, "it is given back"
+    assert longest < 2 * sqlite.CHECKPOINT_BYTES
+
+
 def test_copies_of_a_closed_database_need_no_journal(sqlite_bench: SqliteBench) -> None:
     disk = sqlite_bench.open()
     disk.load()
