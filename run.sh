@@ -187,7 +187,7 @@ demo_in_tmux() {
     done
 
     repl=$(in_session split-window -h -b -P -F '#{pane_id}' -t "$up" -c "$root" \
-        "$(pane repl bash "$root/run.sh" in-pane "$port" "$scratch/status")")
+        "$(pane repl bash "$root/run.sh" in-pane "$data_dir/running-config.json" "$scratch/status")")
     in_session set-option -p -t "$repl" remain-on-exit off
     in_session set-option -w -t "$up" main-pane-width $((columns * 6 / 10))
     in_session set-option -w -t "$up" pane-border-status top
@@ -217,11 +217,11 @@ demo_in_tmux() {
     exit "$(cat "$scratch/status" 2>/dev/null || echo 1)"
 }
 
-# repl_in_pane PORT STATUS: the REPL of the tmux demo; the whole session ends with it. The directory
+# repl_in_pane CONFIG STATUS: the REPL of the tmux demo; the whole session ends with it. The directory
 # of STATUS is gone when nobody waits for it any more.
 repl_in_pane() {
     local status=0
-    "$venv/bin/consensusllm" repl --base-port "$1" || status=$?
+    "$venv/bin/consensusllm" repl --config "$1" || status=$?
     printf '%s\n' "$status" 2>/dev/null >"$2" || true
     end_session
 }

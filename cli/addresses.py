@@ -17,6 +17,8 @@ from consensusllm.config import (
 )
 from consensusllm.config_file import ConfigError
 
+from .record import read_record
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterAddresses:
@@ -37,7 +39,8 @@ def resolve_cluster(
     config_path: str | Path | None, base_port: int | None, connect: str | None
 ) -> ClusterAddresses:
     """Where the cluster is that a client command names: by a file, by the demo's base port (the
-    default, 5100), or by ``HOST:PORT,...``.
+    default, 5100), or by ``HOST:PORT,...``. What has become of a file's cluster is looked up in its
+    data directory, where that is here.
 
     Without a file the tokens are those of the environment: CONSENSUSLLM_CLIENT_TOKEN and
     CONSENSUSLLM_ORCHESTRATOR_TOKEN. Raises ConfigError, also for more than one way.
@@ -46,8 +49,10 @@ def resolve_cluster(
     given = [name for name, value in ways.items() if value is not None]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} say the same thing twice: use only one of them")
+    record = None
     if config_path is not None:
         config = Config.load(config_path, serves=())
+        record = read_record(Path(config.data_dir))
         client_token, orchestrator_token = config.client_token, config.orchestrator.token
     else:
         client_token = _token("CONSENSUSLLM_CLIENT_TOKEN")
@@ -63,7 +68,10 @@ def resolve_cluster(
                 raise ConfigError("--connect: needs at least one HOST:PORT")
             return ClusterAddresses(nodes, {}, None, client_token, orchestrator_token)
         config = demo_config(base_port=DEFAULT_BASE_PORT if base_port is None else base_port)
-    by_id = {node.id: node.address for node in config.nodes}
+    by_id: dict[int, str] = {node.id: node.address for node in config.nodes}
+    if record is not None and record.cluster_id == config.cluster_id:
+        known = {**by_id, **record.joined}
+        by_id = {node: known[node] for node in record.running(by_id)} or by_id
     return ClusterAddresses(
         tuple(by_id.values()),
         by_id,

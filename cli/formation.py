@@ -11,9 +11,9 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,42 +21,17 @@ from consensusllm.config import Config
 from consensusllm.storage import FIRST_LIFE, format_disk
 from consensusllm.storage.identity import DATABASE
 
-RECORD = "cluster.json"
+from .record import RECORD, DataDirError, Record, listed, read_record
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class DataDirError(Exception):
-    """One line that names the directory and says what to do."""
+_CURES = (
+    ((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    ((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
+    ((errno.EEXIST, errno.EISDIR, errno.ENOTDIR), "move it away"),
+)
 
 
 class InUse(DataDirError):
     """Another launcher holds the directory."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """The cluster that a directory belongs to; ``formed`` once all of its disks had been made.
-
-    ``nodes`` are those that it began with. ``joined`` are others by their address, and ``retired``
-    are ids whose processes are never started again.
-    """
-
-    cluster_id: str
-    nodes: tuple[int, ...]
-    formed: bool
-    joined: Mapping[int, str] = field(default_factory=dict)
-    retired: tuple[int, ...] = ()
-
-    def running(self, nodes: Iterable[int]) -> tuple[int, ...]:
-        """The ids whose processes are to run, of ``nodes`` and those that joined."""
-        return tuple(sorted({*nodes, *self.joined} - set(self.retired)))
-
-    @property
-    def described(self) -> str:
-        """Its nodes in words, those of now where they are others than it began with."""
-        began, now = _listed(self.nodes), _listed(self.running(self.nodes))
-        return f"of nodes {now}" if now == began else f"of nodes {now}, which began as {began}"
 
 
 class Formation:
@@ -93,20 +68,7 @@ class Formation:
 
     def formed(self) -> Record | None:
         """What was formed here, or begun to be. Raises DataDirError."""
-        path = self.data_dir / RECORD
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return Record(
-                str(found["cluster_id"]),
-                tuple(map(int, found["nodes"])),
-                found["formed"] is True,
-                {int(node): str(address) for node, address in found.get("joined", {}).items()},
-                tuple(map(int, found.get("retired", ()))),
-            )
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise DataDirError(f"{path} cannot be read: use another --data-dir") from None
+        return read_record(self.data_dir)
 
     def form(self, config: Config) -> None:
         """Make the disks of a cluster that was never formed here; else check that it is the same
@@ -117,7 +79,7 @@ class Formation:
         if (record.cluster_id, record.nodes) != (config.cluster_id, ids):
             raise DataDirError(
                 f"{self.data_dir} holds cluster {record.cluster_id!r} {record.described}, "
-                f"not {config.cluster_id!r} of nodes {_listed(ids)}: "
+                f"not {config.cluster_id!r} of nodes {listed(ids)}: "
                 "start it as it was, or use another --data-dir"
             )
         if record.formed:
@@ -129,15 +91,16 @@ class Formation:
                     "reach the others by --connect, or use another --data-dir"
                 )
             if 2 * len(lost) >= len(members):
+                noun = "node" if len(lost) == 1 else "nodes"
                 raise DataDirError(
-                    f"{self.data_dir} has lost the data of nodes {_listed(lost)}, and the others "
-                    "are no majority: bring it back from a copy, or use another --data-dir"
+                    f"{self.data_dir} has lost the data of {noun} {listed(lost)}, and what is left "
+                    "is no majority: bring it back from a copy, or use another --data-dir"
                 )
             return
         lost = [node for node in ids if not _has_disk(config.node_dir(node))]
         if found is None and 0 < len(lost) < len(ids):
             raise DataDirError(
-                f"{self.data_dir} has data of some nodes but none of nodes {_listed(lost)}, and no "
+                f"{self.data_dir} has data of some nodes but none of nodes {listed(lost)}, and no "
                 f"{RECORD} that says why: use another --data-dir"
             )
         self.write(RECORD, asdict(record))
@@ -180,15 +143,15 @@ def _operating(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cure = "free some space" if error.errno in _FULL else "make it writable"
-        raise DataDirError(
-            f"{data_dir}: {error.strerror}: {cure}, or use another --data-dir"
-        ) from None
+        raise unusable(data_dir, error) from None
+
+
+def unusable(data_dir: Path, error: OSError) -> DataDirError:
+    """What ``error`` says of the directory or of what is in it, and what to do."""
+    where = error.filename if error.filename is not None else data_dir
+    cure = next((words for numbers, words in _CURES if error.errno in numbers), "look at it")
+    return DataDirError(f"{where}: {error.strerror}: {cure}, or use another --data-dir")
 
 
 def _has_disk(directory: Path) -> bool:
     return (directory / DATABASE).exists()
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(map(str, numbers))

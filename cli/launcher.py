@@ -82,7 +82,8 @@ class Launcher:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise LauncherError(f"{in_words(name)} cannot be started: {error}") from None
+            why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+            raise LauncherError(f"{in_words(name)} cannot be started: {why}") from None
         self._children[name] = child
         watcher = asyncio.create_task(self._watch(name, child))
         self._watchers.add(watcher)

@@ -122,6 +122,10 @@ def commands(lifeline: int | None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status; what went wrong is one line on stderr."""
     state = State()
+    if not arguments:
+        with commands.make_context("consensusllm", ["--verbose"], obj=state) as context:
+            click.echo(commands.get_help(context), err=True)
+        return 2
     try:
         status = commands.main(list(arguments), "consensusllm", standalone_mode=False, obj=state)
         sys.stdout.flush()
@@ -156,6 +160,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), 2 if names & _MISUSES else 1
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it", 1
     summary = " ".join(f"{type(error).__name__}: {error}".split())
     return f"internal error: {summary}; run it with --verbose and report the traceback", 1
 

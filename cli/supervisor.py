@@ -21,10 +21,10 @@ from consensusllm.config import Config, split_address
 from consensusllm.logs import configure
 
 from . import terminal
-from .formation import DataDirError, Record
 from .launcher import ORCHESTRATOR, Arguments, Launcher, LauncherError, in_words, node_name
 from .logtail import LogTail
 from .probe import Prober
+from .record import DataDirError, Record
 from .signals import heeded
 from .standing import leader_of
 

@@ -19,7 +19,7 @@ from .options import Whole
 if TYPE_CHECKING:
     from consensusllm.config import Config
 
-    from .formation import Record
+    from .record import Record
 
 
 class UpError(Exception):
@@ -57,7 +57,7 @@ def up(
     from consensusllm.config import DEFAULT_BASE_PORT, DEFAULT_DATA_DIR, Config, demo_document
     from consensusllm.config_file import read_document
 
-    from .formation import Formation
+    from .formation import Formation, unusable
     from .supervisor import Cluster, Plan
 
     if config_path is None:
@@ -67,6 +67,8 @@ def up(
             if value is not None:
                 raise click.UsageError(f"{name} cannot go with --config: the file says it")
         source, document = config_path, read_document(config_path)
+    if data_dir is not None and ("${" in data_dir or not data_dir):
+        raise click.UsageError("--data-dir needs the name of a directory, without ${")
     directory = Path(data_dir or Config.from_document(document, source=source).data_dir).absolute()
     chosen_with = config_path or "--base-port"
 
@@ -80,7 +82,11 @@ def up(
         return settled, Config.from_document(settled, source=source)
 
     _, config = settle(None)
-    if not directory.exists():  # so nobody holds it, and nothing shall be left of a refusal
+    try:
+        fresh = not directory.exists()
+    except OSError as error:
+        raise unusable(directory, error) from None
+    if fresh:  # so nobody holds it, and nothing shall be left of a refusal
         check_ports(config, chosen_with)
     formation = Formation(directory)
     try:
@@ -89,7 +95,10 @@ def up(
         check_ports(config, chosen_with, formed)
         formation.form(config)
         logs = Path(log_dir).absolute() if log_dir else directory / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UpError(f"{logs}: {error.strerror}: choose another with --log-dir") from None
         written = formation.write("running-config.json", document)
         verbose = bool(getattr(context.obj, "verbose", False))
         record = formation.formed()
@@ -108,13 +117,17 @@ def check_ports(config: Config, chosen_with: str, formed: Record | None = None) 
     """
     from consensusllm.config import split_address
 
-    wanted = [("the orchestrator", str(config.orchestrator.address))]
+    another = f"or choose another with {chosen_with}"
+    wanted = [("the orchestrator", str(config.orchestrator.address), another)]
     addresses = {node.id: str(node.address) for node in config.nodes}
+    joined = dict(formed.joined) if formed is not None else {}
     if formed is not None:
-        known = addresses | dict(formed.joined)
+        known = addresses | joined
         addresses = {node: known[node] for node in formed.running(addresses)}
-    wanted += [(f"node {node}", address) for node, address in addresses.items()]
-    for owner, address in wanted:
+    for node, address in addresses.items():
+        remedy = "for it joined with that port, and keeps it" if node in joined else another
+        wanted.append((f"node {node}", address, remedy))
+    for owner, address, remedy in wanted:
         host, port = split_address(address)
         try:
             family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -124,8 +137,7 @@ def check_ports(config: Config, chosen_with: str, formed: Record | None = None) 
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise UpError(
-                    f"port {port}, meant for {owner}, is in use: "
-                    f"stop what listens there, or choose another with {chosen_with}"
+                    f"port {port}, meant for {owner}, is in use: stop what listens there, {remedy}"
                 ) from None
             raise UpError(
                 f"{address}, meant for {owner}, cannot be served from this machine "

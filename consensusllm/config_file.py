@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 DEPTH_MAX = 64
+SIZE_MAX_BYTES = 1 << 20
 
 SectionT = TypeVar("SectionT", bound=Struct)
 
@@ -44,8 +45,14 @@ def _no_constant(name: str) -> None:
 def read_document(path: str | Path) -> dict[str, Any]:
     """The JSON object in the file ``path``, with ``${NAME}`` as it stands there, to be checked by
     `Config.from_document`. Raises ConfigError."""
+    if not str(path):
+        raise ConfigError("the name of the configuration is empty: give that of a file")
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open("rb") as file:
+            content = file.read(SIZE_MAX_BYTES + 1)
+        if len(content) > SIZE_MAX_BYTES:
+            raise ConfigError(f"{path}: has more than {SIZE_MAX_BYTES} bytes: shorten it")
+        text = content.decode("utf-8-sig")
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
@@ -56,6 +63,8 @@ def read_document(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not a text file in UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(document, _Object):

@@ -15,6 +15,7 @@ from consensusllm.config_file import ConfigError, read_document
 from consensusllm.paxos import PaxosConfig
 from consensusllm.transport import BATCH_BYTES
 from consensusllm_cli.addresses import resolve_cluster
+from consensusllm_cli.record import RECORD, DataDirError
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.json"
 LOG = PaxosConfig(1, (1,)).max_log_bytes
@@ -401,6 +402,28 @@ def test_a_client_finds_the_cluster_in_one_of_three_ways(tmp_path: Path) -> None
     assert resolve_cluster(None, 6000, None).nodes[0] == "127.0.0.1:6001"
     by_address = resolve_cluster(None, None, "a:1, b:2")
     assert (by_address.nodes, by_address.orchestrator) == (("a:1", "b:2"), None)
+
+
+def test_a_client_knows_what_has_become_of_the_cluster_whose_data_is_here(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(two_nodes(data_dir=str(tmp_path), cluster_id="c")))
+    record = {"cluster_id": "c", "nodes": [1, 2], "formed": True, "joined": {"3": "h:3"}}
+    (tmp_path / RECORD).write_text(json.dumps(record | {"retired": [1]}))
+    assert resolve_cluster(path, None, None).by_id == {2: "127.0.0.1:5102", 3: "h:3"}
+    (tmp_path / RECORD).write_text(json.dumps(record | {"cluster_id": "another"}))
+    assert resolve_cluster(path, None, None).by_id.keys() == {1, 2}
+    (tmp_path / RECORD).write_text("{")
+    with pytest.raises(DataDirError, match="cannot be read"):
+        resolve_cluster(path, None, None)
+
+
+def test_a_configuration_is_named_and_not_too_long(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^the name of the configuration is empty"):
+        Config.load("")
+    path = tmp_path / "c.json"
+    path.write_bytes(b" " * ((1 << 20) + 1))
+    with pytest.raises(ConfigError, match="has more than 1048576 bytes: shorten it"):
+        Config.load(path)
 
 
 @pytest.mark.parametrize(

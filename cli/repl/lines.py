@@ -10,6 +10,8 @@ from .lexer import BLOCK, Misuse
 from .parser import Table, needs_more_lines
 
 _CHUNK_BYTES = 1 << 16
+LINE_BYTES_MAX = 64 << 20
+"""A line with no end in sight is no script."""
 
 
 async def read_lines(stream: BinaryIO) -> AsyncIterator[tuple[int, str | Misuse]]:
@@ -17,6 +19,9 @@ async def read_lines(stream: BinaryIO) -> AsyncIterator[tuple[int, str | Misuse]
     number = 0
     async for line in _split(stream):
         number += 1
+        if len(line) > LINE_BYTES_MAX:
+            yield number, Misuse(f"line {number} has more than {LINE_BYTES_MAX} bytes")
+            return
         try:
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
@@ -54,6 +59,8 @@ async def _split(stream: BinaryIO) -> AsyncIterator[bytes]:
             parts = []
         if rest:
             parts.append(rest)
+        if sum(map(len, parts)) > LINE_BYTES_MAX:
+            break
     if parts:
         yield b"".join(parts)
 

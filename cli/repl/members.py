@@ -6,10 +6,18 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from consensusllm.client import ChangeProgress, ChangeRefused, OnProgress, Status
+from consensusllm.client import (
+    ChangeProgress,
+    ChangeRefused,
+    OnProgress,
+    Status,
+    Unavailable,
+)
 from consensusllm.client.members import require_replaceable
+from consensusllm.config import split_address
 from consensusllm.orchestrator.client import FaultRefused, NoOrchestrator
 
+from ..options import NOBODY
 from .documents import tell
 from .language import JSON, NODE, NUMBER, WORD, Command, Group, Parameter
 from .lexer import Misuse
@@ -71,7 +79,7 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
 
     try:
         await _until_done(session, quiet, add, remedy)
-    except ChangeRefused:
+    except (ChangeRefused, Unavailable):
         # Of what was begun nobody here knows how it ended: whoever removes the node ends it.
         if installed and not begun and node not in session.known.nodes:
             with contextlib.suppress(CommandFailed, FaultRefused):
@@ -91,7 +99,14 @@ def _votes(statuses: Iterable[Status | None], node: int) -> bool:
 
 async def _check(session: Session, node: int, address: str, installed: bool) -> None:
     """Refuse what the leader would refuse, or wait for in vain, before a process is started."""
+    if address:
+        try:
+            split_address(address)
+        except ValueError as error:
+            raise Misuse(str(error)) from None
     statuses = (await session.statuses()).values()
+    if installed and not any(statuses):
+        raise CommandFailed(NOBODY)
     if installed and _votes(statuses, node):
         raise CommandFailed(f"node {node} is a member already")
     for status in filter(None, statuses):

@@ -186,6 +186,8 @@ def _take_flag(
         elif command.takes_text:
             hint = "a text that begins so goes behind a lone --: "
         raise Misuse(f"unknown flag {flag_text!r}: {hint}usage: {command.usage}")
+    if flag.name in arguments and not flag.repeated:
+        raise Misuse(f"{flag.word} is given twice: usage: {command.usage}")
     if flag.kind is None:
         if equals:
             raise Misuse(f"{flag.word} takes no value: usage: {command.usage}")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from consensusllm.config import Config, split_address
-from consensusllm_cli.formation import DataDirError, Record
 from consensusllm_cli.launcher import ORCHESTRATOR, node_name
 from consensusllm_cli.main import explain
+from consensusllm_cli.record import DataDirError, Record
 from consensusllm_cli.supervisor import Cluster, Plan, command_line
 
 

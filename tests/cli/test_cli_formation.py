@@ -15,7 +15,8 @@ import pytest
 
 from consensusllm.config import Config, demo_config
 from consensusllm.storage import open_disk
-from consensusllm_cli.formation import DataDirError, Formation, InUse
+from consensusllm_cli.formation import Formation, InUse
+from consensusllm_cli.record import DataDirError
 
 
 @pytest.fixture

@@ -116,6 +116,13 @@ def test_misuse_is_one_line_and_status_2(
     assert status == 2
 
 
+def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Usage: consensusllm [OPTIONS] COMMAND [ARGS]...\n\n")
+
+
 def test_a_node_that_is_not_in_the_configuration_is_misuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -330,7 +330,37 @@ def test_the_ports_that_must_be_free_are_those_of_the_members_now(
         socket.create_server(("127.0.0.1", joined)),
     ):
         _, line = refusal(capsys, "--base-port", str(base), "--data-dir", str(tmp_path))
-    assert line.startswith(f"port {joined}, meant for node 4, is in use: ")
+    assert line == (
+        f"port {joined}, meant for node 4, is in use: "
+        "stop what listens there, for it joined with that port, and keeps it"
+    )
+
+
+def test_a_data_directory_needs_a_name_that_means_the_same_everywhere(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("", "${HOME}x"):
+        status, line = refusal(capsys, "--data-dir", name)
+        assert status == 2
+        assert line.startswith("--data-dir needs the name of a directory, without ${; ")
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("--data-dir", "move it away, or use another --data-dir"),
+        ("--log-dir", "another with --log-dir"),
+    ],
+)
+def test_a_file_in_place_of_a_directory_is_named_with_the_remedy(
+    option: str, remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    options = {"--data-dir": str(tmp_path / "data"), option: str(tmp_path / "file")}
+    given = [word for pair in options.items() for word in pair]
+    _, line = refusal(capsys, "--base-port", str(free_base_port()), *given)
+    assert line.startswith(f"{tmp_path / 'file'}: File exists: ")
+    assert line.endswith(remedy)
 
 
 def test_a_data_directory_of_another_launcher_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from consensusllm_cli.repl import command, repl
+from consensusllm_cli.repl import command, lines, repl
 from consensusllm_cli.repl.lexer import Misuse
 from consensusllm_cli.repl.lines import join_blocks, read_lines
 from consensusllm_cli.repl.table import TABLE
@@ -139,3 +140,11 @@ async def test_only_a_newline_ends_a_line() -> None:
     with os.fdopen(reading, "rb") as stream:
         lines: list[tuple[int, str | Misuse]] = [each async for each in read_lines(stream)]
     assert lines == [(1, text)]
+
+
+async def test_a_line_without_an_end_is_no_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LINE_BYTES_MAX", 1 << 20)
+    endless = io.BytesIO(bytes(4 << 20))
+    got = [(number, str(line)) async for number, line in read_lines(endless)]
+    assert got == [(1, "line 1 has more than 1048576 bytes")]
+    assert endless.tell() < 2 << 20, "it is not read to its end"

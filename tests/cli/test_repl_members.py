@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from consensusllm.client import Unavailable
 from consensusllm.client.status import MemberStatus
 from consensusllm.orchestrator.client import NoOrchestrator
 from consensusllm_cli.main import commands
@@ -172,6 +173,7 @@ async def test_the_leader_is_told_to_hand_over(run: Run) -> None:
         ("removeNode 9", "'9' is not a node: give one of 1, 2, 3"),
         ("replaceNode 3 3", "cannot replace itself"),
         ("transferLeader 0", "is not a node"),
+        ("addNode 4 foo", "'foo' is not HOST:PORT"),
     ],
 )
 async def test_bad_words_are_misuse_in_one_line(run: Run, line: str, said: str) -> None:
@@ -219,6 +221,26 @@ async def test_what_cannot_be_added_is_refused_before_anything_is_started(
     assert outcome is Outcome.FAILED
     assert said in shown
     assert run.asked == []
+
+
+async def test_where_no_node_answers_nothing_is_started(run: Run) -> None:
+    run.cluster.by_node = dict.fromkeys(run.cluster.by_node)
+    outcome, shown = await run("addNode 4")
+    assert outcome is Outcome.FAILED
+    assert "no node answers" in shown
+    assert run.asked == []
+
+
+async def test_where_nobody_leads_what_was_started_is_ended_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(self: FakeCluster, *_: object, **__: object) -> None:
+        raise Unavailable("nobody leads")
+
+    monkeypatch.setattr(FakeCluster, "add_node", nobody)
+    _, shown = await run("addNode 4")
+    assert "nobody leads" in shown
+    assert ("retire_node", 4, "reusable") in run.asked
 
 
 async def test_while_a_node_joins_no_process_of_another_is_started(run: Run) -> None:

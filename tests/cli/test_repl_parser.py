@@ -143,6 +143,8 @@ def test_quit_is_exit() -> None:
          "usage: choose ID CANDIDATE [--turn N]"),
         ("choose c1 1 --turn", "--turn needs a value: "
          "usage: choose ID CANDIDATE [--turn N]"),
+        ("choose c1 1 --turn 1 --turn 2", "--turn is given twice: "
+         "usage: choose ID CANDIDATE [--turn N]"),
         ("view c1 --fool", "unknown flag '--fool': "
          "usage: view ID [--at N] [--stale] [--full]"),
         ("view c1 --full=yes", "--full takes no value: "
