@@ -64,7 +64,9 @@ class Knowledge:
         return self._learner.receiving
 
     def ends_with_a_chunk(self, first_slot: int) -> bool:
-        """Whether what is chosen from ``first_slot`` on is sent in one message."""
+        """Whether what is chosen from ``first_slot`` on is here, and is sent in one message."""
+        if first_slot <= self._log.compacted_through:
+            return False
         end, size_bytes = self._log.chosen_through, self.config.chunk_bytes
         return self._log.chunk(first_slot, end, size_bytes)[1] is None
 

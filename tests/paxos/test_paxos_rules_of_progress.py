@@ -368,6 +368,17 @@ def test_rule_16_catch_up_is_chunked() -> None:
     assert reply.chosen_through == 10
 
 
+def test_what_one_message_brings_to_the_end_is_told_apart_from_more_and_from_what_is_gone() -> None:
+    big = Batch.pack(1, [b"x" * 1000])
+    entries = tuple(Entry(slot, Ballot(1, 2, slot), big) for slot in range(1, 11))
+    recovered = Recovered(1, True, Ballot(1, 2), entries=entries, chosen_through=10)
+    node = Driver(recovered=recovered, chunk_bytes=2500)
+    node.ready()
+    assert [slot for slot in range(1, 12) if node.core.ends_with_a_chunk(slot)] == [9, 10, 11]
+    node.core.compact(9)
+    assert [slot for slot in range(1, 12) if node.core.ends_with_a_chunk(slot)] == [10, 11]
+
+
 def test_rule_16_nothing_is_fetched_past_what_waits_for_the_disk() -> None:
     node = Driver(chunk_bytes=2500)
     big = Batch.pack(1, [b"x" * 2000])
