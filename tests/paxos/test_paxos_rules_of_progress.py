@@ -372,7 +372,7 @@ def test_what_one_message_brings_to_the_end_is_told_apart_from_more_and_from_wha
     big = Batch.pack(1, [b"x" * 1000])
     entries = tuple(Entry(slot, Ballot(1, 2, slot), big) for slot in range(1, 11))
     recovered = Recovered(1, True, Ballot(1, 2), entries=entries, chosen_through=10)
-    node = Driver(recovered=recovered, chunk_bytes=2500)
+    node = Driver(recovered=recovered, chunk_bytes=2500, log_retain_bytes=0)
     node.ready()
     assert [slot for slot in range(1, 12) if node.core.ends_with_a_chunk(slot)] == [9, 10, 11]
     node.core.compact(9)
