@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 DEPTH_MAX = 64
-SIZE_MAX_BYTES = 1 << 20
+SIZE_MAX_BYTES = 16 << 20
 
 SectionT = TypeVar("SectionT", bound=Struct)
 

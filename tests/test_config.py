@@ -421,8 +421,8 @@ def test_a_configuration_is_named_and_not_too_long(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^the name of the configuration is empty"):
         Config.load("")
     path = tmp_path / "c.json"
-    path.write_bytes(b" " * ((1 << 20) + 1))
-    with pytest.raises(ConfigError, match="has more than 1048576 bytes: shorten it"):
+    path.write_bytes(b" " * ((16 << 20) + 1))
+    with pytest.raises(ConfigError, match="has more than 16777216 bytes: shorten it"):
         Config.load(path)
 
 
