@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from consensusllm import provider_names as names
-from consensusllm.config_file import ConfigError, check, expand, read_document
+from consensusllm.config_file import ConfigError, check, expand, matching, read_document
 from consensusllm.secret import Secret
 
 DEFAULT_BASE_PORT = 5100
@@ -69,9 +69,11 @@ class Domains(dict[str, str]):
 _HOW_IT_IS_CALLED = ("base_url", "api_key", "options")
 """What of a model's settings only the node that serves it reads."""
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}\Z"
+_NAMED = matching(_NAME, "1 to 128 letters, digits and . _ : / + -, a letter or digit first")
+_ID = matching(r"^[A-Za-z0-9._-]{1,64}\Z", "1 to 64 letters, digits and . _ -")
 DOMAIN_CHARACTERS = 16_384
 
-ModelName = Annotated[str, Meta(pattern=_NAME)]
+ModelName = Annotated[str, _NAMED]
 Names = Annotated[tuple[ModelName, ...], Meta(max_length=32)]
 Price = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
 Tokens = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -303,7 +305,7 @@ class LogSettings(_Section, frozen=True):
 class Config(_Section, frozen=True, kw_only=True):
     """A whole cluster; every process of it reads the same file. All but ``nodes`` has a default."""
 
-    cluster_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")] = "demo"
+    cluster_id: Annotated[str, _ID] = "demo"
     network: Literal["orchestrated", "direct"] = "orchestrated"
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     nodes: tuple[NodeConfig, ...]

@@ -165,6 +165,15 @@ def _section(annotation: Any) -> type[Struct] | None:
     return next(filter(None, map(_section, get_args(annotation))), None)
 
 
+_WORDS: dict[str, str] = {}
+
+
+def matching(pattern: str, words: str) -> msgspec.Meta:
+    """A constraint on text: ``words`` say of what it must be that matches ``pattern``."""
+    _WORDS[f" matching regex {pattern!r}"] = f" of {words}"
+    return msgspec.Meta(pattern=pattern)
+
+
 _PLACE = re.compile(r" - at `\$\.?(\S*)`\Z")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _GOT = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`)?(.*)", re.DOTALL)
@@ -190,7 +199,7 @@ def _fault(kind: type[Struct], message: str) -> str:
         message = f"must be {' or '.join(map(repr, _choices(kind, where)))}"
     elif got := _GOT.fullmatch(message):
         instead = f", not {_named(got[2])}" if got[2] else ""
-        message = f"must be {_named(got[1])}{got[3]}{instead}"
+        message = f"must be {_named(got[1])}{_WORDS.get(got[3], got[3])}{instead}"
     return f"{where}: {message}" if where else message
 
 
