@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from consensusllm.config import (
 )
 from consensusllm.config_file import ConfigError
 
-from .record import read_record
+from .record import DataDirError, read_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def resolve_cluster(
     record = None
     if config_path is not None:
         config = Config.load(config_path, serves=())
-        record = read_record(Path(config.data_dir))
+        with suppress(DataDirError):  # it is the service's, and may be nobody else's
+            record = read_record(Path(config.data_dir))
         client_token, orchestrator_token = config.client_token, config.orchestrator.token
     else:
         client_token = _token("CONSENSUSLLM_CLIENT_TOKEN")

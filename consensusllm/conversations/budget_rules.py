@@ -123,17 +123,17 @@ def hedge_reserved(
     return replace(candidate, reserved=candidate.reserved + most, budgets=tuple(scopes))
 
 
-def reserved_without(
+def share_of(
     state: State, conversation: str, turn: Turn, candidate: Candidate, hedge: Hedge
-) -> int:
-    """What ``candidate``, which is open, holds for its own call beside that of its ``hedge``, by
-    what that one can cost now."""
+) -> int | None:
+    """What ``candidate``, which is open, holds for the call of its ``hedge``, by what that one can
+    cost now; None where its model was bounded when it was asked, and is not any more."""
     other = replace(candidate, node=hedge.node, model=hedge.model)
     try:
         most = _Reservation(state, conversation, turn, "").most(other)
-    except Refusal:  # its model was bounded when it was asked, and is not any more
-        return candidate.reserved
-    return max(0, candidate.reserved - most)
+    except Refusal:
+        return None
+    return min(most, candidate.reserved)
 
 
 def _take(state: State, scopes: Iterable[str], total: int) -> None:
@@ -152,17 +152,17 @@ def _take(state: State, scopes: Iterable[str], total: int) -> None:
         state.set_budget(scope, replace(budget, reserved=budget.reserved + total))
 
 
-def settle(state: State, before: Candidate, cost: int | None) -> int:
-    """Give back what ``before`` held, and charge ``cost``, or all of it where that is not known;
-    what was charged. A budget may be gone in which it reserved nothing."""
-    charged = before.reserved if cost is None else cost
+def settle(state: State, before: Candidate, cost: int | None, keep: int = 0) -> int:
+    """Give back what ``before`` held but for ``keep`` of it, and charge ``cost``, or all that is
+    not kept where that is not known; what was charged. A budget may be gone in which it reserved
+    nothing."""
+    given_back = before.reserved - keep
+    charged = given_back if cost is None else cost
     for scope in _held(state, before):
         budget = state.budgets[scope]
         state.set_budget(
             scope,
-            replace(
-                budget, reserved=budget.reserved - before.reserved, spent=budget.spent + charged
-            ),
+            replace(budget, reserved=budget.reserved - given_back, spent=budget.spent + charged),
         )
     return charged
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from .answers import is_answer
-from .budget_rules import called, reserved, reserved_without, settle
+from .budget_rules import called, reserved, settle, share_of
 from .commands import (
     Choose,
     CloseTurn,
@@ -237,10 +237,11 @@ class TurnRules:
         if not goes_on:
             cost += self._count_hedge(*of, reassign.hedge_usage)
             known = known and (candidate.hedged is None or _is_known(reassign.hedge_usage))
+        kept: int | None = None  # of a hedge that goes on: it is paid when it ends
         if candidate.budgets:
-            if hedge is not None and goes_on and not known:  # the hedge is paid when it ends
-                cost, known = reserved_without(self._state, *of, hedge), True
-            cost = settle(self._state, candidate, cost if known else None)
+            if hedge is not None and goes_on:
+                kept = share_of(self._state, *of, hedge)
+            cost = settle(self._state, candidate, cost if known else None, kept or 0)
         revision = self._state.next_revision(reassign.conversation)
         taken_over = TakenOver(
             reassign.attempt,
@@ -258,10 +259,13 @@ class TurnRules:
             attempt=reassign.attempt,
             text=candidate.text[: reassign.keep],
             takeovers=(*candidate.takeovers, taken_over),
-            reserved=0,
-            budgets=(),
+            reserved=kept or 0,
+            budgets=() if kept is None else candidate.budgets,
         )
         turn = turn.with_candidate(moved)
+        if kept is not None:
+            self._state.write_turn(reassign.conversation, turn)
+            return DONE
         try:
             turn = reserved(self._state, reassign.conversation, turn, [moved.number])
         except Refusal as refusal:

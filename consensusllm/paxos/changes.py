@@ -27,8 +27,8 @@ NEAR_SLOTS = 256
 be handed over to."""
 
 IN_VAIN = 10
-"""For so many election timeouts nothing is handed over to a successor that did not come to lead:
-each try costs the others an election."""
+"""For so many election timeouts nothing is handed over to a successor that twice did not come to
+lead: each try costs the others an election. (The first word may have been lost.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ class Changes:
         self._heartbeats = heartbeats
         self._admission = admission
         self._roll_calls: dict[int, _RollCall] = {}  # by whom it was asked to remove
-        self._handed: dict[int, float] = {}  # whom the lead was handed that did not take it: when
+        # When and how often the lead was handed to whom, without its being taken.
+        self._handed: dict[int, tuple[float, int]] = {}
 
     def led_by(self, node: int) -> None:
         """``node`` leads: what was handed to it was not in vain."""
@@ -208,8 +209,8 @@ class Changes:
             raise ChangeRefused(f"node {node} does not answer the leader: start it first")
         if self._in_vain(node, now):
             raise ChangeRefused(
-                f"node {node} was handed the lead and could not take it: see that the others hear "
-                "it, or hand over to another one"
+                f"node {node} was handed the lead twice and did not take it: see that it and the "
+                "others hear each other, or hand over to another one"
             )
         return self._hand_over(node, now)
 
@@ -217,13 +218,18 @@ class Changes:
         others = present - {self._config.node}
         able = {each for each in others if not self._in_vain(each, now)}
         if able:
+            fewest = min(self._tries(each, now) for each in able)
+            able = {each for each in able if self._tries(each, now) == fewest}
             return self._hand_over(self._best_successor(able), now)
         tried = " or ".join(str(each) for each in sorted(others))
         return _wait(f"node {tried} to be able to lead, which was tried")
 
     def _in_vain(self, node: int, now: float) -> bool:
-        patience_s = IN_VAIN * self._config.election_timeout_s
-        return now < self._handed.get(node, -math.inf) + patience_s
+        return self._tries(node, now) >= 2
+
+    def _tries(self, node: int, now: float) -> int:
+        at, times = self._handed.get(node, (-math.inf, 0))
+        return times if now < at + IN_VAIN * self._config.election_timeout_s else 0
 
     def _hand_over(self, successor: int, now: float) -> Step:
         if not self.may_propose:
@@ -232,7 +238,7 @@ class Changes:
         behind = self._log.chosen_through - held
         if behind > NEAR_SLOTS:
             return _catching_up(successor, behind)
-        self._handed[successor] = now
+        self._handed[successor] = (now, self._tries(successor, now) + 1)
         return Step(ChangeProgress(f"node {successor} to lead"), successor=successor)
 
     def _has_just_begun(self, now: float) -> bool:

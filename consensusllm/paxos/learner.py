@@ -9,6 +9,7 @@ go on after any cut.
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from random import Random
 
@@ -24,6 +25,7 @@ from .timing import Timing
 
 _PATIENCE = 3
 """Unanswered questions after which another peer's snapshot, or its log, is as good."""
+_ANSWERS = 4
 _UNWRITTEN_CHUNKS = 8
 """While more than so many chunks of entries wait for the disk, none is fetched: a disk that hangs
 must not fill the memory with what others have."""
@@ -33,12 +35,13 @@ _UNSTAGED_CHUNKS = 4
 
 @dataclass(slots=True)
 class _Fetch:
-    """One question to one peer, asked again (elsewhere) when no answer comes in time; first
-    ``since`` then, None before it is asked at all."""
+    """One question to one peer, asked again (elsewhere) when no answer comes in time. What follows
+    ``held``, a slot and an offset, has been asked for ``since``; None: not at all yet."""
 
     peer: int
     asked_at: float
-    since: float | None = None
+    held: tuple[int, int] | None = None
+    since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -76,7 +79,8 @@ class Learner:
         self._holder = config.node  # who last said that it holds more
         self._fetch: _Fetch | None = None
         self._fetch_at = math.inf
-        self._answered_s = 0.0  # how long what came last took, since it was asked for first
+        # How long it took from the first question on, for each of the last that brought something.
+        self._answered_s: deque[float] = deque(maxlen=_ANSWERS)
         self._transfer: _Transfer | None = None
         self._unstaged = 0  # chunks handed out that are not on the disk
         self.installs: list[Install] = []
@@ -112,6 +116,7 @@ class Learner:
             behind = self._known_through - self._log.chosen_through
             self._fetch = _Fetch(peer, now)
             self._fetch_at = now
+            self._answered_s.clear()  # the last ones may be of a time in which nobody was heard
             if behind <= self._config.pipeline_slots:
                 self._fetch_at += self._config.heartbeat_s
 
@@ -200,8 +205,8 @@ class Learner:
 
     def _came(self, now: float) -> None:
         """An answer brought something."""
-        if self._fetch is not None and self._fetch.since is not None:
-            self._answered_s = now - self._fetch.since
+        if self._fetch is not None and self._fetch.held is not None:
+            self._answered_s.append(now - self._fetch.since)
 
     def staged(self, now: float) -> None:
         """The owner has the next of `installs` on its disk."""
@@ -248,7 +253,7 @@ class Learner:
             self._transfer.silences += 1
         if self._fetch.asked_at + self._timing.resend_s <= now:
             peer = self._another()
-        self._ask(peer, now, self._fetch.since)
+        self._ask(peer, now)
 
     def _rest(self) -> None:
         """Nothing is asked for now."""
@@ -295,17 +300,19 @@ class Learner:
         return self._outbox.unwritten_bytes <= _UNWRITTEN_CHUNKS * self._config.chunk_bytes
 
     def _patience_s(self) -> float:
-        """How long an answer is waited for: longer where the last one took long, since it may be
-        the link that takes so long for a chunk, and the same chunk again would keep it busy."""
-        return max(self._timing.resend_s, min(2 * self._answered_s, self._timing.longest_s))
+        """How long an answer is waited for: longer where each of the last ones took long, since it
+        may be the link that takes so long for a chunk, and the same chunk again would keep it busy.
+        Where a question or an answer got lost, another one did not."""
+        least_s = min(self._answered_s, default=0.0)
+        return max(self._timing.resend_s, min(2 * least_s, self._timing.longest_s))
 
     def ask_for_log(self, peer: int) -> None:
         """Ask for what is chosen, whoever said that there is more, where more can be held."""
         if self._keeps_up() and self._has_room():
             self._outbox.send(peer, CatchUp(self._config.node, self._log.chosen_through + 1))
 
-    def _ask(self, peer: int, now: float, since: float | None = None) -> None:
-        """Ask for what is missing; again, where it was asked for first at ``since``."""
+    def _ask(self, peer: int, now: float) -> None:
+        """Ask for what is missing."""
         node, transfer = self._config.node, self._transfer
         if transfer is not None:
             self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
@@ -313,5 +320,8 @@ class Learner:
         wants_log = transfer.silences >= _PATIENCE if transfer is not None else self._has_room()
         if wants_log and self._keeps_up():
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
-        self._fetch = _Fetch(peer, now, now if since is None else since)
+        held = (self._log.chosen_through, transfer.offset if transfer is not None else 0)
+        again = self._fetch is not None and self._fetch.held == held
+        since = self._fetch.since if self._fetch is not None and again else now
+        self._fetch = _Fetch(peer, now, held, since)
         self._fetch_at = now + self._patience_s()

@@ -26,6 +26,9 @@ MAX_OUTSTANDING = 8192
 RESPONSE_BYTES = 1 << 20
 PIPELINES = 4096
 WATCHES = 4096
+HASHING_S = 1.0
+"""For how long a status leaves others their turns while the state is hashed for it: what is applied
+meanwhile may keep it from ending."""
 WATCH_REQUEST_BYTES = 64 << 10
 """Far more than the places of all candidates of a turn; it is kept while the reader reads."""
 
@@ -113,7 +116,10 @@ class ClientServicer(client_pb2_grpc.ClientServicer):
 
     async def GetStatus(self, request: pb.StatusRequest, context: Any) -> pb.Status:
         await self._check(context)
-        while not self._runtime.replica.machine.hash_some():  # noqa: ASYNC110 (others have turns)
+        until = self._runtime.clock() + HASHING_S
+        while self._runtime.clock() < until:
+            if self._runtime.replica.machine.hash_some():
+                break
             await asyncio.sleep(0)
         return status(self._runtime, self._facts)
 

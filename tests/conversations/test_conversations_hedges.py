@@ -157,6 +157,21 @@ def test_a_hedge_goes_on_with_what_it_has_reserved_where_the_holders_node_is_gon
     assert budget(driver) == Budget(holders + hedges + spare, holders + 8, 0)
 
 
+@pytest.mark.parametrize("usage", [Usage(), Usage(5, 0)])
+def test_a_hedge_goes_on_though_the_limit_was_lowered_meanwhile(asked: Any, usage: Usage) -> None:
+    """Its call is under way, and was paid for."""
+    holders = budget(asked).reserved
+    asked.done(HEDGE)
+    hedges = budget(asked).reserved - holders
+    asked.done(SetBudget("cluster", 1))
+    asked.done(ReassignCandidate("c1", 1, 1, 2, 2, 0, "quick", "cut off", "slow", usage))
+    cost = 5 if usage == Usage(5, 0) else holders
+    assert (candidate(asked).error, candidate(asked).reserved) == ("", hedges)
+    assert budget(asked) == Budget(1, cost, hedges)
+    asked.done(replace(ANSWER, attempt=2, served_as="quick"))
+    assert budget(asked) == Budget(1, cost + 8, 0)
+
+
 def test_a_hedge_whose_model_is_bounded_no_more_is_charged_with_its_holder(asked: Any) -> None:
     asked.done(HEDGE)
     both = budget(asked).reserved

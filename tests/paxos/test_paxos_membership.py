@@ -435,10 +435,10 @@ def handed_to(leader: Driver, change: RemoveNode | TransferLeader) -> list[int]:
     return [dst for dst, message in sent if isinstance(message, TimeoutNow)]
 
 
-def test_a_leader_that_is_to_go_hands_over_to_each_other_once_and_then_waits() -> None:
+def test_a_leader_that_is_to_go_hands_over_to_each_other_twice_and_then_waits() -> None:
     leader = Driver(size=4)
     lead_again(leader)
-    for successor in (2, 3):
+    for successor in (2, 3, 2, 3):
         assert handed_to(leader, RemoveNode(1)) == [successor]
         lead_again(leader)
     assert handed_to(leader, RemoveNode(1)) == []
@@ -452,14 +452,17 @@ def test_a_leader_that_is_to_go_hands_over_to_each_other_once_and_then_waits() -
 def test_who_could_not_take_the_lead_is_not_given_it_again_at_once(led: bool) -> None:
     leader = Driver()
     lead_again(leader)
-    assert handed_to(leader, TransferLeader(2)) == [2]
+    for _ in range(2):  # the first word may have been lost
+        assert handed_to(leader, TransferLeader(2)) == [2]
+        lead_again(leader)
     if led:
         leader.receive(Heartbeat(2, Ballot(leader.core.ballot.seq_num + 1, 2, 2), 1, 1, (1, 2, 3)))
-    lead_again(leader)
-    if led:
+        lead_again(leader)
         assert handed_to(leader, TransferLeader(2)) == [2]
         return
-    with pytest.raises(ChangeRefused, match=r"^node 2 was handed the lead and could not take it: "):
+    with pytest.raises(
+        ChangeRefused, match=r"^node 2 was handed the lead twice and did not take it: "
+    ):
         leader.core.change(TransferLeader(2), leader.now)
     assert handed_to(leader, TransferLeader(3)) == [3]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from core_driver import MEMBERS, A, B, Driver, only, promise_of, settled_leader
 
@@ -424,6 +426,45 @@ def test_who_is_answered_slowly_asks_again_later() -> None:
     assert repeats[1:] == [0] * 4
     node.receive(CatchUpReply(2, (Entry(6, ballot.at(6), A),), 100))  # at once
     assert len(only(CatchUp, node.pass_time(2.5 * node.config.resend_s))) == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_lost_makes_nobody_wait_longer(seed: int) -> None:
+    """As over a link that loses every other question, or its answer."""
+    node, rng, ballot = Driver(), Random(seed), Ballot(5, 2)
+    node.receive(Commit(2, ballot, 500))
+    asked = only(CatchUp, node.pass_time(node.config.heartbeat_s))
+    while node.core.chosen_through < 400:
+        slot = node.core.chosen_through + 1
+        if asked and rng.random() < 0.5:
+            asked = only(CatchUp, node.receive(CatchUpReply(2, (Entry(slot, ballot, A),), 500)))
+            node.sync()
+        else:
+            asked = only(CatchUp, node.pass_time(node.config.resend_s))
+    assert node.now < 400 * 2 * node.config.resend_s
+
+
+def test_a_long_cut_makes_nobody_wait_longer_after_it() -> None:
+    node, ballot = Driver(), Ballot(5, 2)
+    node.receive(Commit(2, ballot, 1))
+    node.pass_time(60.0)
+    node.receive(CatchUpReply(2, (Entry(1, ballot, A),), 1))
+    node.sync()
+    node.pass_time(5.0)
+    node.receive(Commit(2, ballot, 100))
+    assert len(only(CatchUp, node.pass_time(5 * node.config.resend_s))) >= 4
+
+
+def test_what_came_by_another_way_is_no_answer_that_took_long() -> None:
+    node, ballot = Driver(), Ballot(5, 2)
+    node.receive(Commit(2, ballot, 1))
+    for slot in range(1, 200):
+        node.receive(Accept(2, ballot.at(slot), (A,), slot))
+        node.sync()
+        node.receive(Commit(2, ballot, slot + 1))
+        node.pass_time(node.config.resend_s)
+    node.receive(CatchUpReply(2, (Entry(200, ballot, A), Entry(201, ballot, A)), 300))
+    assert len(only(CatchUp, node.pass_time(5 * node.config.resend_s))) >= 4
 
 
 def test_rule_16_no_more_of_a_snapshot_is_asked_for_than_the_disk_takes() -> None:
