@@ -241,6 +241,8 @@ class TurnRules:
         if candidate.budgets:
             if hedge is not None and goes_on:
                 kept = share_of(self._state, *of, hedge)
+            if kept is not None and known:  # by a price that has risen it could be all of it
+                kept = min(kept, max(0, candidate.reserved - cost))
             cost = settle(self._state, candidate, cost if known else None, kept or 0)
         revision = self._state.next_revision(reassign.conversation)
         taken_over = TakenOver(

@@ -218,9 +218,7 @@ class Changes:
         others = present - {self._config.node}
         able = {each for each in others if not self._in_vain(each, now)}
         if able:
-            fewest = min(self._tries(each, now) for each in able)
-            able = {each for each in able if self._tries(each, now) == fewest}
-            return self._hand_over(self._best_successor(able), now)
+            return self._hand_over(self._best_successor(able, now), now)
         tried = " or ".join(str(each) for each in sorted(others))
         return _wait(f"node {tried} to be able to lead, which was tried")
 
@@ -245,8 +243,13 @@ class Changes:
         """Whether the ballot is too young for silence to mean anything."""
         return now < self._heartbeats.started_at + self._config.election_timeout_s
 
-    def _best_successor(self, able: set[int]) -> int:
-        return max(able, key=lambda each: (self._heartbeats.chosen_through.get(each, 0), -each))
+    def _best_successor(self, able: set[int], now: float) -> int:
+        def rank(node: int) -> tuple[bool, int, int, int]:
+            held = self._heartbeats.chosen_through.get(node, 0)
+            near = self._log.chosen_through - held <= NEAR_SLOTS
+            return near, -self._tries(node, now), held, -node
+
+        return max(able, key=rank)
 
     def _propose(self, membership: Membership) -> Step:
         if not self.may_propose:

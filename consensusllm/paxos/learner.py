@@ -79,7 +79,7 @@ class Learner:
         self._holder = config.node  # who last said that it holds more
         self._fetch: _Fetch | None = None
         self._fetch_at = math.inf
-        # How long it took from the first question on, for each of the last that brought something.
+        # How long it took from the first question on, for each of the last that brought much.
         self._answered_s: deque[float] = deque(maxlen=_ANSWERS)
         self._transfer: _Transfer | None = None
         self._unstaged = 0  # chunks handed out that are not on the disk
@@ -116,7 +116,6 @@ class Learner:
             behind = self._known_through - self._log.chosen_through
             self._fetch = _Fetch(peer, now)
             self._fetch_at = now
-            self._answered_s.clear()  # the last ones may be of a time in which nobody was heard
             if behind <= self._config.pipeline_slots:
                 self._fetch_at += self._config.heartbeat_s
 
@@ -142,7 +141,7 @@ class Learner:
         self._known_through = max(self._known_through, reply.chosen_through)
         self._holder = reply.sender
         if advanced:
-            self._came(now)
+            self._came(sum(entry.batch.size_bytes for entry in reply.entries), now)
             self._drop_overtaken()
         if self._transfer is not None:
             return
@@ -185,7 +184,7 @@ class Learner:
         transfer.offset = end
         transfer.source = chunk.sender
         transfer.silences = 0
-        self._came(now)
+        self._came(len(chunk.data), now)
         transfer.complete = end == chunk.size_bytes
         self.installs.append(
             Install(
@@ -203,10 +202,14 @@ class Learner:
         else:
             self._ask(chunk.sender, now)
 
-    def _came(self, now: float) -> None:
-        """An answer brought something."""
-        if self._fetch is not None and self._fetch.held is not None:
-            self._answered_s.append(now - self._fetch.since)
+    def _came(self, size_bytes: int, now: float) -> None:
+        """An answer brought something new. A small one keeps no link busy, so it does not say how
+        long a chunk takes; nor does one that nobody waits for so long, as after a cut."""
+        if self._fetch is None or self._fetch.held is None:
+            return
+        took_s = now - self._fetch.since
+        if 2 * size_bytes >= self._config.chunk_bytes and took_s < self._timing.longest_s:
+            self._answered_s.append(took_s)
 
     def staged(self, now: float) -> None:
         """The owner has the next of `installs` on its disk."""

@@ -172,6 +172,16 @@ def test_a_hedge_goes_on_though_the_limit_was_lowered_meanwhile(asked: Any, usag
     assert budget(asked) == Budget(1, cost + 8, 0)
 
 
+def test_a_hedge_that_became_dearer_keeps_no_more_than_its_holder_leaves(asked: Any) -> None:
+    asked.done(HEDGE)
+    both = budget(asked).reserved
+    asked.done(SetBudget("cluster", both))
+    dear = replace(QUICK, prompt_price=9 * MILLION, completion_price=9 * MILLION)
+    asked.done(ServeModels(2, (dear,)))
+    asked.done(ReassignCandidate("c1", 1, 1, 2, 2, 0, "quick", "cut off", "slow", Usage(5, 3)))
+    assert budget(asked) == Budget(both, 8, both - 8)
+
+
 def test_a_hedge_whose_model_is_bounded_no_more_is_charged_with_its_holder(asked: Any) -> None:
     asked.done(HEDGE)
     both = budget(asked).reserved
