@@ -83,9 +83,11 @@ async def repl(cluster: RealCluster, *lines: str) -> Ended:
     return await command("repl", "--config", cluster.config_path, stdin=stdin)
 
 
+OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0))
+
+
 def channel(address: str) -> grpc.aio.Channel:
-    options = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
-    return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.insecure_channel(address, options=OPTIONS)
 
 
 async def pipeline(cluster: RealCluster, *requests: client_pb2.Request) -> list[Any]:
