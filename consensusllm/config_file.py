@@ -51,7 +51,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             content = file.read(SIZE_MAX_BYTES + 1)
         if len(content) > SIZE_MAX_BYTES:
-            raise ConfigError(f"{path}: has more than {SIZE_MAX_BYTES} bytes: shorten it")
+            raise ValueError(f"has more than {SIZE_MAX_BYTES} bytes: shorten it")
         text = content.decode("utf-8-sig")
         document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except OSError as error:
@@ -63,8 +63,6 @@ def read_document(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not a text file in UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(document, _Object):

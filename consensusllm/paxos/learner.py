@@ -324,7 +324,7 @@ class Learner:
         if wants_log and self._keeps_up():
             self._outbox.send(peer, CatchUp(node, self._log.chosen_through + 1))
         held = (self._log.chosen_through, transfer.offset if transfer is not None else 0)
-        again = self._fetch is not None and self._fetch.held == held
-        since = self._fetch.since if self._fetch is not None and again else now
+        before = self._fetch
+        since = before.since if before is not None and before.held == held else now
         self._fetch = _Fetch(peer, now, held, since)
         self._fetch_at = now + self._patience_s()

@@ -25,11 +25,9 @@ class Fetchers:
         self._until[peer] = now + PATIENCE_S
 
     def asked_for_log(self, peer: int, last: bool, now: float) -> None:
-        """``peer`` wants entries, the ``last`` that there are or not. It counts while it goes on
-        with what it fetched, until it has them: one that is slow and needs no snapshot keeps nobody
-        from taking one."""
-        if peer not in self._until:
-            return
+        """``peer``, one of these, wants entries, the ``last`` that there are or not. It counts
+        while it goes on with what it fetched, until it has them. (One that is slow and needs no
+        snapshot keeps nobody from taking one.)"""
         if last:
             del self._until[peer]
         else:

@@ -284,20 +284,6 @@ SMALL_LOG = {
 }
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_the_log_behind_a_snapshot_is_asked_of_whoever_sent_it(seed: int) -> None:
-    """It kept that log meanwhile; others may have dropped it, and would send another snapshot."""
-    node = Driver(size=5, seed=seed)
-    node.receive(Compacted(2, 9))
-    node.receive(Commit(4, Ballot(5, 4), 20))
-    node.receive(SnapshotChunk(3, 9, 0, 4, b"digest", b"0123"))
-    assert [install.last for install in node.installs] == [True]
-    node.core.snapshot_staged()
-    node.core.snapshot_installed(9)
-    asked = [dst for dst, message in node.ready() if isinstance(message, CatchUp)]
-    assert asked == [3]
-
-
 def test_a_follower_whose_snapshot_is_slow_fetches_no_more_than_its_log_holds() -> None:
     """Its disk writes what comes, and has not ended the snapshot that would make room."""
     follower = Driver(node=3, **SMALL_LOG)
