@@ -123,8 +123,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status; what went wrong is one line on stderr."""
     state = State()
     if not arguments:
-        with commands.make_context("consensusllm", ["--verbose"], obj=state) as context:
-            click.echo(commands.get_help(context), err=True)
+        context = click.Context(commands, info_name="consensusllm", **commands.context_settings)
+        click.echo(commands.get_help(context), err=True)
         return 2
     try:
         status = commands.main(list(arguments), "consensusllm", standalone_mode=False, obj=state)

@@ -81,8 +81,8 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
         await _until_done(session, quiet, add, remedy)
     except (ChangeRefused, Unavailable):
         # Of what was begun nobody here knows how it ended: whoever removes the node ends it.
-        known = any((await session.statuses()).values())
-        if installed and not begun and known and node not in session.known.nodes:
+        answered = any((await session.statuses()).values())
+        if installed and not begun and answered and node not in session.known.nodes:
             with contextlib.suppress(CommandFailed, FaultRefused):
                 await (await session.faults()).retire_node(node, reusable=True)
         raise
