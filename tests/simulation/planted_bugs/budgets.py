@@ -17,9 +17,9 @@ from .bug import BUDGET, PROGRESS, STATES, Patch, bug
 def answer_settled_twice(patch: Patch) -> None:
     settle = turn_rules.settle
 
-    def twice(state: State, before: Candidate, cost: int | None) -> int:
+    def twice(state: State, before: Candidate, cost: int | None, keep: int = 0) -> int:
         settle(state, replace(before, reserved=0), cost)
-        return settle(state, before, cost)
+        return settle(state, before, cost, keep)
 
     patch.setattr(turn_rules, "settle", twice)
 
@@ -28,8 +28,9 @@ def answer_settled_twice(patch: Patch) -> None:
 def reservation_not_returned_at_a_takeover(patch: Patch) -> None:
     reassign = turn_rules.TurnRules._reassign
 
-    def keeping(state: State, before: Candidate, cost: int | None) -> int:
-        return budget_rules.settle(state, replace(before, reserved=0), cost or before.reserved)
+    def keeping(state: State, before: Candidate, cost: int | None, keep: int) -> int:
+        charged = before.reserved - keep if cost is None else cost
+        return budget_rules.settle(state, replace(before, reserved=0), charged)
 
     def forgetful(self: turn_rules.TurnRules, command: object) -> object:
         with Patch.context() as inner:
