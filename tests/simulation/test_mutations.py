@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from planted_bugs import BUGS, Bug
+from planted_bugs import BUGS, Bug, Patch
 
 from consensusllm.simulation import Result, run
 
@@ -21,7 +21,7 @@ run_once = cache(run)
 @cache
 def search(bug: Bug) -> Result:
     """Of the first seed that finds the bug, or of the last that may be needed."""
-    with pytest.MonkeyPatch.context() as patch:
+    with Patch.context() as patch:
         bug.plant(patch)
         for seed in range(1, bug.within + 1):
             result = run(bug.scenario(seed))
@@ -33,6 +33,12 @@ def search(bug: Bug) -> Result:
 def marked(bug: Bug) -> object:
     marks = [pytest.mark.full] if bug.full else []
     return pytest.param(bug, id=bug.name, marks=[*marks, pytest.mark.timeout(1800)])
+
+
+@pytest.mark.parametrize("bug", [pytest.param(bug, id=bug.name) for bug in BUGS])
+def test_a_planted_bug_takes_what_it_replaces_takes(bug: Bug) -> None:
+    with Patch.context() as patch:
+        bug.plant(patch)
 
 
 @pytest.mark.parametrize("bug", [marked(bug) for bug in BUGS])

@@ -5,11 +5,12 @@ of one concept; importing it here is what enters them in `BUGS`.
 """
 
 from . import budgets, consensus, councils, liveness, membership, reads, state, storage
-from .bug import BUGS, Bug
+from .bug import BUGS, Bug, Patch
 
 __all__ = [
     "BUGS",
     "Bug",
+    "Patch",
     "budgets",
     "consensus",
     "councils",

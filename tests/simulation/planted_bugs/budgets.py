@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consensusllm.conversations import budget_rules, stopped_calls, turn_rules
+from consensusllm.conversations.commands import ReassignCandidate
 from consensusllm.conversations.machine import Machine
 from consensusllm.conversations.records import Candidate
+from consensusllm.conversations.replies import Reply
 from consensusllm.conversations.state import State
 from consensusllm.council.duties import Duties
 
@@ -26,17 +28,24 @@ def answer_settled_twice(patch: Patch) -> None:
 
 @bug(BUDGET, faults="isolate,crash,slow models", within=10, full=True)
 def reservation_not_returned_at_a_takeover(patch: Patch) -> None:
-    reassign = turn_rules.TurnRules._reassign
+    reassign, settle = turn_rules.TurnRules._reassign, turn_rules.settle
+    taking_over = False
 
-    def keeping(state: State, before: Candidate, cost: int | None, keep: int) -> int:
+    def keeping(state: State, before: Candidate, cost: int | None, keep: int = 0) -> int:
+        if not taking_over:
+            return settle(state, before, cost, keep)
         charged = before.reserved - keep if cost is None else cost
-        return budget_rules.settle(state, replace(before, reserved=0), charged)
+        return settle(state, replace(before, reserved=0), charged)
 
-    def forgetful(self: turn_rules.TurnRules, command: object) -> object:
-        with Patch.context() as inner:
-            inner.setattr(turn_rules, "settle", keeping)
-            return reassign(self, command)  # type: ignore[arg-type]
+    def forgetful(self: turn_rules.TurnRules, command: ReassignCandidate) -> Reply:
+        nonlocal taking_over
+        taking_over = True
+        try:
+            return reassign(self, command)
+        finally:
+            taking_over = False
 
+    patch.setattr(turn_rules, "settle", keeping)
     patch.setattr(turn_rules.TurnRules, "_reassign", forgetful)
 
 
