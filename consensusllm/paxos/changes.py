@@ -75,11 +75,13 @@ class Step:
 class _RollCall:
     """Who votes in ``slot``, which was opened when a removal was asked for, or above has lived
     since, and its disk has written. It holds from ``began_at`` for as long as slow disks take for
-    their votes. ``asked_at`` is when a slot was last opened for it."""
+    their votes, and while the removal is wanted: ``wanted_at`` is when it was last asked for.
+    ``asked_at`` is when a slot was last opened for it."""
 
     slot: int
     began_at: float
     asked_at: float
+    wanted_at: float
 
 
 class Changes:
@@ -163,8 +165,9 @@ class Changes:
                 "alive, which is no majority: start the others first"
             )
         call = self._roll_calls.get(node)
-        if call is None or now > call.began_at + self._heartbeats.vote_patience_s:
+        if call is None or self._is_over(call, now):
             return self._begin_roll_call(node, now)
+        self._roll_calls[node] = call = replace(call, wanted_at=now)
         present = self._present(call)
         if not _has_live_majority(membership, present):
             missing = " or ".join(str(voter) for voter in membership.voters if voter not in present)
@@ -185,8 +188,13 @@ class Changes:
         """
         if not self.may_propose:
             return _wait("the change that is under way")
-        self._roll_calls[node] = _RollCall(self._proposer.next_slot, now, now)
+        self._roll_calls[node] = _RollCall(self._proposer.next_slot, now, now, now)
         return Step(ChangeProgress("the members to vote"), calls_roll=True)
+
+    def _is_over(self, call: _RollCall, now: float) -> bool:
+        """Whether another removal of the same node is asked for by now, or disks have had time."""
+        given_up = now > call.wanted_at + self._heartbeats.patience_s
+        return given_up or now > call.began_at + self._heartbeats.vote_patience_s
 
     @property
     def _nothing_open(self) -> bool:

@@ -335,12 +335,15 @@ def _operate(cluster: Cluster, fault: Fault, node: int) -> bool | None:
 
 
 def _mistaken_removal(cluster: Cluster, fault: Fault, node: int) -> bool | None:
-    """One goes down to stay, and in the same moment an operator has another one removed."""
+    """One goes down to stay, and in the same moment an operator has another one removed, whom
+    nobody has removed already."""
     if node not in cluster.voters() or not cluster.operator.bears_one_less(node):
         return False
-    if not cluster.crash_lastingly(node):
+    others = [
+        each for each in cluster.voters() if each != node and not cluster.operator.removes(each)
+    ]
+    if not others or not cluster.crash_lastingly(node):
         return False
-    others = [each for each in cluster.voters() if each != node]
     whom = others[min(int(fault.rate * len(others)), len(others) - 1)]
     cluster.operator.begin(replace(fault, kind="remove node", node=whom))
     return None

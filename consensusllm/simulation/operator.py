@@ -40,6 +40,10 @@ ANSWER_S = 0.5
 BEGUN_MAX = 3
 """Nodes that were begun and are no members; then one of them is taken, and no other one begun."""
 
+UNDER_WAY = 3
+"""For so many election timeouts after it was last asked for a removal is under way: whoever has
+voted since it was asked for first may still die before it is proposed."""
+
 Answer: TypeAlias = ChangeProgress | ChangeRefused | None
 """None: that node does not lead, or nothing came."""
 
@@ -51,6 +55,7 @@ class Operator:
         self._wanted: dict[asyncio.Task[None], None] = {}  # in order
         self._next_id = max(cluster.first_members) + 1
         self._gone: list[int] = []
+        self._asked_to_go: dict[int, float] = {}  # when last
         self.restored = True
         """Whether the cluster is of its own size and nothing is under way."""
 
@@ -84,6 +89,12 @@ class Operator:
         cluster = self._cluster
         harmed = cluster.harmed() | {*and_harmed}
         return not cluster.damaged() or len(harmed) <= (len(cluster.voters()) - 2) // 2
+
+    def removes(self, node: int) -> bool:
+        """Whether a removal of ``node`` is under way."""
+        asked_at = self._asked_to_go.get(node)
+        since = self._cluster.loop.time() - UNDER_WAY * self._cluster.patience_s
+        return asked_at is not None and asked_at > since
 
     def _new_id(self) -> int:
         self._next_id += 1
@@ -136,6 +147,8 @@ class Operator:
     async def _ask(self, change: Change) -> Answer:
         """What one node says to ``change``: the leader, as far as anybody can tell."""
         cluster, network = self._cluster, self._cluster.network
+        if isinstance(change, RemoveNode):
+            self._asked_to_go[change.node] = cluster.loop.time()
         node = cluster.leader() if self._rng.random() < 0.7 else None
         node = node or self._rng.choice(cluster.members)
         done: asyncio.Future[Answer] = cluster.loop.create_future()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core_driver import Driver, only
 
 from consensusllm.paxos import Ballot, RemoveNode
-from consensusllm.paxos.messages import Accept
+from consensusllm.paxos.messages import Accept, Heartbeat, HeartbeatReply
 
 
 def settled(leader: Driver) -> Ballot:
@@ -37,3 +37,15 @@ def changes_proposed(leader: Driver) -> list[Accept]:
 def ask_removal(leader: Driver, node: int) -> str:
     """Ask for the removal of ``node``; what it waits for."""
     return leader.core.change(RemoveNode(node), leader.now).waits_for
+
+
+def hear(leader: Driver, seconds: float, *peers: int, removing: int | None = None) -> None:
+    """Let ``peers`` answer heartbeats for so long; a removal of ``removing`` is asked for again and
+    again."""
+    until = leader.now + seconds
+    while leader.now < until:
+        for sent in only(Heartbeat, leader.pass_time(leader.config.heartbeat_s)):
+            for peer in peers:
+                leader.receive(HeartbeatReply(peer, leader.core.ballot, sent.round, 1))
+        if removing is not None:
+            ask_removal(leader, removing)

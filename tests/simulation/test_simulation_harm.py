@@ -153,6 +153,21 @@ def test_a_mistaken_removal_may_meet_any_of_the_others() -> None:
     assert met == {1, 3, 4}
 
 
+def test_a_mistaken_removal_is_of_none_whose_removal_is_under_way() -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    for node in (2, 3):
+        loop.run_until_complete(cluster.operator._ask(RemoveNode(node)))
+    cluster.inflict(Fault(1, 0.0, "mistaken removal", 1, (), 5.0, 0.5))
+    assert cluster.life(1) is not None
+    runs_until(loop, lambda: not cluster.operator.removes(2) and not cluster.operator.removes(3))
+    cluster.inflict(Fault(1, 0.0, "mistaken removal", 1, (), 5.0, 0.5))
+    assert cluster.life(1) is None
+    runs_until(loop, lambda: cluster.operator.removes(2) or cluster.operator.removes(3))
+    discard(loop)
+
+
 def test_an_operator_who_removes_a_live_node_as_another_dies_is_refused() -> None:
     loop = VirtualLoop()
     cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
