@@ -33,14 +33,12 @@ def _calls(function: Callable[..., Any]) -> list[tuple[list[Any], dict[str, Any]
     least = [each for each in takes if each.default is Parameter.empty]
     return [
         (
-            [each for each in some if each.kind in (each.POSITIONAL_ONLY, _POSITIONAL)],
+            [each for each in some if each.kind < each.VAR_POSITIONAL],
             {each.name: each for each in some if each.kind is each.KEYWORD_ONLY},
         )
         for some in (takes, least)
     ]
 
-
-_POSITIONAL = Parameter.POSITIONAL_OR_KEYWORD
 
 _SECONDS = 40.0
 """Simulated, of each seed."""
