@@ -7,6 +7,7 @@ added stays so, and an id that was removed is never used again.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ AGAIN_S = 0.1
 LEADERLESS_S = 1.0
 """A change of members is followed by another ballot: that nobody leads is told where it lasts."""
 _NODES_MAX = 1 << 31
+_ASKED_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class MemberCalls:
     ) -> None:
         """Make ``node`` no member any more, for ever; a leader hands over first. Its process may be
         ended afterwards. Raises ChangeRefused, Unavailable."""
-        request = pb.ChangeRequest(remove=pb.RemoveNode(node=_node(node)))
+        remove = pb.RemoveNode(node=_node(node), asked=secrets.randbits(_ASKED_BITS))
+        request = pb.ChangeRequest(remove=remove)
         await self._change(request, timeout_s, on_progress)
 
     async def replace_node(

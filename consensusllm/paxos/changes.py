@@ -41,7 +41,11 @@ class AddNode:
 
 @dataclass(frozen=True, slots=True)
 class RemoveNode:
+    """``asked`` tells one asking, however often it is repeated, from another one, whose votes are
+    not its own; 0 to 2^64 - 1."""
+
     node: int
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,11 @@ class Step:
 class _RollCall:
     """Who votes in ``slot``, which was opened when a removal was asked for, or above has lived
     since, and its disk has written. It holds from ``began_at`` for as long as slow disks take for
-    their votes, and while the removal is wanted: ``wanted_at`` is when it was last asked for.
-    ``asked_at`` is when a slot was last opened for it."""
+    their votes. ``opened_at`` is when a slot was last opened for it."""
 
     slot: int
     began_at: float
-    asked_at: float
-    wanted_at: float
+    opened_at: float
 
 
 class Changes:
@@ -100,7 +102,7 @@ class Changes:
         self._proposer = proposer
         self._heartbeats = heartbeats
         self._admission = admission
-        self._roll_calls: dict[int, _RollCall] = {}  # by whom it was asked to remove
+        self._roll_calls: dict[RemoveNode, _RollCall] = {}
         # When and how often the lead was handed to whom, without its being taken.
         self._handed: dict[int, tuple[float, int]] = {}
 
@@ -121,7 +123,7 @@ class Changes:
         if isinstance(change, TransferLeader):
             return self._transfer(change.node, now)
         if isinstance(change, RemoveNode):
-            return self._remove(change.node, now)
+            return self._remove(change, now)
         return self._add(change, now)
 
     def promote(self, rejoin: Rejoin, now: float) -> Membership | None:
@@ -150,9 +152,10 @@ class Changes:
         behind = max(0, self._log.chosen_through - report.chosen_through)
         return _catching_up(change.node, behind)
 
-    def _remove(self, node: int, now: float) -> Step:
+    def _remove(self, change: RemoveNode, now: float) -> Step:
+        node = change.node
         if node in self._members.membership.removed:
-            self._roll_calls.pop(node, None)
+            self._roll_calls.pop(change, None)
             return self._settle(now)
         membership = self._members.membership.without(node)
         live = self._heartbeats.live()
@@ -164,37 +167,37 @@ class Changes:
                 f"without node {node} only {alive} of {len(membership.voters)} nodes would be "
                 "alive, which is no majority: start the others first"
             )
-        call = self._roll_calls.get(node)
+        call = self._roll_calls.get(change)
         if call is None or self._is_over(call, now):
-            return self._begin_roll_call(node, now)
-        self._roll_calls[node] = call = replace(call, wanted_at=now)
+            return self._begin_roll_call(change, now)
         present = self._present(call)
         if not _has_live_majority(membership, present):
             missing = " or ".join(str(voter) for voter in membership.voters if voter not in present)
             waits = ChangeProgress(f"a vote of node {missing}")
-            lost = now > call.asked_at + self._heartbeats.patience_s and self._nothing_open
+            lost = now > call.opened_at + self._heartbeats.patience_s and self._nothing_open
             if not (lost and self.may_propose):
                 return Step(waits)
             # What is chosen is sent to nobody again.
-            self._roll_calls[node] = replace(call, asked_at=now)
+            self._roll_calls[change] = replace(call, opened_at=now)
             return Step(waits, calls_roll=True)
         if node == self._config.node:
             return self._hand_over_to_any(present, now)
         return self._propose(membership)
 
-    def _begin_roll_call(self, node: int, now: float) -> Step:
+    def _begin_roll_call(self, change: RemoveNode, now: float) -> Step:
         """That a member was heard within an election timeout does not say that it still lives, nor
         that it can vote: its disk may hang. Without a majority nobody could take the removal back.
         """
         if not self.may_propose:
             return _wait("the change that is under way")
-        self._roll_calls[node] = _RollCall(self._proposer.next_slot, now, now, now)
+        calls = self._roll_calls.items()
+        self._roll_calls = {each: call for each, call in calls if not self._is_over(call, now)}
+        self._roll_calls[change] = _RollCall(self._proposer.next_slot, now, now)
         return Step(ChangeProgress("the members to vote"), calls_roll=True)
 
     def _is_over(self, call: _RollCall, now: float) -> bool:
-        """Whether another removal of the same node is asked for by now, or disks have had time."""
-        given_up = now > call.wanted_at + self._heartbeats.patience_s
-        return given_up or now > call.began_at + self._heartbeats.vote_patience_s
+        """Whether disks have had time for their votes."""
+        return now > call.began_at + self._heartbeats.vote_patience_s
 
     @property
     def _nothing_open(self) -> bool:

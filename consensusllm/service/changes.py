@@ -63,7 +63,7 @@ def _change(request: pb.ChangeRequest) -> Change:
     if not 1 <= wanted.node < 1 << 31:
         raise ChangeRefused(f"{wanted.node} is no number for a node: give one from 1 on")
     if which == "remove":
-        return RemoveNode(wanted.node)
+        return RemoveNode(wanted.node, wanted.asked)
     if which == "transfer":
         return TransferLeader(wanted.node)
     try:

@@ -55,6 +55,7 @@ class Operator:
         self._wanted: dict[asyncio.Task[None], None] = {}  # in order
         self._next_id = max(cluster.first_members) + 1
         self._gone: list[int] = []
+        self._askings = 0  # of removals, the number of each
         self._asked_to_go: dict[int, float] = {}  # when last
         self.restored = True
         """Whether the cluster is of its own size and nothing is under way."""
@@ -123,7 +124,8 @@ class Operator:
             await self._ask(_adding(self._rng.choice(self._gone)))
 
     async def _remove(self, node: int) -> None:
-        if await self._until_done(RemoveNode(node)):
+        self._askings += 1
+        if await self._until_done(RemoveNode(node, self._askings)):
             self._cluster.figures["nodes removed"] += 1
             self._gone.append(node)
             self._cluster.retire(node)

@@ -25,9 +25,11 @@ class Follower(client_pb2_grpc.ClientServicer):
     def __init__(self) -> None:
         self.address = ""
         self.asked: list[str | None] = []
+        self.askings: set[int] = set()
 
     async def Change(self, request: Any, context: Any) -> pb.ChangeReply:
         self.asked.append(request.WhichOneof("change"))
+        self.askings.add(request.remove.asked)
         if self.asked[-1] == "add" or self.asked.count("remove") == self.patience:
             return pb.ChangeReply(outcome=pb.ChangeReply.DONE)
         return pb.ChangeReply(
@@ -67,6 +69,18 @@ async def test_what_is_waited_for_is_said_once_whoever_does_not_answer(
     async with Client([GONE, follower.address]) as client:
         await client.remove_node(1, timeout_s=60, on_progress=told.append)
     assert told == [WAITS]
+
+
+async def test_a_removal_that_is_asked_for_again_and_again_is_one_and_the_next_one_another(
+    follower: Follower,
+) -> None:
+    async with Client([follower.address]) as client:
+        await client.remove_node(1, timeout_s=60)
+        (first,) = follower.askings
+        follower.asked.clear()
+        await client.remove_node(1, timeout_s=60)
+    assert follower.asked == ["remove"] * follower.patience
+    assert len(follower.askings - {first}) == 1
 
 
 async def test_the_ballot_that_follows_a_change_is_not_told_of(

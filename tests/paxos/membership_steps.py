@@ -21,9 +21,9 @@ def remove(leader: Driver, node: int, *present: int) -> None:
     ask_removal(leader, node)
 
 
-def call_roll(leader: Driver, node: int, *present: int) -> int:
+def call_roll(leader: Driver, node: int, *present: int, asked: int = 0) -> int:
     """Ask for the removal of ``node``, and let ``present`` vote in the slot that it opens."""
-    assert ask_removal(leader, node) == "the members to vote"
+    assert ask_removal(leader, node, asked) == "the members to vote"
     (slot,) = {accept.ballot.op_num for accept in only(Accept, leader.sync())}
     for peer in present:
         leader.vote(peer, leader.core.ballot, slot)
@@ -34,9 +34,9 @@ def changes_proposed(leader: Driver) -> list[Accept]:
     return [each for each in only(Accept, leader.sync()) if each.batches[0].is_change]
 
 
-def ask_removal(leader: Driver, node: int) -> str:
+def ask_removal(leader: Driver, node: int, asked: int = 0) -> str:
     """Ask for the removal of ``node``; what it waits for."""
-    return leader.core.change(RemoveNode(node), leader.now).waits_for
+    return leader.core.change(RemoveNode(node, asked), leader.now).waits_for
 
 
 def hear(leader: Driver, seconds: float, *peers: int, removing: int | None = None) -> None:

@@ -121,16 +121,39 @@ def test_a_removal_waits_for_the_leaders_own_disk_too() -> None:
     assert changes_proposed(leader)
 
 
-def test_votes_before_a_removal_was_given_up_do_not_count_when_it_is_asked_for_anew() -> None:
+def test_votes_for_one_asking_do_not_count_when_the_same_removal_is_asked_for_anew() -> None:
     """Whoever cast them may have died a moment before."""
     leader = Driver()
     ballot = settled(leader)
     leader.vote(3, ballot, 1)
-    call_roll(leader, 2, 3)
-    hear(leader, 2.5 * leader.config.election_timeout_s, 3)
-    call_roll(leader, 2)
-    ask_removal(leader, 2)
+    call_roll(leader, 2, 3, asked=1)
+    call_roll(leader, 2, asked=2)
+    ask_removal(leader, 2, asked=2)
     assert changes_proposed(leader) == []
+
+
+def test_who_asks_for_the_same_removal_as_another_does_not_hinder_it() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    first = call_roll(leader, 2, asked=1)
+    call_roll(leader, 2, asked=2)
+    leader.vote(3, ballot, first)
+    assert ask_removal(leader, 2, asked=2) == "a vote of node 3"
+    assert changes_proposed(leader) == []
+    ask_removal(leader, 2, asked=1)
+    assert changes_proposed(leader)
+
+
+def test_a_removal_counts_its_votes_however_seldom_it_is_asked_for() -> None:
+    """Whoever asks may be far away."""
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    call_roll(leader, 2, 3, asked=1)
+    hear(leader, 8 * leader.config.election_timeout_s, 3)
+    ask_removal(leader, 2, asked=1)
+    assert changes_proposed(leader)
 
 
 def test_votes_of_long_before_do_not_count_however_often_a_removal_is_asked_for() -> None:

@@ -200,6 +200,17 @@ async def test_a_leader_far_away_from_the_others_calls_a_change_done_all_the_sam
     assert waited[1] > 3.0
 
 
+async def test_the_leader_is_told_which_asking_a_step_is_of() -> None:
+    cluster = ReplicaCluster()
+    leader = Asked(cluster, cluster.leader())
+    waits = []
+    for asked in (1, 2, 1):
+        request = pb.ChangeRequest(remove=pb.RemoveNode(node=cluster.follower(), asked=asked))
+        waits.append((await leader.answer(request)).message)
+    assert waits[:2] == ["the members to vote"] * 2
+    assert waits[2].startswith("a vote of node")
+
+
 async def test_a_change_that_is_no_change_is_refused_by_any_node() -> None:
     cluster = ReplicaCluster()
     request = pb.ChangeRequest(remove=pb.RemoveNode(node=0))

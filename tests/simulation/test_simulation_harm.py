@@ -134,7 +134,7 @@ def test_an_operator_wants_what_the_fault_says_of_the_node_that_it_names(
         patch.setattr(cluster.operator, "_add", lambda _: asyncio.sleep(0))
         cluster.inflict(Fault(1, 0.0, kind, node, (), 5.0))
         runs_until(loop, lambda: bool(asked))
-    assert asked[0] in (TransferLeader(named or 0), RemoveNode(named or 0))
+    assert asked[0] in (TransferLeader(named or 0), RemoveNode(named or 0, asked=1))
     discard(loop)
 
 

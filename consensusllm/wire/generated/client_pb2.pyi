@@ -16,10 +16,12 @@ class AddNode(_message.Message):
     def __init__(self, node: _Optional[int] = ..., address: _Optional[str] = ...) -> None: ...
 
 class RemoveNode(_message.Message):
-    __slots__ = ("node",)
+    __slots__ = ("node", "asked")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     node: int
-    def __init__(self, node: _Optional[int] = ...) -> None: ...
+    asked: int
+    def __init__(self, node: _Optional[int] = ..., asked: _Optional[int] = ...) -> None: ...
 
 class TransferLeader(_message.Message):
     __slots__ = ("node",)
