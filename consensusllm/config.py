@@ -78,6 +78,8 @@ Names = Annotated[tuple[ModelName, ...], Meta(max_length=32)]
 Price = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
 Tokens = Annotated[int, Meta(ge=1, le=1 << 40)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
+DeadlineMilliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
+"""At most what the state machine takes."""
 MillisecondsOrZero = Annotated[int, Meta(ge=0, le=86_400_000)]
 Bytes = Annotated[int, Meta(ge=1024, le=1 << 40)]
 LogBytes = Annotated[int, Meta(ge=1024, le=256 << 20)]
@@ -268,7 +270,7 @@ class AnsweringSettings(_Section, frozen=True):
     """How a node calls its models. ``retries`` are tries after the first one failed; with a
     ``probe_every_ms`` of 0 no server is looked at."""
 
-    deadline_ms: Milliseconds = 120_000
+    deadline_ms: DeadlineMilliseconds = 120_000
     first_token_timeout_ms: Milliseconds = 60_000
     idle_timeout_ms: Milliseconds = 30_000
     retries: Annotated[int, Meta(ge=0, le=20)] = 2

@@ -12,6 +12,7 @@ from msgspec import Struct
 from consensusllm.client.pipeline import MESSAGE_BYTES_MAX
 from consensusllm.config import Config, demo_config, split_address
 from consensusllm.config_file import ConfigError, read_document
+from consensusllm.conversations.limits import Limits as StateLimits
 from consensusllm.paxos import PaxosConfig
 from consensusllm.transport import BATCH_BYTES
 from consensusllm_cli.addresses import resolve_cluster
@@ -240,6 +241,7 @@ def test_ten_nodes_are_too_many() -> None:
         ("limits", "message_bytes", 2 << 20, 1 << 30),
         ("paxos", "max_pending_bytes", 1 << 20, LOG),
         ("paxos", "log_retain_bytes", 1024, LOG // 4),
+        ("answering", "deadline_ms", 1, StateLimits().deadline_ms),
     ],
 )
 def test_a_bound_that_a_node_cannot_keep_is_refused(

@@ -85,18 +85,15 @@ async def call(
                     if pause_s := gather_s():
                         await asyncio.sleep(pause_s)
     except ProviderError as error:
-        return replace(
-            failed(called, str(error)), usage=estimated(what, prefix, "".join(pieces[1:]))
-        )
+        usage = _usage(error.ended or Chunk(), what, prefix, "".join(pieces[1:]))
+        return replace(failed(called, str(error)), usage=usage)
     except Exception as error:
         log.exception("a provider raised what it must not", provider=provider.name)
         record = failed(called, f"{provider.name}: failed unexpectedly ({type(error).__name__})")
         return replace(record, usage=estimated(what, prefix, "".join(pieces[1:])))
     finally:
         checkpoints.close()
-    usage = Usage(last.prompt_tokens, last.completion_tokens)
-    if last.prompt_tokens is None or last.completion_tokens is None:
-        usage = estimated(what, prefix, "".join(pieces[1:]))
+    usage = _usage(last, what, prefix, "".join(pieces[1:]))
     writing_s = now() - first_at
     return replace(
         called,
@@ -106,6 +103,13 @@ async def call(
         usage=usage,
         speed=round(1000 * (usage.completion_tokens or 0) / max(writing_s, 0.001)),
     )
+
+
+def _usage(end: Chunk, what: Asked, prefix: str, text: str) -> Usage:
+    """What the provider says, where it says both."""
+    if end.prompt_tokens is None or end.completion_tokens is None:
+        return estimated(what, prefix, text)
+    return Usage(end.prompt_tokens, end.completion_tokens)
 
 
 def gather_s(running: int) -> float:

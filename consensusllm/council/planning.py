@@ -16,6 +16,9 @@ from typing import NamedTuple
 from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.records import Candidate, RegisteredModel, Turn
 
+NODES_AS_NUMBERS_MAX = 1023
+"""Up to such ids the candidates of a plain plan have their nodes' numbers. The numbers of a turn go
+on where those before ended, and 64 times as many are all that it may have."""
 NAMES_SHOWN = 12
 NAME_CHARACTERS = 80
 """Of a name that is not known; a comparison with those that are takes the square of its length."""
@@ -98,7 +101,7 @@ def load_of(open_turns: Iterable[tuple[str, Turn]]) -> Counter[int]:
 
 def plan(wishes: Wishes, cluster: Cluster, most: int) -> tuple[PlannedCandidate, ...]:
     """The candidates, numbered from 1, ``most`` of them at most; those of a plain plan have their
-    node's number. Raises Unplannable."""
+    node's number, as far as these are small. Raises Unplannable."""
     asked = max(1, len(wishes.models)) * wishes.samples
     if asked > most:
         raise Unplannable(f"{asked} answers are asked for: a turn has at most {most}, so ask fewer")
@@ -107,7 +110,12 @@ def plan(wishes: Wishes, cluster: Cluster, most: int) -> tuple[PlannedCandidate,
     if wishes.strategy not in STRATEGIES:
         raise Unplannable(unknown("strategy", wishes.strategy, STRATEGIES))
     if wishes.plain:
-        return tuple(_default(node, cluster) for node in sorted(cluster.live))
+        nodes = sorted(cluster.live)
+        as_numbers = not nodes or nodes[-1] <= NODES_AS_NUMBERS_MAX
+        numbers = nodes if as_numbers else range(1, len(nodes) + 1)
+        return tuple(
+            _default(number, node, cluster) for number, node in zip(numbers, nodes, strict=True)
+        )
     load = Counter(cluster.load)
     wanted = [_places(name, cluster) for name in wishes.models]
     if wishes.one or not wanted:
@@ -159,9 +167,9 @@ def _left_unfailed(candidate: Candidate, cluster: Cluster) -> tuple[str, ...]:
     return () if failed & {planned, candidate.planned_model} else (planned,)
 
 
-def _default(node: int, cluster: Cluster) -> PlannedCandidate:
+def _default(number: int, node: int, cluster: Cluster) -> PlannedCandidate:
     served = [each.served for each in cluster.registry.get(node, ())]
-    return PlannedCandidate(node, node, fallbacks=served[0].fallbacks if served else ())
+    return PlannedCandidate(number, node, fallbacks=served[0].fallbacks if served else ())
 
 
 def _default_name(node: int, cluster: Cluster) -> str:

@@ -43,7 +43,9 @@ class Breaking:
         breaker = await self._breakers.get_breaker(self.name)
         try:
             await breaker.__aenter__()
-        except OpenedState:
+        except OpenedState as opened:
+            # It is the same one each time, and would keep every request that it refuses.
+            opened.__traceback__ = None
             raise Unavailable(
                 f"{self.name}: left alone after {breaker.context.threshold} failures in a row, "
                 f"the last one: {self._cause}"

@@ -108,7 +108,7 @@ class Gemini(SdkProvider["genai.Client"]):
             finish_reason=finish,
             model=response.model_version or "",
             prompt_tokens=usage.prompt_token_count if usage else None,
-            completion_tokens=usage.candidates_token_count if usage else None,
+            completion_tokens=_output_tokens(usage) if usage else None,
         )
 
     async def _models(self, client: genai.Client) -> tuple[str, ...]:
@@ -132,3 +132,10 @@ class Gemini(SdkProvider["genai.Client"]):
             return None
         details = error.details
         return self._faults.report(details.get("error") if isinstance(details, dict) else details)
+
+
+def _output_tokens(usage: Any) -> int | None:
+    """Thoughts are counted beside the answer, and are output all the same."""
+    counts = (usage.candidates_token_count, usage.thoughts_token_count)
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

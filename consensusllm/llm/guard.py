@@ -74,7 +74,7 @@ class Guarded:
                         limit = self._limits.max_answer_bytes
                         raise Malformed(f"{self.name}: the answer is over {limit} bytes")
                     if chunk.finish_reason and not size_bytes and not request.prefix:
-                        raise self._empty(chunk.finish_reason)
+                        raise self._empty(chunk)
                     yield chunk
                     if chunk.finish_reason:
                         return
@@ -204,12 +204,14 @@ class Guarded:
             return error
         return Malformed(f"{self.name}: failed unexpectedly ({type(error).__name__})")
 
-    def _empty(self, finish_reason: str) -> ProviderError:
-        if finish_reason == "filtered":
-            return Rejected(f"{self.name}: the provider's filter withheld the answer")
-        if finish_reason == "length":
-            return Rejected(f"{self.name}: max_tokens was used up before the first word")
-        return Malformed(f"{self.name}: gave an empty answer")
+    def _empty(self, end: Chunk) -> ProviderError:
+        error: ProviderError = Malformed(f"{self.name}: gave an empty answer")
+        if end.finish_reason == "filtered":
+            error = Rejected(f"{self.name}: the provider's filter withheld the answer")
+        elif end.finish_reason == "length":
+            error = Rejected(f"{self.name}: max_tokens was used up before the first word")
+        error.ended = end
+        return error
 
     def _watched(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         """``task``, to be ended by `aclose`."""

@@ -24,6 +24,8 @@ RESPONSES: ContextVar[list[httpx.Response] | None] = ContextVar("responses", def
 """Where set, collects the responses of the requests made from there on, for their maker to close:
 an SDK's stream may hold on to its connection after it was closed."""
 
+_WHOLE = ("application/json", "text/html")
+"""What a server calls an error object or a page, which is read whole."""
 _LINE_FACTOR = 2
 _RESPONSE_FACTOR = 64
 
@@ -49,12 +51,14 @@ def client_options(
         if responses is not None:
             responses.append(response)
         if response.headers.get("content-encoding", "identity") != "identity":
+            if response.status_code >= 300:
+                raise faults.status(response.status_code, response.headers, b"")
             raise Malformed(faults.line("sent a compressed answer that was not asked for"))
-        kind = response.headers.get("content-type", "")
+        kind = response.headers.get("content-type", "").lower()
         streamed = (
             response.status_code < 300
             and response.request.method == "POST"  # a list of models is never streamed
-            and kind.startswith(("text/event-stream", "application/x-ndjson"))
+            and not kind.startswith(_WHOLE)  # some servers name no type, or another one
         )
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
@@ -75,6 +79,8 @@ def client_options(
 
     return {
         "timeout": timeout,
+        # The guard bounds the calls. One that waited for a connection would pass for a silent one.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=limits.concurrency),
         "follow_redirects": False,
         "event_hooks": {"request": [before], "response": [after]},
     }

@@ -68,6 +68,8 @@ class ProviderError(Exception):
     retryable = False
     status = 0
     """The HTTP status that it stands for, where it was one."""
+    ended: Chunk | None = None
+    """The end of an answer without a word, whose tokens were used all the same."""
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)

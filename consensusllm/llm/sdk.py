@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
+
+from async_timeout import timeout
 
 from .faults import Faults, secrets_of
 from .port import (
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 ClientT = TypeVar("ClientT")
 
+USAGE_S = 2.0
+"""What may follow the end of an answer, as its usage does, is waited for as long."""
 MODELS_MAX = 1000
 """Names of models that are read from a server."""
 
@@ -96,17 +101,16 @@ class SdkProvider(ABC, Generic[ClientT]):
             client = await self._client()
             _collect(responses)
             async with aclosing(self._answer(client, request)) as pieces:
-                async for piece in pieces:
+                while piece := await _following(pieces, USAGE_S if end.finish_reason else None):
                     end = _merged(end, piece)
                     text = joiner.feed(piece.text)
                     if text:
                         wrote = True
                         yield Chunk(text=text, model=end.model)
         except Exception as error:
-            failure = self._translated(error)
-            # An answer that had ended is whole, whatever becomes of the connection after it.
-            if not (end.finish_reason and isinstance(failure, Unavailable)):
-                raise failure from None
+            # An answer that had ended is whole, whatever comes after it.
+            if not end.finish_reason:
+                raise self._translated(error) from None
         finally:
             for response in responses:
                 await response.aclose()
@@ -195,6 +199,12 @@ class SdkProvider(ABC, Generic[ClientT]):
             and "closed connection" not in text
         ):
             return Malformed(line(f"{where} does not speak HTTP"))
+        refused = _tls_refusal(error)
+        if isinstance(refused, ssl.SSLCertVerificationError):
+            why = f"the certificate of {where} is not trusted: name its CA in SSL_CERT_FILE"
+            return Rejected(line(why, refused.verify_message))
+        if refused is not None:
+            return Rejected(line(f"{where} does not speak TLS: check base_url"))
         if isinstance(error, httpx.ConnectError | ConnectionError):
             return Unavailable(line(f"no connection to {where}: is the server running?"))
         if isinstance(error, httpx.TransportError | OSError):
@@ -211,10 +221,32 @@ def server_of(base_url: str) -> str:
     return f"{_host(base_url)}{path}"
 
 
+async def _following(pieces: AsyncGenerator[Chunk, None], within_s: float | None) -> Chunk | None:
+    """The next piece. None: they have ended, or none came ``within_s``."""
+    try:
+        async with timeout(within_s):
+            return await anext(pieces, None)
+    except asyncio.TimeoutError:
+        if within_s is None:
+            raise
+        return None
+
+
 def _collect(responses: list[httpx.Response]) -> None:
     from .http import RESPONSES
 
     RESPONSES.set(responses)
+
+
+def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
+    """What TLS itself said against a connection that did not merely end."""
+    seen: BaseException | None = error
+    while seen is not None:
+        ended = isinstance(seen, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        if isinstance(seen, ssl.SSLError) and not ended:
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 class _SurrogateJoiner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -20,6 +20,8 @@ from consensusllm.conversations import (
 from consensusllm.conversations.asking import Asked
 from consensusllm.council.answerer import Answerer
 from consensusllm.council.asking import estimated
+from consensusllm.llm.guard import Guarded
+from consensusllm.llm.port import Chunk, GenerateRequest, Provider
 from consensusllm.llm.scripted import Scripted
 from consensusllm.llm.settings import ProviderSettings
 
@@ -34,11 +36,16 @@ def served(name: str) -> ServedModel:
 async def begin() -> AsyncIterator[Any]:
     answerers: list[Answerer] = []
 
-    async def begin(cluster: Cluster, node: int, **models: dict[str, Any]) -> None:
+    async def begin(
+        cluster: Cluster, node: int, kind: type[Scripted] = Scripted, /, **models: dict[str, Any]
+    ) -> None:
         serving = tuple(map(served, models))
-        providers = {
-            each.name: Scripted(ProviderSettings("scripted", each.model, options=models[each.name]))
+        settings = {
+            each.name: ProviderSettings("scripted", each.model, options=models[each.name])
             for each in serving
+        }
+        providers: dict[str, Provider] = {
+            name: Guarded(kind(each), each.timeouts, each.limits) for name, each in settings.items()
         }
         providers[""] = providers[serving[0].name]
         answerer = Answerer(
@@ -101,6 +108,22 @@ async def test_a_broken_stream_falls_back_and_what_it_cost_is_counted(begin: Any
     cut, good = cluster.ports[1].machine.registry[1]
     assert cut.completion_tokens == 2  # "one two", seven bytes
     assert candidate.cost == cut.cost + good.cost == 2 + 4
+
+
+async def test_what_an_answer_without_a_word_used_is_charged(begin: Any) -> None:
+    """A model that thinks may use up its tokens before its first word."""
+
+    class Thinking(Scripted):
+        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+            yield Chunk(finish_reason="length", prompt_tokens=50, completion_tokens=100)
+
+    cluster = Cluster()
+    await begin(cluster, 1, Thinking, bad=GOOD)
+    ask(cluster, 1, "bad")
+    await until(lambda: cluster.turn().closed)
+    candidate = cluster.candidate()
+    assert candidate.error == "scripted: max_tokens was used up before the first word"
+    assert (candidate.usage, candidate.cost) == (Usage(50, 100), 100)
 
 
 async def test_where_all_fail_the_last_error_stands_and_the_others_are_there(begin: Any) -> None:

@@ -54,6 +54,14 @@ def test_a_plain_plan_is_one_candidate_for_each_live_node() -> None:
     assert plan(Wishes(), known, MOST) == (PlannedCandidate(1, 1), PlannedCandidate(3, 3))
 
 
+def test_a_plain_plan_of_nodes_with_large_ids_is_numbered_from_one() -> None:
+    """A turn's numbers are bounded, and those of nodes are not."""
+    known = cluster({1: "a"}, live=(1, 2, 70_000))
+    nodes = [(each.number, each.node) for each in plan(Wishes(), known, MOST)]
+    assert nodes == [(1, 1), (2, 2), (3, 70_000)]
+    assert plan(Wishes(), cluster({}, live=()), MOST) == ()
+
+
 def test_named_models_are_answered_where_there_is_least_to_do() -> None:
     assert planned(Wishes(("c", "a", "b"))) == [(3, "c"), (1, "a"), (2, "b")]
     busy = cluster({1: "a b", 2: "b", 3: "c a"}, load={1: 5})

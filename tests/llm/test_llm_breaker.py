@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -36,6 +38,10 @@ class Switch(Scripted):
             yield chunk
 
 
+class Question(str):
+    """One that a weak reference can be to."""
+
+
 async def call(provider: Breaking) -> str:
     return "".join([chunk.text async for chunk in provider.generate(REQUEST)])
 
@@ -65,6 +71,21 @@ async def test_after_so_many_failures_calls_fail_at_once(switch: Switch) -> None
         "scripted: left alone after 3 failures in a row, the last one: did not send text in time"
     )
     assert switch.calls == 3
+
+
+async def test_what_is_refused_is_not_kept(switch: Switch) -> None:
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    switch.error = Unavailable("down")
+    await fail(provider, 1)
+    questions = [Question("why?") for _ in range(3)]
+    kept = [weakref.ref(each) for each in questions]
+    while questions:
+        request = GenerateRequest((Turn("user", questions.pop()),))
+        with pytest.raises(Unavailable, match="left alone"):
+            await anext(provider.generate(request))
+        del request
+    gc.collect()
+    assert [each() for each in kept] == [None] * 3
 
 
 async def test_after_the_cool_down_one_call_decides(

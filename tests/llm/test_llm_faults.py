@@ -19,7 +19,14 @@ FAULTS = Faults("p", ("sk-secret",))
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("17", 17.0), ("", None), ("soon", None), ("-3", None), ("1e400", None)],
+    [
+        ("17", 17.0),
+        ("", None),
+        ("soon", None),
+        ("-3", None),
+        ("1e400", None),
+        ("Mon, 01 Jan 2001 00:00:00 +99999999999999999", None),
+    ],
 )
 def test_retry_after_in_seconds(value, expected):
     assert FAULTS.status(429, {"retry-after": value}, b"").retry_after_s == expected

@@ -6,13 +6,16 @@ import asyncio
 import gzip
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consensusllm.llm import sdk
 from consensusllm.llm.port import (
     Chunk,
     GenerateRequest,
@@ -27,6 +30,7 @@ from consensusllm.llm.port import (
 )
 from consensusllm.llm.registry import make_provider
 from consensusllm.llm.settings import Limits, Timeouts
+from tests.llm.dialects import Server
 
 REQUEST = GenerateRequest(
     turns=(Turn("user", "What is Paxos?"), Turn("assistant", "A protocol."), Turn("user", "Why?")),
@@ -35,6 +39,8 @@ REQUEST = GenerateRequest(
     max_tokens=99,
     seed=7,
 )
+SELF_SIGNED = Path(__file__).parent / "self_signed.pem"
+"""A certificate for 127.0.0.1 and its key."""
 SECRET = "sk-very-secret-0123456789"
 
 
@@ -260,6 +266,93 @@ async def test_a_connection_cut_after_the_finish_reason_costs_nothing(server, di
     assert chunks[-1].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("after", [None, b"{no json}"])
+async def test_what_does_not_come_after_the_finish_reason_costs_nothing(
+    server, dialect, provider_of, monkeypatch, after
+):
+    monkeypatch.setattr(sdk, "USAGE_S", 0.1)
+    pieces = dialect.chunks(["whole"], "stop")
+    if dialect.provider == "openai":
+        del pieces[-2:]  # its usage and its last word
+    if after is not None:
+        pieces.append(
+            after + b"\n" if dialect.provider == "ollama" else b"data: " + after + b"\n\n"
+        )
+    server.replies = [dialect.reply(pieces, end="hang")]
+    chunks = await collect(provider_of(dialect.settings(server)))
+    assert "".join(chunk.text for chunk in chunks) == "whole"
+    assert chunks[-1].finish_reason == "stop"
+    await asyncio.wait_for(server.left.wait(), 10)
+
+
+async def test_an_answer_without_a_word_says_what_it_used(server, dialect, provider_of):
+    server.replies = [dialect.stream([""], "length")]
+    error = await failure(provider_of(dialect.settings(server)))
+    assert type(error) is Rejected
+    assert error.ended is not None
+    assert (error.ended.prompt_tokens, error.ended.completion_tokens) == (7, 1)
+
+
+async def test_geminis_thoughts_are_tokens_that_it_wrote(server, dialects, provider_of):
+    def thinking(piece: bytes) -> bytes:
+        return piece.replace(
+            b'"candidatesTokenCount"', b'"thoughtsTokenCount": 900, "candidatesTokenCount"'
+        )
+
+    dialect = dialects["gemini"]
+    server.replies = [dialect.reply([*map(thinking, dialect.chunks(["a", "b"], "stop"))])]
+    chunks = await collect(provider_of(dialect.settings(server)))
+    assert chunks[-1].completion_tokens == 902
+
+
+@pytest.mark.parametrize("content_type", [None, "text/plain; charset=utf-8"])
+async def test_a_stream_that_is_not_called_one_is_read_as_it_comes(
+    server, dialect, provider_of, content_type
+):
+    named = {} if content_type is None else {"content-type": content_type}
+    server.replies = [replace(dialect.stream(["a ", "b"], "", end="hang"), headers=named)]
+    chunks = provider_of(dialect.settings(server)).generate(REQUEST)
+    assert (await anext(chunks)).text.startswith("a ")
+    await chunks.aclose()
+
+
+async def test_no_call_waits_for_a_connection(server, dialect, provider_of):
+    """It would pass for one of a model that is silent."""
+    limits = Limits(attempts=1, concurrency=120)
+    server.replies = [dialect.stream(["first "], finish="", end="hang")]
+    provider = provider_of(dialect.settings(server, limits=limits))
+    calls = [provider.generate(REQUEST) for _ in range(limits.concurrency)]
+    firsts = await asyncio.gather(*map(anext, calls))
+    assert [each.text for each in firsts] == ["first "] * limits.concurrency
+    for each in calls:
+        await each.aclose()
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_rejected(dialect, provider_of):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(SELF_SIGNED)
+    server = Server()
+    await server.start(tls)
+    error = await failure(provider_of(dialect.settings(server)))
+    await server.close()
+    assert type(error) is Rejected
+    assert f"the certificate of {server.url} is not trusted: name its CA in" in str(error)
+
+
+async def test_a_server_that_speaks_no_tls_is_rejected(dialect, provider_of):
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    plain = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
+    async with plain:
+        error = await failure(provider_of(dialect.settings(Server(), base_url=url)))
+    assert type(error) is Rejected
+    assert f"{url} does not speak TLS: check base_url" in str(error)
+
+
 @pytest.mark.parametrize("finish", ["stop", ""])
 async def test_an_empty_answer_is_malformed(server, dialect, provider_of, finish):
     server.replies = [dialect.stream([""], finish)]
@@ -353,6 +446,13 @@ async def test_a_compressed_answer_is_refused_unread(server, dialect, provider_o
     server.replies = [reply]
     assert type(await failure(provider_of(dialect.settings(server)))) is Malformed
     assert server.seen[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_compressed_refusal_keeps_its_status(server, dialect, provider_of):
+    reply = dialect.failure(429, "x", retry_after="17", content_encoding="gzip")
+    server.replies = [reply]
+    error = await failure(provider_of(dialect.settings(server)))
+    assert (type(error), error.retry_after_s) == (RateLimited, 17)
 
 
 @pytest.mark.parametrize("texts", [[], ["first "]])
