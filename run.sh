@@ -6,6 +6,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 venv=${CONSENSUSLLM_VENV:-$root/.venv}
 data_dir=${CONSENSUSLLM_DATA_DIR:-$root/consensusllm-data}
 session=${CONSENSUSLLM_SESSION:-consensusllm}
+# Panes and tests begin in other directories than the one where this was typed.
+case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
+case $data_dir in /*) ;; *) data_dir=$PWD/$data_dir ;; esac
+session=${session//[.:]/_}  # as tmux calls it
 
 say() { printf 'run.sh: %s\n' "$*" >&2; }
 fail() { say "$1"; exit "${2:-1}"; }
@@ -159,7 +163,7 @@ demo_in_tmux() {
         end_session
     fi
     port=$(base_port)
-    mkdir -p "$data_dir/logs"
+    export CONSENSUSLLM_VENV=$venv  # for the REPL's pane, which runs this file again
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"; end_session' EXIT
     trap 'exit 129' HUP
@@ -221,6 +225,7 @@ demo_in_tmux() {
 # of STATUS is gone when nobody waits for it any more.
 repl_in_pane() {
     local status=0
+    trap : INT  # of a program that is interrupted as it starts: this shell has the session to end
     "$venv/bin/consensusllm" repl --config "$1" || status=$?
     printf '%s\n' "$status" 2>/dev/null >"$2" || true
     end_session

@@ -8,8 +8,9 @@
     *Tokens: 12 of the prompt, 3 of the answer.*
 
 Questions, answers and system prompts are quoted, so that none of them can pass for a heading or a
-note of ours; otherwise they stand as they came. What is read back are those, the models, tokens,
-failures and the choice. How a candidate came about, reviews, costs and links are in JSON only.
+note of ours; otherwise they stand as they came, without what moves a terminal. What is read back
+are those, the models, tokens, failures and the choice. How a candidate came about, reviews, costs
+and links are in JSON only.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from consensusllm.conversations.tally import described
 
 from .findings import council_state, place_of
 from .render import left_out, plural
-from .sanitise import one_line
+from .sanitise import one_line, sanitise
 
 UNFINISHED = "Not finished."
 _REVIEW = "review: "
@@ -95,8 +96,9 @@ def _notes(candidate: Candidate) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A line more than ``text`` has where it ends with the end of one."""
-    lines = text.splitlines(keepends=True)
+    """A line more than ``text`` has where it ends with the end of one. What moves a terminal goes
+    first: some of it ends a line here, and none of what was said."""
+    lines = sanitise(text).splitlines(keepends=True)
     if lines and _said(lines[-1]) != lines[-1]:
         lines.append("")
     return "".join(f"> {line}" if _said(line) else f">{line}" for line in lines)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
+
+from async_timeout import timeout
 
 from consensusllm.client import (
     ChangeProgress,
@@ -13,7 +16,7 @@ from consensusllm.client import (
     Status,
     Unavailable,
 )
-from consensusllm.client.members import require_replaceable
+from consensusllm.client.members import LEADERLESS, require_replaceable
 from consensusllm.config import split_address
 from consensusllm.orchestrator.client import FaultRefused, NoOrchestrator
 
@@ -24,6 +27,8 @@ from .lexer import Misuse
 from .session import CommandFailed, Session
 
 _SHOW_EVERY_S = 1.0
+_END_AGAIN_S = 2.0
+"""What a process may take to end whose addition was interrupted."""
 
 
 async def add_node(session: Session, node: int, address: str = "", json: bool = False) -> None:
@@ -72,7 +77,7 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
     async def add(shown: OnProgress) -> None:
         def show(progress: ChangeProgress) -> None:
             nonlocal begun
-            begun = True
+            begun = begun or progress != LEADERLESS
             shown(progress)
 
         await session.client.add_node(node, address, on_progress=show)
@@ -80,13 +85,31 @@ async def _add(session: Session, node: int, address: str, quiet: bool) -> None:
     try:
         await _until_done(session, quiet, add, remedy)
     except (ChangeRefused, Unavailable):
-        # Of what was begun nobody here knows how it ended: whoever removes the node ends it.
-        answered = any((await session.statuses()).values())
-        if installed and not begun and answered and node not in session.known.nodes:
-            with contextlib.suppress(CommandFailed, FaultRefused):
-                await (await session.faults()).retire_node(node, reusable=True)
+        if installed and not begun:
+            await _end_again(session, node)
         raise
+    except asyncio.CancelledError:
+        if not installed:
+            raise
+        what = f"node {node}'s process was started: addNode {node} goes on with it"
+        with contextlib.suppress(asyncio.TimeoutError):
+            async with timeout(_END_AGAIN_S):
+                if not begun and await _end_again(session, node):
+                    what = f"node {node} is not added"
+        raise asyncio.CancelledError(what) from None
     await session.statuses()
+
+
+async def _end_again(session: Session, node: int) -> bool:
+    """End the process that was started for ``node``, and free its number, where it is no member. Of
+    an addition that was begun nobody here knows how it ended: whoever removes the node ends it."""
+    answered = any((await session.statuses()).values())
+    if not answered or node in session.known.nodes:
+        return False
+    with contextlib.suppress(CommandFailed, FaultRefused):
+        await (await session.faults()).retire_node(node, reusable=True)
+        return True
+    return False
 
 
 def _votes(statuses: Iterable[Status | None], node: int) -> bool:

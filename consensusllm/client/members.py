@@ -40,7 +40,8 @@ class ChangeProgress:
     behind: int | None
 
 
-_LEADERLESS = ChangeProgress("a leader: a majority must be up and linked", None)
+LEADERLESS = ChangeProgress("a leader: a majority must be up and linked", None)
+"""Before any node has taken a step of the change, or between two."""
 
 OnProgress = Callable[[ChangeProgress], None]
 
@@ -141,8 +142,8 @@ class MemberCalls:
                 address = hint or self._nodes.following(address)
                 led_at = deadline.now() if hint else led_at
                 lasts = deadline.now() >= led_at + LEADERLESS_S
-                if on_progress is not None and not hint and lasts and told != _LEADERLESS:
-                    told = _LEADERLESS
+                if on_progress is not None and not hint and lasts and told != LEADERLESS:
+                    told = LEADERLESS
                     on_progress(told)
                 followed = bool(hint) and not followed  # nodes may name each other
                 await pause(0.0 if followed else AGAIN_S, deadline)

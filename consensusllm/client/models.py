@@ -10,16 +10,18 @@ from consensusllm.conversations.commands import ServedModel
 from consensusllm.conversations.records import RegisteredModel
 
 SILENT = "its node does not answer"
+UNSEEN = "its node has just started"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterModel:
     """``total`` is of all time, from the replicated state; ``now`` what its node says of it, None
-    where the node does not answer."""
+    where the node does not answer, or has not come to its models yet (``answers``)."""
 
     node: int
     total: RegisteredModel
     now: ModelStatus | None
+    answers: bool = True
 
     @property
     def served(self) -> ServedModel:
@@ -29,7 +31,7 @@ class ClusterModel:
     def health(self) -> str:
         """One line for a person."""
         if self.now is None:
-            return SILENT
+            return UNSEEN if self.answers else SILENT
         if not self.now.served:
             return f"not served: {self.now.note}"
         if self.now.last_error:
@@ -65,8 +67,9 @@ def cluster_models(statuses: Iterable[Status | None]) -> list[ClusterModel]:
         for model in status.models
         if model.node in (0, status.node)
     }
+    answering = {status.node for status in present}
     found = [
-        ClusterModel(node, model, now.pop((node, model.served.name), None))
+        ClusterModel(node, model, now.pop((node, model.served.name), None), node in answering)
         for node, model in newest.registry
     ]
     for (node, name), model in now.items():

@@ -143,6 +143,9 @@ class Nodes:
             self._miss(address)
             raise Unreachable(address, f"no connection within {within_s:.1f} s") from None
         except Unreachable:
+            # Its next attempt would wait: a node that is started meanwhile would not be found.
+            if self._channels.get(address) is channel:
+                del self._channels[address]
             self._miss(address)
             raise
         self._missed.pop(address, None)

@@ -110,6 +110,18 @@ def test_a_line_that_is_not_utf8_is_misuse_and_the_next_one_is_run(cluster: Fake
     assert "c1" in cluster.held
 
 
+@pytest.mark.parametrize("bad", [2, 3])
+def test_nothing_of_a_block_with_a_line_that_is_not_utf8_is_run(
+    cluster: FakeCluster, bad: int
+) -> None:
+    lines = [b"create c1", b'query c1 """', b"why?", b"delete c1", b'"""', b"create c2"]
+    lines[bad - 1] += b" \xff"
+    result = run(stdin=b"\n".join(lines))
+    assert (result.exit_code, result.stderr) == (2, f"line {bad} is not UTF-8 text\n")
+    assert set(cluster.held) == {"c1", "c2"}
+    assert not any(name == "ask" for name, *_ in cluster.calls)
+
+
 def test_node_and_cluster_are_handed_on(cluster: FakeCluster) -> None:
     assert run("--node", "2", "--connect", "127.0.0.1:7001", "-c", "help").exit_code == 0
     name, addresses, node = cluster.calls[0]

@@ -146,3 +146,11 @@ async def test_import_reads_it_and_says_what_it_leaves_out(desk: Desk, tmp_path:
     assert shown.endswith("[1] imported · m\n  one\n\n[2] imported · chosen · 3 tokens\n  two\n")
     file.write_text(GOOD.replace("> one", "one"), encoding="utf-8")
     assert (await desk.failed(f"import {file} c3")).startswith(f"import: {file}: line 9: not what")
+
+
+def test_a_form_feed_ends_no_line() -> None:
+    """Source text is full of them."""
+    turn = Turn(1, "a\n\x0cb\rc\x0bd\x1c\x85e\n", (), closed=True)
+    text = to_markdown(Conversation("c1", 1, (turn,), system="x\x0cy"))
+    assert "> xy\n" in text
+    assert "> a\n> bcde\n" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from consensusllm.client import Unavailable
+from consensusllm.client import ChangeProgress, OnProgress, Unavailable
+from consensusllm.client.members import LEADERLESS
 from consensusllm.client.status import MemberStatus
 from consensusllm.orchestrator.client import NoOrchestrator
 from consensusllm_cli.main import commands
@@ -73,6 +75,37 @@ async def test_a_node_that_the_cluster_refuses_is_ended_again_and_its_number_sta
     assert outcome is Outcome.FAILED
     assert "node 5 is joining" in said
     assert ("retire_node", 4, "reusable") in run.asked
+
+
+@pytest.mark.parametrize(
+    ("heard", "said", "ended"),
+    [
+        (LEADERLESS, "addNode: node 4 is not added\n", True),
+        (
+            ChangeProgress("node 4 to be heard", None),
+            "addNode: node 4's process was started: addNode 4 goes on with it\n",
+            False,
+        ),
+    ],
+)
+async def test_an_addition_that_is_interrupted_leaves_no_process_that_nobody_knows_of(
+    run: Run, monkeypatch: pytest.MonkeyPatch, heard: ChangeProgress, said: str, ended: bool
+) -> None:
+    waits = asyncio.Event()
+
+    async def add(node: int, address: str, *, on_progress: OnProgress) -> None:
+        on_progress(heard)
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(run.cluster, "add_node", add)
+    adding = asyncio.create_task(run("addNode 4"))
+    await waits.wait()
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+    assert run.err.getvalue() == said
+    assert (("retire_node", 4, "reusable") in run.asked) == ended
 
 
 async def test_a_node_that_may_have_been_a_member_is_not_ended_by_a_refusal(run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from consensusllm.client import ModelStatus, cluster_models, money
-from consensusllm.client.models import SILENT
+from consensusllm.client.models import SILENT, UNSEEN
 from consensusllm.conversations import RegisteredModel, ServedModel
 from consensusllm_cli.options import NOBODY
 from consensusllm_cli.repl.output import Output
@@ -63,6 +63,14 @@ async def test_models_shows_the_registry_with_what_the_nodes_say() -> None:
         ["2", "small", "ollama", "llama3.2", "no", FAILING, NOT_THERE, *SAID[1], "0.00", "it runs"],
         ["3", "large", "gemini", "gemini-2.5-pro", "-", SILENT, "-", *SAID[2], "0.00", ""],
     ]
+
+
+async def test_a_node_that_answers_is_not_called_silent_before_it_has_looked_at_its_models() -> (
+    None
+):
+    own = cluster()
+    own.by_node[3] = status(3)
+    assert (await said(own, "models")).splitlines()[3].split("\t")[5] == UNSEEN
 
 
 async def test_a_terminal_shows_what_fits_and_explains_below() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -168,6 +169,9 @@ def test_commands_from_a_pipe_run_on_a_cluster_that_ends_with_them(machine: Mach
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 def test_tmux_shows_the_cluster_and_all_of_it_ends_with_the_repl(machine: Machine) -> None:
+    for name in ("CONSENSUSLLM_DATA_DIR", "CONSENSUSLLM_VENV"):  # from where it is typed
+        machine.environment[name] = machine.environment[name].removeprefix("/")
+    machine.environment["CONSENSUSLLM_SESSION"] = "my.demo"  # tmux has no such name
     terminal = machine.in_terminal()
     titles = ["REPL", "launcher", "node 1", "node 2", "node 3"]
 
@@ -182,10 +186,25 @@ def test_tmux_shows_the_cluster_and_all_of_it_ends_with_the_repl(machine: Machin
     terminal.send("create c1\r")
     wait_for(lambda: "c1 is created" in machine.tmux("capture-pane", "-p", "-t", repl), "answer")
     assert machine.hides_keys(), "also while the cluster runs"
+    assert stat.S_IMODE(machine.data_dir.stat().st_mode) == 0o700
     terminal.send("exit\r")
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 0
+    assert machine.is_quiet()
+    assert machine.tmux("list-sessions") == ""
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_a_repl_that_is_interrupted_as_it_starts_ends_the_session(machine: Machine) -> None:
+    """As by Ctrl-C, which its shell gets too."""
+    path = Path(machine.environment["CONSENSUSLLM_VENV"]) / "bin" / "consensusllm"
+    command = path.read_text().removeprefix("#!/bin/sh\n")
+    path.write_text(f"#!/bin/sh\ncase $1 in repl) kill -INT 0 ;; esac\n{command}")
+    terminal = machine.in_terminal()
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 130
     assert machine.is_quiet()
     assert machine.tmux("list-sessions") == ""
 

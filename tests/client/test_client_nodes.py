@@ -136,3 +136,18 @@ async def test_a_leader_that_cannot_be_reached_is_not_gone_back_to_at_every_word
     nodes.prefer("b:2")
     assert nodes.current == "b:2"
     await nodes.close()
+
+
+async def test_who_was_refused_is_asked_anew_and_does_not_wait_for_the_last_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, up = Channel(), Channel()
+    refused.refused = True
+    up.up.set()
+    made = iter([refused, up])
+    monkeypatch.setattr("grpc.aio.insecure_channel", lambda address, options: next(made))
+    nodes = Nodes([ADDRESS], token=None, pinned=True)
+    with pytest.raises(Unreachable):
+        await nodes.stub(ADDRESS)
+    await nodes.stub(ADDRESS)
+    await nodes.stub(ADDRESS)
