@@ -55,7 +55,7 @@ def node_document(node: int | None, address: str, answer: Status | None) -> dict
         "ballot": [answer.ballot_seq_num, answer.ballot_pid],
         "chosen": answer.chosen_through,
         "applied": answer.applied_slot,
-        "hash": answer.state_hash,
+        "hash": answer.state_hash or None,
         "models": [
             ":".join(filter(None, (model.provider, model.model))) for model in answer.models
         ],

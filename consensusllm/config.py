@@ -32,6 +32,9 @@ PATH_BYTES = 4000
 """What file systems take of a path, with room for what stands below a data directory."""
 
 
+_SCHEMES = ("dns", "http", "https", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
+
+
 def split_address(address: str) -> tuple[str, int]:
     """``("host", port)`` of ``host:port`` or ``[v6]:port``; raises ValueError with the reason."""
     host, colon, port = address.rpartition(":")
@@ -41,6 +44,10 @@ def split_address(address: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError(f"{address!r} needs a port from 1 to 65535")
     name = host.strip("[]")
+    if name.lower() in _SCHEMES:
+        raise ValueError(
+            f"{address!r}: gRPC takes {name!r} for a scheme, so give the host's address"
+        )
     try:
         known = bool(name.encode("idna")) and name.isprintable()
     except UnicodeError:  # a part between dots is empty or too long
@@ -90,6 +97,8 @@ OPEN_BYTES_MAX = 128 << 20
 """Half of that: a log that is full is then full of what is chosen, which a snapshot clears away."""
 MessageBytes = Annotated[int, Meta(ge=2 << 20, le=1 << 30)]
 """Nodes, relay and clients fill messages up to a mebibyte; gRPC counts in 31 bits."""
+COMMAND_OVERHEAD_BYTES = 64 << 10
+"""What a command may have besides its longest texts."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
@@ -359,17 +368,20 @@ class Config(_Section, frozen=True, kw_only=True):
                             raise ValueError(f"{where}: {_unknown(fallback, names)}")
 
     def _fit_in_a_message(self) -> None:
-        largest = max(
-            self.limits.question_bytes,
-            self.limits.answer_bytes,
-            self.limits.value_bytes,
-            self.paxos.max_batch_bytes,
-            self.paxos.chunk_bytes,
-        )
-        if self.limits.message_bytes < 2 * largest:
+        limits, paxos = self.limits, self.paxos
+        # A question comes with a system prompt, and a value with the one that it replaces.
+        texts = max(2 * limits.question_bytes, limits.answer_bytes, 2 * limits.value_bytes)
+        command = texts + COMMAND_OVERHEAD_BYTES
+        least = 2 * max(command, paxos.max_batch_bytes, paxos.chunk_bytes)
+        if limits.message_bytes < least:
             raise ValueError(
-                "limits.message_bytes must be at least twice every other limit, "
+                f"limits.message_bytes must be at least {least} with these other limits, "
                 "paxos.max_batch_bytes and paxos.chunk_bytes"
+            )
+        if paxos.max_pending_bytes < command:
+            raise ValueError(
+                f"paxos.max_pending_bytes must be at least {command} with these limits: a larger "
+                "command would never find room"
             )
 
     @classmethod

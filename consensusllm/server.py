@@ -269,7 +269,7 @@ class _Node:
             on_query=self._local.is_asking,
             max_question_bytes=config.limits.question_bytes,
             max_value_bytes=config.limits.value_bytes,
-            max_command_bytes=config.limits.message_bytes // 2,
+            max_command_bytes=min(config.limits.message_bytes // 2, config.paxos.max_pending_bytes),
             max_waiting_bytes=config.paxos.max_pending_bytes,
             max_response_bytes=config.limits.message_bytes - 4096,
         )

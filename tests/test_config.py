@@ -10,7 +10,7 @@ import pytest
 from msgspec import Struct
 
 from consensusllm.client.pipeline import MESSAGE_BYTES_MAX
-from consensusllm.config import Config, demo_config, split_address
+from consensusllm.config import COMMAND_OVERHEAD_BYTES, Config, demo_config, split_address
 from consensusllm.config_file import ConfigError, read_document
 from consensusllm.conversations.limits import Limits as StateLimits
 from consensusllm.paxos import PaxosConfig
@@ -20,6 +20,8 @@ from consensusllm_cli.record import RECORD
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.json"
 LOG = PaxosConfig(1, (1,)).max_log_bytes
+COMMAND = (2 << 20) + COMMAND_OVERHEAD_BYTES
+"""Two questions of the largest kind, or values."""
 
 
 def two_nodes(**changes: Any) -> dict[str, Any]:
@@ -238,8 +240,8 @@ def test_ten_nodes_are_too_many() -> None:
 @pytest.mark.parametrize(
     ("section", "key", "least", "most"),
     [
-        ("limits", "message_bytes", 2 << 20, 1 << 30),
-        ("paxos", "max_pending_bytes", 1 << 20, LOG),
+        ("limits", "message_bytes", 2 * COMMAND, 1 << 30),
+        ("paxos", "max_pending_bytes", COMMAND, LOG),
         ("paxos", "log_retain_bytes", 1024, LOG // 4),
         ("answering", "deadline_ms", 1, StateLimits().deadline_ms),
     ],
@@ -251,6 +253,15 @@ def test_a_bound_that_a_node_cannot_keep_is_refused(
         Config.from_document(two_nodes(**{section: {key: value}}), source="c.json")
     for value in (least - 1, most + 1):
         assert fault_of(two_nodes(**{section: {key: value}})).startswith(section)
+
+
+def test_a_node_has_room_for_every_command_that_its_limits_allow() -> None:
+    small = {"question_bytes": 1 << 20, "answer_bytes": 1024, "value_bytes": 1024}
+    for limits in (small, {**small, "question_bytes": 1024, "value_bytes": 1 << 20}):
+        fault = fault_of(two_nodes(limits={**limits, "message_bytes": 4 << 20}))
+        assert fault.startswith(f"limits.message_bytes must be at least {2 * COMMAND} with these")
+        fault = fault_of(two_nodes(limits=limits, paxos={"max_pending_bytes": 2 << 20}))
+        assert fault.startswith(f"paxos.max_pending_bytes must be at least {COMMAND} with these")
 
 
 def test_the_slots_that_are_open_at_a_time_fill_no_more_than_half_of_a_log() -> None:
@@ -283,6 +294,12 @@ def test_a_host_that_no_name_can_be_is_refused_with_the_configuration(host: str)
     assert fault.startswith("nodes[0].address: ")
     assert fault.endswith(" names no host that could be looked up")
     assert split_address("bücher.example.:5101") == ("bücher.example.", 5101)
+
+
+@pytest.mark.parametrize("host", ["ipv4", "DNS", "unix"])
+def test_a_host_that_grpc_takes_for_a_scheme_is_refused(host: str) -> None:
+    fault = fault_of({"nodes": [{"id": 1, "address": f"{host}:5101"}]})
+    assert fault.endswith(f"gRPC takes '{host}' for a scheme, so give the host's address")
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ async def status(session: Session, json: bool = False) -> None:
                 ballot(one),
                 str(one.chosen_through),
                 str(one.applied_slot),
-                one.state_hash[:12],
+                one.state_hash[:12] or "-",
                 _log_range(one),
                 _models(one),
             ]

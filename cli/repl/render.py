@@ -135,23 +135,27 @@ def agreement(statuses: dict[int, Status | None]) -> str:
         return "no node answers"
     newest = max(status.applied_slot for status in present)
     level = [status for status in present if status.applied_slot == newest]
-    hashes = {status.state_hash for status in level}
+    hashed = [status for status in level if status.state_hash]
+    hashes = {status.state_hash for status in hashed}
     missing = sorted(node for node, status in statuses.items() if status is None)
     late = [status for status in present if status.applied_slot < newest]
     remarks = []
     if len(hashes) > 1:
-        held = ", ".join(f"node {status.node} {status.state_hash[:12]}" for status in level)
+        held = ", ".join(f"node {status.node} {status.state_hash[:12]}" for status in hashed)
         remarks.append(f"nodes DIFFER at slot {newest}: {held}")
     remarks += [
         f"node {status.node} lags by {plural(newest - status.applied_slot, 'slot')}"
         for status in late
+    ]
+    remarks += [
+        f"node {status.node} hashes its state still" for status in level if not status.state_hash
     ]
     remarks += [f"node {node} does not answer" for node in missing]
     if not remarks:
         only = f"node {level[0].node} is"
         who = f"all {len(present)} nodes agree" if len(present) > 1 else only
         return f"{who} at slot {newest}: hash {level[0].state_hash[:12]}"
-    if len(hashes) == 1:
+    if len(hashes) <= 1:
         who = ", ".join(str(status.node) for status in level)
         remarks.insert(0, f"at slot {newest}: {'nodes' if len(level) > 1 else 'node'} {who}")
     return "; ".join(remarks)

@@ -63,8 +63,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The state of one node. ``leader`` 0: none known. ``state_hash`` is that of ``applied_slot``,
-    and so is ``registry``: the models of all nodes, each with its node.
+    """The state of one node. ``leader`` 0: none known. ``state_hash`` is that of ``applied_slot``
+    ("": it is still being made), and so is ``registry``: the models of all nodes, each with its
+    node.
 
     ``loop_lag_ms`` is the event loop's worst in the last ten seconds, ``loop_lag_max_ms`` since the
     process began; ``pending`` counts commands

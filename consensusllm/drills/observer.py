@@ -36,6 +36,8 @@ class Observer:
                 continue
             self._last_ballot = max(self._last_ballot, status.ballot_seq_num)
             slot, state_hash = status.applied_slot, status.state_hash
+            if not state_hash:
+                continue
             other, expected = self._hashes.setdefault(slot, (node, state_hash))
             if state_hash != expected and slot not in self._differing:
                 self._differing.add(slot)

@@ -237,13 +237,16 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
     async def _heal(self) -> str:
         self._table.heal()
         self._faults_changed()
-        down = self._table.down
-        for node in down:
+        started, refusals = "", []
+        for node in self._table.down:
             try:
                 await self._in_turn(node, self._start)
+                started += f", node {node} is started"
             except ProcessRefused as error:
-                raise ProcessRefused(f"links are healed, node {node} is not: {error}") from None
-        return "every fault is lifted" + "".join(f", node {node} is started" for node in down)
+                refusals.append(f"node {node} is not: {error}")
+        if refusals:
+            raise ProcessRefused(f"links are healed{started}, {'; '.join(refusals)}")
+        return f"every fault is lifted{started}"
 
     def _faults_changed(self) -> None:
         if self._relay is not None:

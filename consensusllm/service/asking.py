@@ -58,6 +58,8 @@ class Planner:
         self._domains = domains
         self._models = models
         self._configured = configured
+        self._loaded_at = -1
+        self._loads: Mapping[int, int] = {}
 
     def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
         """The command that ``ask`` stands for. Raises Unplannable."""
@@ -133,6 +135,14 @@ class Planner:
     def _cluster(self, wishes: Wishes) -> Cluster:
         replica = self._runtime.replica
         live = replica.paxos.live or replica.paxos.membership.voters
-        load = {} if wishes.plain else load_of(replica.machine.open_turns())
+        load = {} if wishes.plain else self._load()
         now_ms = replica.time_ms(self._runtime.clock())
         return Cluster(replica.machine.registry, live, load, now_ms)
+
+    def _load(self) -> Mapping[int, int]:
+        """How many open candidates each node has. It changes with what is applied only."""
+        machine = self._runtime.replica.machine
+        if self._loaded_at != machine.applied_slot:
+            self._loaded_at = machine.applied_slot
+            self._loads = load_of(machine.open_turns())
+        return self._loads

@@ -10,6 +10,7 @@ few words for each answer that waits, whatever the size of the answers.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +51,7 @@ from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.parts import check_parts
 
 from .asking import Planner, wishes_of
-from .reads import run_query
+from .reads import least_bytes, run_query
 
 log = structlog.get_logger()
 
@@ -83,6 +84,9 @@ RETRY_AFTER_MS = 100
 MAX_TIMEOUT_S = 600.0
 MAX_WAITING = 65_536
 """Reads and queries that wait for their barrier, of all clients of a node together."""
+
+TURN_S = 0.01
+"""For so long answers are made, or questions planned, before others have their turns."""
 
 MakeResponse: TypeAlias = Callable[[], pb.Response]
 
@@ -129,6 +133,7 @@ class Requests:
         self.max_response_bytes = max_response_bytes
         self._waiting = 0
         self._waiting_bytes = 0
+        self._passed: deque[Callable[[], None]] = deque()
 
     def admit(self, request: pb.Request, to: Answers) -> None:
         """Begin ``request``; ``to`` is told once, now or later. A read is made when it is written,
@@ -307,26 +312,48 @@ class Requests:
         self._waiting += 1
         self._waiting_bytes = size_after
 
-        def passed(failure: Failure | None) -> None:
+        def ends() -> None:
             self._waiting -= 1
             self._waiting_bytes -= size_bytes
+
+        def goes_on() -> None:
+            ends()
+            go_on()
+
+        def passed(failure: Failure | None) -> None:
             if failure is not None:
+                ends()
                 to.answer(partial(self._outcome, identifier, failure))
-            else:
-                go_on()
+                return
+            if not self._passed:
+                asyncio.get_running_loop().call_soon(self._go_on)
+            self._passed.append(goes_on)
 
         self._runtime.read(timeout_s, passed)
 
+    def _go_on(self) -> None:
+        """With those whose barrier has passed, which may be many at once: in turns of TURN_S."""
+        until = time.monotonic() + TURN_S
+        try:
+            while self._passed:
+                self._passed.popleft()()
+                if time.monotonic() >= until:
+                    break
+        finally:
+            if self._passed:
+                asyncio.get_running_loop().call_soon(self._go_on)
+
     def _result(self, identifier: int, read: pb.Read) -> pb.Response:
-        result = run_query(self._runtime.replica.machine, read)
-        response = pb.Response(id=identifier, read=result)
-        if response.ByteSize() > self.max_response_bytes:
-            return _invalid(
-                identifier,
-                "the answer is larger than a message may be: fork fewer turns, or raise "
-                "limits.message_bytes",
-            )
-        return response
+        machine = self._runtime.replica.machine
+        if least_bytes(machine, read) <= self.max_response_bytes:
+            response = pb.Response(id=identifier, read=run_query(machine, read))
+            if response.ByteSize() <= self.max_response_bytes:
+                return response
+        return _invalid(
+            identifier,
+            "the answer is larger than a message may be: fork fewer turns, or raise "
+            "limits.message_bytes",
+        )
 
 
 _TOO_MUCH_WAITS = Failure(
@@ -400,7 +427,8 @@ class PipelineStream:
     def _take(self) -> pb.Responses:
         responses: list[pb.Response] = []
         size = 0
-        while self._answers:
+        until = time.monotonic() + TURN_S
+        while self._answers and (not responses or time.monotonic() < until):
             response = self._answers.popleft()()
             size += response.ByteSize() + 8
             if size > self._max_message_bytes and responses:

@@ -10,6 +10,19 @@ PAGE = 1000
 """The most that one answer lists."""
 
 
+def least_bytes(machine: Machine, read: pb.Read) -> int:
+    """What the answer to ``read`` has at least. It is told before the answer is made, which may
+    take long where no message has room for it."""
+    if read.WhichOneof("query") != "conversation":
+        return 0
+    conversation = machine.conversation(read.conversation)
+    turns = conversation.turns if conversation is not None else ()
+    return sum(
+        len(turn.question) + sum(len(candidate.text) for candidate in turn.candidates)
+        for turn in turns
+    )
+
+
 def run_query(machine: Machine, read: pb.Read) -> pb.ReadReply:
     """Answer ``read``, which asks for something."""
     reply = pb.ReadReply(applied_slot=machine.applied_slot)

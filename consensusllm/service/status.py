@@ -28,8 +28,9 @@ class Facts:
     models: Sequence[OwnModel]
 
 
-def status(runtime: Runtime, facts: Facts) -> pb.Status:
-    """The node's state as it is now; the hash is that of the state at ``applied_slot``."""
+def status(runtime: Runtime, facts: Facts, *, hashed: bool) -> pb.Status:
+    """The node's state as it is now; the hash is that of the state at ``applied_slot``, or "" where
+    that is not ``hashed`` yet."""
     replica = runtime.replica
     paxos, machine = replica.paxos, replica.machine
     counts = machine.counts()
@@ -60,7 +61,7 @@ def status(runtime: Runtime, facts: Facts) -> pb.Status:
         ballot_pid=ballot.pid,
         chosen_through=paxos.chosen_through,
         applied_slot=machine.applied_slot,
-        state_hash=machine.state_hash(),
+        state_hash=machine.state_hash() if hashed else "",
         snapshot_slot=replica.snapshot_slot,
         log_first_slot=paxos.log_first_slot,
         log_bytes=paxos.log_size_bytes,

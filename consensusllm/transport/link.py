@@ -114,13 +114,15 @@ class Link:
     async def _until_useless(self, channel: grpc.aio.Channel) -> None:
         """Until another channel would connect sooner than this one."""
         failed = grpc.ChannelConnectivity.TRANSIENT_FAILURE
-        hurried = False
-        while not (channel.get_state() is failed or (hurried and self._pausing)):
+        while True:
             self._hurried.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 async with timeout(RENEW_S):
                     await self._hurried.wait()
-            hurried = self._hurried.is_set()
+            # Not before: one to an address that gRPC cannot read has failed as it is made.
+            hurried = self._hurried.is_set() and self._pausing
+            if hurried or channel.get_state() is failed:
+                return
 
     async def _keep(self, channel: grpc.aio.Channel) -> None:
         """One stream after the other. The channel redials by itself, and a call waits until it is

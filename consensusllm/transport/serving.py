@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc.aio
+from async_timeout import timeout
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from .decoding import RefuseMalformed
 from .streams import stream_options
+
+STOPPING_S = 0.5
+"""How long a server that stops waits for those who watch its health."""
 
 
 class CannotListen(Exception):
@@ -86,8 +92,11 @@ class Health:
         self._servicer = servicer
 
     async def stopping(self) -> None:
-        """Report NOT_SERVING for every service from now on."""
-        await self._servicer.enter_graceful_shutdown()
+        """Report NOT_SERVING for every service from now on; to those who read what they asked for:
+        the library waits for the others for ever."""
+        with suppress(asyncio.TimeoutError):
+            async with timeout(STOPPING_S):
+                await self._servicer.enter_graceful_shutdown()
 
 
 async def add_standard_services(server: grpc.aio.Server, names: Sequence[str]) -> Health:

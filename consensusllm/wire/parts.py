@@ -1,4 +1,4 @@
-"""How much a command holds, told before it is parsed.
+"""How much a message holds, told before it is parsed.
 
 Two bytes on the wire can be an empty message, which takes hundreds in memory and a while to decode,
 on every node. So what comes from clients is counted first. Source: the encoding of protobuf
@@ -27,25 +27,26 @@ def check_parts(command: bytes) -> None:
     """Raise MalformedMessage where ``command`` has more than PARTS_MAX parts, and nothing where it
     is not protobuf, which its decoder finds."""
     # None is shorter than a byte.
-    if len(command) > PARTS_MAX and parts(command, PARTS_MAX) > PARTS_MAX:
+    kind = pb.SessionCommand.DESCRIPTOR
+    if len(command) > PARTS_MAX and parts(command, kind, PARTS_MAX) > PARTS_MAX:
         raise MalformedMessage(f"a command of more than {PARTS_MAX} parts: send less in one")
 
 
-def parts(command: bytes, most: int) -> int:
-    """The messages and values in ``command``; a packed one counts as its bytes. Counts no further
-    than past ``most``."""
+def parts(message: bytes, kind: Any, most: int) -> int:
+    """The messages and values in ``message``, whose descriptor is ``kind``; a packed one counts as
+    its bytes. Counts no further than past ``most``."""
     count = 0
-    waiting: list[tuple[int, int, Any]] = [(0, len(command), pb.SessionCommand.DESCRIPTOR)]
+    waiting: list[tuple[int, int, Any]] = [(0, len(message), kind)]
     while waiting:
         place, end, kind = waiting.pop()
         while place < end and count <= most:
             count += 1
-            tag, place = _varint(command, place)
+            tag, place = _varint(message, place)
             wire_type = tag & 7
             if wire_type == _VARINT:
-                _, place = _varint(command, place)
+                _, place = _varint(message, place)
             elif wire_type == _DELIMITED:
-                size, place = _varint(command, place)
+                size, place = _varint(message, place)
                 field = kind.fields_by_number.get(tag >> 3)
                 if field is not None and field.message_type is not None:
                     waiting.append((place, min(place + size, end), field.message_type))

@@ -45,6 +45,13 @@ async def test_a_cluster_that_does_not_answer_is_a_failure(desk: Desk, line: str
     assert "no node answers" not in desk.out
 
 
+def test_a_node_whose_hash_is_still_being_made_neither_agrees_nor_differs() -> None:
+    some = {node: status(node) for node in (1, 2, 3)}
+    some[3] = status(3, state_hash="")
+    assert agreement(some) == "at slot 57: nodes 1, 2, 3; node 3 hashes its state still"
+    assert agreement({3: some[3]}) == "at slot 57: node 3; node 3 hashes its state still"
+
+
 def test_agreement_is_claimed_only_where_it_was_seen() -> None:
     same = {node: status(node) for node in NODES}
     assert agreement({**same, 3: status(3, applied_slot=50, state_hash="other")}) == (

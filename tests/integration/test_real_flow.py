@@ -21,9 +21,9 @@ WRITES = 800
 
 SMALL = {
     "limits": {
-        "question_bytes": 1 << 20,
-        "answer_bytes": 1 << 20,
-        "value_bytes": 1 << 20,
+        "question_bytes": 256 << 10,
+        "answer_bytes": 256 << 10,
+        "value_bytes": 256 << 10,
         "message_bytes": MESSAGE_BYTES,
     }
 }

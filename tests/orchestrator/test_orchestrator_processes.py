@@ -92,6 +92,20 @@ async def test_heal_starts_the_nodes_that_are_down_too(cluster, launch) -> None:
     assert (listed.faults, listed.down) == ([], [])
 
 
+async def test_heal_starts_all_that_can_be_and_names_those_that_cannot(cluster, launch) -> None:
+    launchers = [await launch(cluster.client, (node,)) for node in (1, 2, 3)]
+    for node in (1, 2, 3):
+        await cluster.client.fail_node(node)
+    for launcher, trouble in zip(launchers, ("no space", "", "no memory"), strict=True):
+        launcher.trouble = ProcessFailed(trouble) if trouble else None
+    said = (
+        "^links are healed, node 2 is started, node 1 is not: no space; node 3 is not: no memory$"
+    )
+    with pytest.raises(FaultRefused, match=said):
+        await cluster.client.heal()
+    assert (await cluster.client.faults()).down == [1, 3]
+
+
 async def test_without_a_launcher_the_answer_says_so_and_nothing_is_down(cluster) -> None:
     for command in (cluster.client.fail_node, cluster.client.fix_node):
         with pytest.raises(FaultRefused, match=r"^no launcher runs these nodes: "):

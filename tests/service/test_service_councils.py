@@ -21,7 +21,7 @@ class Node:
 
     def __init__(self) -> None:
         paxos = SimpleNamespace(live=(1, 3), membership=SimpleNamespace(voters=(1, 2, 3)))
-        machine = SimpleNamespace(registry={}, open_turns=list)
+        machine = SimpleNamespace(registry={}, open_turns=list, applied_slot=1)
         config = SimpleNamespace(limits=Limits())
         self.replica = SimpleNamespace(
             paxos=paxos, machine=machine, node=3, config=config, time_ms=int

@@ -20,7 +20,7 @@ from consensusllm.conversations.commands import (
     SubmitQuery,
 )
 from consensusllm.conversations.limits import Limits
-from consensusllm.conversations.records import RegisteredModel
+from consensusllm.conversations.records import Candidate, Conversation, RegisteredModel, Turn
 from consensusllm.conversations.replies import Code, Done, Refused
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.service import pipeline
@@ -321,6 +321,68 @@ async def test_what_waits_for_a_barrier_is_bounded(
         stream.runtime.heard.clear()
         await stream.runtime.heard.wait()
     stream.runtime.barriers[0](Failure(FailureKind.NO_QUORUM, "no majority"))
+    await stream.end()
+
+
+async def test_what_is_too_large_to_be_answered_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn = Turn(1, "?" * 60_000, (Candidate(1, 1, text="!" * 60_000),))
+    stream = Stream()
+    stream.runtime.replica.machine.conversation = lambda name: Conversation(name, 1, (turn,))
+    monkeypatch.setattr(pipeline, "run_query", None)
+    read = pb.Read(stale=True, conversation="c1")
+    stream._incoming.put_nowait(pb.Requests(requests=[pb.Request(id=1, read=read)]))
+    await stream.runtime.heard.wait()
+    [response] = stream.written[0].responses
+    assert "larger than a message may be" in response.failure.message
+    await stream.end()
+
+
+async def test_answers_that_take_long_to_make_leave_others_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "TURN_S", 0.0)
+    stream = Stream()
+    stream.runtime.replica.machine = SimpleNamespace(get=lambda key: b"", applied_slot=1)
+    read = pb.Read(stale=True, key="k")
+    requests = [pb.Request(id=number, read=read) for number in (1, 2, 3)]
+    stream._incoming.put_nowait(pb.Requests(requests=requests))
+    while len(stream.written) < 3:
+        stream.runtime.heard.clear()
+        await stream.runtime.heard.wait()
+    assert [[each.id for each in message.responses] for message in stream.written] == [
+        [1],
+        [2],
+        [3],
+    ]
+    await stream.end()
+
+
+async def test_queries_whose_barrier_has_passed_are_planned_in_turns_by_one_count_of_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "TURN_S", 0.0)
+    counted = []
+    stream = Stream()
+    model = RegisteredModel(ServedModel("m", "builtin", "m"))
+    stream.runtime.replica.machine = SimpleNamespace(
+        registry={1: (model,)}, applied_slot=7, open_turns=lambda: counted.append(7) or ()
+    )
+    stream._incoming.put_nowait(pb.Requests(requests=[named(id, 10) for id in (1, 2, 3)]))
+    while len(stream.runtime.barriers) < 3:
+        stream.runtime.heard.clear()
+        await stream.runtime.heard.wait()
+    for passed in stream.runtime.barriers:
+        passed(None)
+    turns = []
+    while len(stream.runtime.submitted) < 3:
+        await asyncio.sleep(0)
+        turns.append(len(stream.runtime.submitted))
+    assert {1, 2, 3} <= set(turns)
+    assert counted == [7]
+    for resolve in stream.runtime.resolve:
+        resolve(Done())
     await stream.end()
 
 

@@ -353,3 +353,24 @@ async def test_a_closing_node_ends_its_peers_streams_so_that_its_server_can_stop
     await two.transport.close()
     await asyncio.wait_for(two.server.stop(300), 10)
     await until(lambda: not one.transport.connected(), "the end of the stream")
+
+
+async def test_a_link_to_what_grpc_cannot_read_does_not_spin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a channel has failed from the start."""
+    made = []
+    insecure_channel = grpc.aio.insecure_channel
+
+    def make(address: str, options: object) -> grpc.aio.Channel:
+        made.append(address)
+        return insecure_channel("ipv4:1", options=stream_options())
+
+    monkeypatch.setattr("consensusllm.transport.link.grpc.aio.insecure_channel", make)
+    transport = DirectTransport("c", 1, {2: "127.0.0.1:1"})
+    await transport.start(lambda envelope: None)
+    await until(lambda: made, "a channel")
+    for _ in range(2000):
+        await asyncio.sleep(0)
+    assert len(made) == 1
+    await transport.close()

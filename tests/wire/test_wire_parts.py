@@ -17,6 +17,8 @@ from consensusllm.wire.parts import check_parts, parts
 
 ENOUGH = 1 << 30
 
+COMMAND = pb.SessionCommand.DESCRIPTOR
+
 
 def parsed_parts(message: Message) -> int:
     """What `parts` counts, of the parsed message."""
@@ -43,13 +45,13 @@ def full(number: int) -> Candidate:
 
 @pytest.mark.parametrize("command", [imported(full(1), full(2)), imported()])
 def test_every_message_and_value_is_a_part(command: bytes) -> None:
-    assert parts(command, ENOUGH) == parsed_parts(pb.SessionCommand.FromString(command))
+    assert parts(command, COMMAND, ENOUGH) == parsed_parts(pb.SessionCommand.FromString(command))
 
 
 def test_packed_numbers_count_as_their_bytes() -> None:
-    before = parts(imported(Candidate(1, 1, ended=True)), ENOUGH)
+    before = parts(imported(Candidate(1, 1, ended=True)), COMMAND, ENOUGH)
     ranked = Candidate(1, 1, ended=True, ranking=tuple(range(1, 65)))
-    assert parts(imported(ranked), ENOUGH) == before + 1 + 64
+    assert parts(imported(ranked), COMMAND, ENOUGH) == before + 1 + 64
 
 
 def test_the_largest_turns_and_values_are_taken() -> None:
@@ -80,4 +82,4 @@ def test_a_command_of_millions_of_parts_is_refused_before_it_is_parsed(name: str
 
 @given(st.binary() | st.binary(min_size=1, max_size=20).map(lambda some: some * 2000))
 def test_whatever_the_bytes_are_counting_ends(data: bytes) -> None:
-    assert parts(data, 1000) >= 0
+    assert parts(data, COMMAND, 1000) >= 0
