@@ -121,6 +121,11 @@ def bench(
         known = conditions(directory, versions([name for name in plan.systems if name in makers]))
         with shown(sys.stderr, terminal=sys.stderr.isatty(), each=True) as tell:
             planned = Bench(plan, makers, PROGRAM, directory, tell)
+            if planned.measures_nothing and not missing.keys() & {*plan.systems}:
+                raise click.UsageError(
+                    f"{' and '.join(plan.systems)} cannot do {' or '.join(plan.workloads)}: add "
+                    "direct to --systems"
+                )
             notes = [*warnings(directory), *planned.notes]
             results = measured(planned)
     finally:

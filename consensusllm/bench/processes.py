@@ -61,6 +61,19 @@ class Children:
         self._children[name] = child
         return child
 
+    def say(self, name: str, line: bytes) -> None:
+        """Write ``line`` to a child that talks. Raises BenchError, with its last words, where it
+        has ended."""
+        child = self._children[name]
+        assert child.stdin is not None
+        try:
+            if child.returncode is None:
+                child.stdin.write(line + b"\n")
+                return
+        except (RuntimeError, OSError):  # its pipe is closed, and its end not known yet
+            pass
+        raise BenchError(f"{name} ended by itself: {self.last_words(name)}")
+
     def check(self) -> None:
         """Raise BenchError, with its last words, where a child has ended."""
         for name, child in self._children.items():

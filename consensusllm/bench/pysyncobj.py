@@ -67,10 +67,9 @@ class PySyncObj(System):
 
     async def _ask(self, node: int, within_s: float = READY_S, **request: Any) -> Any:
         """The answer of a node's process to one request."""
-        stdin = self._pipes[node].stdin
-        assert stdin is not None
         number = next(self._numbers)
-        stdin.write(json.dumps({"number": number, **request}).encode() + b"\n")
+        line = json.dumps({"number": number, **request}).encode()
+        self.children.say(f"node-{node}", line)
         answer = None
         with contextlib.suppress(asyncio.TimeoutError):
             async with timeout(within_s):

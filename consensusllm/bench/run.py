@@ -108,6 +108,11 @@ class Bench:
             for run in range(1, plan.runs + 1)
         )
 
+    @property
+    def measures_nothing(self) -> bool:
+        """Whether none of the systems that are there does any of the planned work."""
+        return self._total == 0
+
     async def run(self) -> Results:
         """Measure everything. No process is left when it returns or raises."""
         names = list(self._makers)

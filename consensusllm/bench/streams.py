@@ -36,23 +36,26 @@ async def measure(system: Ours, streams: int, seconds: float, say: Say) -> dict[
     elections = await system.elections()
     arguments = [sys.executable, "-m", f"{__package__}.readers", str(streams), *system.addresses]
     readers = await system.children.start("readers", arguments, talks=True)
-    assert readers.stdin is not None
-    assert readers.stdout is not None
-    try:
-        line = b""
+
+    async def told(else_: str) -> bytes:
+        """The readers' next line; ``else_`` is what to say where none comes."""
+        assert readers.stdout is not None
         try:
             async with timeout(READY_S):
                 line = await readers.stdout.readline()
         except asyncio.TimeoutError:
-            raise BenchError(f"not all {streams} streams began within {READY_S:g} s") from None
+            raise BenchError(f"{else_} within {READY_S:g} s") from None
         if not line:
             raise BenchError(f"the readers ended: {system.children.last_words('readers')}")
+        return line
+
+    try:
+        await told(f"not all {streams} streams began")
         say(f"{streams} streams flow")
-        readers.stdin.write(b"count\n")
+        system.children.say("readers", b"count")
         busy = await system.closed_loop(work)
-        readers.stdin.write(b"count\n")
-        async with timeout(READY_S):
-            counted = json.loads(await readers.stdout.readline())
+        system.children.say("readers", b"count")
+        counted = json.loads(await told("the readers did not say what they had read"))
     finally:
         await system.children.kill("readers")
     return {

@@ -65,6 +65,7 @@ class Actions:
 
     async def fix_node(self, node: NodeReference) -> str:
         number = await self._recall(node)
+        self._note_death(number)
         await self._start(number)
         return f"node {number} was started"
 

@@ -53,3 +53,13 @@ class Observer:
         while True:
             self.see(await self._statuses())
             await asyncio.sleep(POLL_S)
+
+
+def agreed_slot(statuses: Mapping[int, Status | None]) -> int | None:
+    """The slot that every node has applied, and says the state's hash at."""
+    said = [status for status in statuses.values() if status is not None]
+    slots = {status.applied_slot for status in said}
+    whole = len(said) == len(statuses) and all(status.state_hash for status in said)
+    if len(slots) > 1 or not whole or {each.role for each in said} - {"leading", "following"}:
+        return None
+    return next(iter(slots), None)

@@ -28,7 +28,7 @@ from .actions import PATIENCE_S, POLL_S, Actions, Skipped, limit_file_size
 from .cluster import DrillError, LocalCluster
 from .history import READER, Recorder, count, during_load, longest_gap_s
 from .load import Keys, KeyWorker, Load, Worker
-from .observer import Observer
+from .observer import Observer, agreed_slot
 from .scenario import Scenario, Step
 from .talk import Talk, Talker
 from .verdict import Evidence, Judgement, figures, judge
@@ -271,10 +271,8 @@ class _Run:
         while True:
             statuses = await self._cluster.statuses()
             self._observer.see(statuses)
-            slots = {status.applied_slot if status else None for status in statuses.values()}
-            roles = {status.role if status else "" for status in statuses.values()}
-            if len(slots) == 1 and None not in slots and roles <= {"leading", "following"}:
-                return next(slot for slot in slots if slot is not None)
+            if (slot := agreed_slot(statuses)) is not None:
+                return slot
             if time.monotonic() > deadline:
                 shown = ", ".join(
                     f"node {node}: " + (f"{one.role} at {one.applied_slot}" if one else "silent")

@@ -19,8 +19,12 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 OperationName: TypeAlias = Literal["get", "put", "cas", "append", "choose"]
 
 OPERATION_NAMES: tuple[str, ...] = get_args(OperationName)
-TIME_MAX = 1e18
+TIME_MAX = 1e19
 """Times are of any unit and origin, from 0 up to this: it has room for nanoseconds since 1970."""
+
+
+DEPTH_MAX = 100
+"""Of a value: far from what the interpreter's stack bears, wherever it is written again."""
 
 
 class MalformedHistory(ValueError):
@@ -131,6 +135,8 @@ def _operation(line: int, text: str) -> Operation:
         raise MalformedHistory(line, f"not JSON ({_reason(error)})") from None
     if not isinstance(fields, dict):
         refuse("not a JSON object")
+    if _is_deep(fields):
+        refuse("not JSON (nested too deeply)")
     for name in ("process", "op", "key", "start", "end", "ok"):
         if name not in fields:
             refuse(f'"{name}" is missing')
@@ -191,3 +197,14 @@ def _check_processes(operations: Sequence[Operation], lines: Sequence[int]) -> N
                 )
         if not operation.unknown:
             busy[operation.process] = index
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether ``value`` is nested more than DEPTH_MAX deep."""
+    level = [value]
+    for _ in range(DEPTH_MAX + 1):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [one for some in inner for one in some if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True

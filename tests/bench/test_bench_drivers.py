@@ -135,6 +135,27 @@ async def test_a_child_that_ends_at_once_is_reported_with_its_last_words(tmp_pat
     await children.stop()
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["ended", "closed its pipe"])
+async def test_a_child_that_ended_is_told_nothing_more(tmp_path: Path, known: bool) -> None:
+    children = Children(tmp_path)
+    code = "import sys; print('ready', flush=True); sys.exit('no memory')"
+    child = await children.start("readers", [sys.executable, "-c", code], talks=True)
+    if known:
+        await child.wait()
+    else:
+        assert child.stdin is not None
+        child.stdin.write = _closed  # type: ignore[method-assign]
+        assert child.stdout is not None
+        await child.stdout.read()
+    with pytest.raises(BenchError, match="readers ended by itself: "):
+        children.say("readers", b"count")
+    await children.stop()
+
+
+def _closed(line: bytes) -> None:
+    raise RuntimeError("the handler is closed")
+
+
 async def test_a_program_that_is_not_there_cannot_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

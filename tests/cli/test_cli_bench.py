@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from consensusllm_cli.bench import measured
+from consensusllm_cli.bench import bench, measured
 
 
 class Signalled:
@@ -51,3 +52,9 @@ def test_a_measurement_under_nohup_outlives_its_terminal() -> None:
     bench: Any = Asked()
     found: Any = measured(bench)
     assert found is signal.SIG_IGN
+
+
+def test_what_nobody_asked_for_can_do_is_misuse() -> None:
+    result = CliRunner().invoke(bench, ["--only", "scale", "--systems", "orchestrated"])
+    assert result.exit_code == 2
+    assert "Error: orchestrated cannot do scale: add direct to --systems\n" in result.output

@@ -18,6 +18,7 @@ from consensusllm.drills import processes
 from consensusllm.drills.actions import FLIPS_MAX, Actions
 from consensusllm.drills.cluster import DrillError, LocalCluster
 from consensusllm.drills.history import Recorder
+from consensusllm.drills.observer import agreed_slot
 from consensusllm.drills.scenario import parse
 from consensusllm.drills.talk import Talk
 from consensusllm.orchestrator.client import FaultList
@@ -219,6 +220,28 @@ async def test_a_node_that_dies_as_it_learns_that_it_was_replaced_is_noticed(
     await Actions(cluster, recorder, Talk(), random.Random(0)).replace_node(2)
     assert recorder.problems == ["node 2 died by itself: see its log"]
     assert cluster.retired == [2]
+
+
+async def test_a_node_that_died_before_it_is_fixed_is_noticed(cluster: Cluster) -> None:
+    recorder = Recorder(lambda: 0.0)
+    actions = Actions(cluster, recorder, Talk(), random.Random(0))
+    cluster.pids = {1: 1, 2: 2, 3: 3}
+    await actions.fail_node(3)
+    del cluster.pids[2]
+    for node in (2, 3):
+        await actions.fix_node(node)
+    assert recorder.problems == ["node 2 died by itself: see its log"]
+    assert cluster.fixed == [2, 3]
+
+
+def test_states_are_equal_only_where_every_node_has_said_its_own() -> None:
+    def said(slot: int = 7, state_hash: str = "ab", role: str = "following") -> Any:
+        return SimpleNamespace(applied_slot=slot, state_hash=state_hash, role=role)
+
+    level = {1: said(role="leading"), 2: said(), 3: said()}
+    assert agreed_slot(level) == 7
+    for other in (None, said(slot=6), said(state_hash=""), said(role="preparing")):
+        assert agreed_slot({**level, 3: other}) is None
 
 
 async def test_a_node_that_died_before_it_is_replaced_is_noticed(cluster: Cluster) -> None:

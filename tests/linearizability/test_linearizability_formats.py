@@ -38,6 +38,16 @@ def without(name: str) -> bytes:
     return json.dumps({key: value for key, value in GOOD.items() if key != name}).encode()
 
 
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth > 1 else []
+
+
+def test_values_may_be_nested_and_times_in_nanoseconds() -> None:
+    now = 1_796_000_000_000_000_001
+    [operation] = read_history(line(value=nested(100), start=now, end=now + 1)).operations
+    assert (operation.value, operation.start, operation.end) == (nested(100), now, now + 1)
+
+
 def test_a_line_is_an_operation() -> None:
     history = read_history(line())
     assert history == History((Operation(1, "put", "k", 5, 0.1, 0.2, True, None),), None)
@@ -60,6 +70,8 @@ def test_value_and_output_may_be_missing_and_other_fields_are_skipped() -> None:
         (line()[:-1] + b',"value":6}', '"value" is there twice'),
         (line(value={})[:-1].replace(b"{}", b'{"a":1,"a":2}') + b"}", '"a" is there twice'),
         (b"[" * 100_000, "not JSON (nested too deeply)"),
+        (line(value=nested(101)), "not JSON (nested too deeply)"),
+        (line(output={"a": nested(100)}), "not JSON (nested too deeply)"),
         (b'{"process": ' + b"1" * 10_000 + b"}", "not JSON (a number is too long)"),
         (b'"\xff"', "not UTF-8 text (byte 2)"),
         (without("end"), '"end" is missing'),
@@ -77,8 +89,8 @@ def test_value_and_output_may_be_missing_and_other_fields_are_skipped() -> None:
         (line(start=None), '"start" must be a number'),
         (line(start="now"), '"start" must be a number'),
         (line(end="later"), '"end" must be a number or null'),
-        (line(start=-1), '"start" must be from 0 to 1e+18'),
-        (line(end=1e300), '"end" must be from 0 to 1e+18'),
+        (line(start=-1), '"start" must be from 0 to 1e+19'),
+        (line(end=1e300), '"end" must be from 0 to 1e+19'),
         (line(start=0.3), '"end" 0.2 is before "start" 0.3'),
         (line(op="cas", value=5), 'the "value" of a cas must be [old, new]'),
         (line(op="cas", value=[1, 2, 3]), 'the "value" of a cas must be [old, new]'),
