@@ -26,7 +26,7 @@ MAX_OUTSTANDING = 8192
 RESPONSE_BYTES = 1 << 20
 PIPELINES = 4096
 WATCHES = 4096
-HASHING_S = 1.0
+HASHING_S = 0.5
 """How long a status waits for the state's hash, which is made in steps between which others have
 their turns. A large state that has just been read takes several statuses."""
 
