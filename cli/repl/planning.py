@@ -35,7 +35,11 @@ QUERY_FLAGS = (
     *MODEL_FLAGS,
     Flag("council", TEMPLATE, "these answer, review each other, and agree", otherwise=""),
     Flag("close_after", NUMBER, "close the turn after so many answers"),
-    Flag("deadline", SECONDS, "close it, or each stage of a council, after so long, whatever is missing"),
+    Flag(
+        "deadline",
+        SECONDS,
+        "close it, or each stage of a council, after so long, whatever is missing",
+    ),
     Flag("hedge", SECONDS, "ask a model's next fallback too where no text has come after so long"),
     Flag("temperature", TEMPERATURE, "0 to 2"),
     Flag("max_tokens", NUMBER, "the most that each answer may have"),

@@ -77,12 +77,13 @@ class Admission:
         return self._ask_at
 
     def tick(self, now: float) -> None:
-        """Ask everybody, from time to time."""
+        """Ask everybody, from time to time, once what was learned is on this node's disk: to one
+        that ends no write no vote must be given, which the others could not do without."""
         if now >= self._ask_at:
             self._ask_at = now + self._config.election_timeout_s
             life, through = self._acceptor.incarnation, self._log.chosen_through
             for peer in self._members.peers:
-                self._outbox.send(peer, Rejoin(self._config.node, life, through))
+                self._outbox.send_durable(peer, Rejoin(self._config.node, life, through))
 
     def on_rejoined(self, answer: Rejoined) -> bool:
         """Whether the answer says from where on this node may vote."""

@@ -3,7 +3,8 @@
 Paxos Made Simple, section 2.3. A follower believes the leader's end of the chosen prefix only for
 what it accepted at that leader's ballot; anything else it fetches, first from the leader, then from
 whoever answers. Below a peer's log stands the peer's snapshot, which is fetched in chunks that can
-go on after any cut.
+go on after any cut. How long nobody has answered is counted on the clock of silences (`timing`): a
+node that was held up, as by an install of its own, blames nobody for it and asks nobody else.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Learner:
         """The highest slot that is known to be chosen anywhere."""
         return max(self._known_through, self._log.chosen_through)
 
-    def on_commit(self, ballot: Ballot, chosen_through: int, now: float) -> None:
+    def on_commit(self, ballot: Ballot, chosen_through: int) -> None:
         """A leader's prefix ends at ``chosen_through``: advance over what was accepted from it."""
         slot = self._log.chosen_through
         while slot < chosen_through:
@@ -105,17 +106,17 @@ class Learner:
                 break
             slot += 1
         self._log.choose_through(slot)
-        self.on_known(chosen_through, ballot.pid, now)
+        self.on_known(chosen_through, ballot.pid)
 
-    def on_known(self, chosen_through: int, peer: int, now: float) -> None:
+    def on_known(self, chosen_through: int, peer: int) -> None:
         """``peer`` holds everything up to ``chosen_through``. Fetch it; a window's worth not before
         it had time to come by itself, as Accepts do that were overtaken by their commit."""
         self._known_through = max(self._known_through, chosen_through)
         self._holder = peer
         if self.missing and self._fetch is None and self._transfer is None:
             behind = self._known_through - self._log.chosen_through
-            self._fetch = _Fetch(peer, now)
-            self._fetch_at = now
+            self._fetch = _Fetch(peer, self._timing.time)
+            self._fetch_at = self._timing.time
             if behind <= self._config.pipeline_slots:
                 self._fetch_at += self._config.heartbeat_s
 
@@ -131,7 +132,7 @@ class Learner:
         # What was learned here may not be durable here; it is chosen all the same.
         self._outbox.send(request.sender, CatchUpReply(self._config.node, tuple(entries), through))
 
-    def on_catch_up_reply(self, reply: CatchUpReply, now: float) -> None:
+    def on_catch_up_reply(self, reply: CatchUpReply) -> None:
         advanced = False
         for entry in reply.entries:
             if entry.slot == self._log.chosen_through + 1:
@@ -141,28 +142,28 @@ class Learner:
         self._known_through = max(self._known_through, reply.chosen_through)
         self._holder = reply.sender
         if advanced:
-            self._came(sum(entry.batch.size_bytes for entry in reply.entries), now)
+            self._came(sum(entry.batch.size_bytes for entry in reply.entries))
             self._drop_overtaken()
         if self._transfer is not None:
             return
         if not self.missing:
             self._rest()
         elif advanced or self._fetch is None:
-            self._ask(reply.sender, now)
+            self._ask(reply.sender)
 
-    def on_compacted(self, answer: Compacted, now: float) -> None:
+    def on_compacted(self, answer: Compacted) -> None:
         """A peer's log begins above what is missing here: its snapshot is needed first."""
         if answer.slot <= self._log.chosen_through or self._transfer is not None:
             return
         self._known_through = max(self._known_through, answer.slot)
         self._holder = answer.sender
         self._transfer = _Transfer(slot=0, offset=0, digest=b"", source=answer.sender)
-        self._ask(answer.sender, now)
+        self._ask(answer.sender)
 
     def on_snapshot_request(self, request: SnapshotRequest) -> None:
         self.snapshot_reads.append(SnapshotRead(request.sender, request.slot, request.offset))
 
-    def on_snapshot_chunk(self, chunk: SnapshotChunk, now: float) -> None:
+    def on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
         """Stage the next bytes. Another snapshot starts us anew where whoever had ours has a newer
         one now, or has fallen silent: not because another peer has one, as each takes its own."""
         transfer = self._transfer
@@ -184,7 +185,7 @@ class Learner:
         transfer.offset = end
         transfer.source = chunk.sender
         transfer.silences = 0
-        self._came(len(chunk.data), now)
+        self._came(len(chunk.data))
         transfer.complete = end == chunk.size_bytes
         self.installs.append(
             Install(
@@ -200,25 +201,25 @@ class Learner:
         if transfer.complete or self._unstaged >= _UNSTAGED_CHUNKS:
             self._rest()
         else:
-            self._ask(chunk.sender, now)
+            self._ask(chunk.sender)
 
-    def _came(self, size_bytes: int, now: float) -> None:
+    def _came(self, size_bytes: int) -> None:
         """An answer brought something new. A small one keeps no link busy, so it does not say how
         long a chunk takes; nor does one that nobody waits for so long, as after a cut."""
         if self._fetch is None or self._fetch.held is None:
             return
-        took_s = now - self._fetch.since
+        took_s = self._timing.time - self._fetch.since
         if 2 * size_bytes >= self._config.chunk_bytes and took_s < self._timing.longest_s:
             self._answered_s.append(took_s)
 
-    def staged(self, now: float) -> None:
+    def staged(self) -> None:
         """The owner has the next of `installs` on its disk."""
         self._unstaged -= 1
         transfer = self._transfer
         if transfer is not None and not transfer.complete and self._fetch is None:
-            self._ask(transfer.source, now)
+            self._ask(transfer.source)
 
-    def installed(self, slot: int, now: float) -> None:
+    def installed(self, slot: int) -> None:
         """The owner has replaced its state and its stored snapshot by those of ``slot``. Whose they
         were has kept the log behind them, which others may have dropped."""
         source = self._another() if self._transfer is None else self._transfer.source
@@ -226,7 +227,7 @@ class Learner:
         if slot > self._log.chosen_through:
             self._log.replace_by_snapshot(slot)
         if self.missing:
-            self._ask(source, now)
+            self._ask(source)
 
     def give_up_snapshot(self) -> None:
         """This node leads, and will choose itself what it lacks. What came whole is still being
@@ -234,17 +235,17 @@ class Learner:
         if self._transfer is not None and not self._transfer.complete:
             self._transfer = None
 
-    def rejected(self, now: float) -> None:
+    def rejected(self) -> None:
         """What was staged did not verify: begin again with whichever peer answers."""
         self._transfer = None
-        self._ask(self._another(), now)
+        self._ask(self._another())
 
     def deadline(self) -> float:
         """When `tick` is due; infinity while nothing is fetched."""
-        return self._fetch_at
+        return math.inf if self._fetch is None else self._timing.when(self._fetch_at)
 
-    def tick(self, now: float) -> None:
-        if self._fetch is None or now < self._fetch_at:
+    def tick(self) -> None:
+        if self._fetch is None or self._timing.time < self._fetch_at:
             return
         if not self.missing:
             self._drop_overtaken()
@@ -254,9 +255,9 @@ class Learner:
         peer = self._fetch.peer
         if self._transfer is not None:
             self._transfer.silences += 1
-        if self._fetch.asked_at + self._timing.resend_s <= now:
+        if self._fetch.asked_at + self._timing.resend_s <= self._timing.time:
             peer = self._another()
-        self._ask(peer, now)
+        self._ask(peer)
 
     def _rest(self) -> None:
         """Nothing is asked for now."""
@@ -314,9 +315,9 @@ class Learner:
         if self._keeps_up() and self._has_room():
             self._outbox.send(peer, CatchUp(self._config.node, self._log.chosen_through + 1))
 
-    def _ask(self, peer: int, now: float) -> None:
+    def _ask(self, peer: int) -> None:
         """Ask for what is missing."""
-        node, transfer = self._config.node, self._transfer
+        node, transfer, now = self._config.node, self._transfer, self._timing.time
         if transfer is not None:
             self._outbox.send(peer, SnapshotRequest(node, transfer.slot, transfer.offset))
         # Who said that a snapshot is needed may be gone, and another's log reach back further.

@@ -232,7 +232,7 @@ class Rejoin:
     meets that one in a member other than the sender, and so hears of the fence. (Paxos Made Live,
     5.1, made explicit.)
 
-    A node that joins says the same, and how far its prefix goes: that is when it may vote.
+    A node that joins says the same, and how far its prefix goes, durably: that is when it may vote.
     """
 
     sender: int

@@ -141,7 +141,7 @@ class PaxosNode(Reconfiguration):
             self._adopt_change()
         elif isinstance(message, _LEADERS_WORD):
             # Its members may have come since this node last heard of any: learn that, through it.
-            self._learner.on_known(message.chosen_through, message.sender, now)
+            self._learner.on_known(message.chosen_through, message.sender)
         elif isinstance(message, PreVote):
             # So may those of one that wants to lead, and without this node perhaps nobody can.
             self._ask_for_chosen(message.sender)
@@ -193,7 +193,7 @@ class PaxosNode(Reconfiguration):
     def tick(self, now: float) -> None:
         """Let time pass. Early and late calls are harmless; `deadline` says when one is due."""
         self._advance(now)
-        self._learner.tick(now)
+        self._learner.tick()
         if self.role is Role.LEADING:
             self._tick_leading()
         elif self.role is Role.PREPARING:
@@ -224,7 +224,7 @@ class PaxosNode(Reconfiguration):
 
     def snapshot_staged(self) -> None:
         """The next chunk of ``Ready.install`` is durable, or given up: another may come."""
-        self._learner.staged(self._now)
+        self._learner.staged()
 
     def snapshot_installed(
         self, slot: int, membership: Membership | None = None, since: int = 0
@@ -238,7 +238,7 @@ class PaxosNode(Reconfiguration):
         """
         if self.role is Role.LEADING and slot > self._log.chosen_through:
             self._step_down(Event.OVERTAKEN)
-        self._learner.installed(slot, self._now)
+        self._learner.installed(slot)
         self._proposer.drop_chosen()
         self._delivery.replaced(slot)
         if membership is not None and since > self._members.since:
@@ -247,7 +247,7 @@ class PaxosNode(Reconfiguration):
 
     def snapshot_rejected(self) -> None:
         """A peer's snapshot did not verify; nothing was installed."""
-        self._learner.rejected(self._now)
+        self._learner.rejected()
 
     # Out ------------------------------------------------------------------------------------
 
@@ -467,13 +467,13 @@ class PaxosNode(Reconfiguration):
             self._learn_commit(commit.ballot, commit.chosen_through)
 
     def _learn_commit(self, ballot: Ballot, chosen_through: int) -> None:
-        self._learner.on_commit(ballot, chosen_through, self._now)
+        self._learner.on_commit(ballot, chosen_through)
         self._admit_if_ready()
 
     # Catching up and coming back ----------------------------------------------------------------
 
     def _on_catch_up_reply(self, reply: CatchUpReply) -> None:
-        self._learner.on_catch_up_reply(reply, self._now)
+        self._learner.on_catch_up_reply(reply)
         self._depose_if_outvoted()
         self._proposer.drop_chosen()
         if self.role is Role.LEADING and not self._log.chosen_changes(self._members.since):
@@ -488,7 +488,7 @@ class PaxosNode(Reconfiguration):
     def _on_compacted(self, answer: Compacted) -> None:
         if answer.slot > self._log.chosen_through and self.role is not Role.LEADING:
             self._step_down(Event.COMPACTED)
-            self._learner.on_compacted(answer, self._now)
+            self._learner.on_compacted(answer)
 
     def _on_snapshot_chunk(self, chunk: SnapshotChunk) -> None:
-        self._learner.on_snapshot_chunk(chunk, self._now)
+        self._learner.on_snapshot_chunk(chunk)

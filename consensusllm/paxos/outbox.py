@@ -1,10 +1,11 @@
 """Where the parts of the core leave their effects, and where persist-before-send is kept.
 
 `send` is for messages that reveal nothing that a crash could take back. `send_durable` is for
-those that reveal a promise or a vote: they leave only when everything recorded before them is on
-the disk (Raft thesis, 3.8). One that says again what waits already is left out, since a disk may
-hang for long and what it would answer be repeated all the while. A message to oneself takes the
-same road, so that the leader's own promise and its own vote count exactly when a peer's would.
+those that reveal a promise or a vote, or how far a node has learned that is to vote: they leave
+only when everything recorded before them is on the disk (Raft thesis, 3.8). One that says again
+what waits already is left out, since a disk may hang for long and what it would answer be repeated
+all the while. A message to oneself takes the same road, so that the leader's own promise and its
+own vote count exactly when a peer's would.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import math
 from collections import deque
 from typing import TypeAlias
 
-from .ballot import Ballot
+from .ballot import BOTTOM, Ballot
 from .membership import Membership
-from .messages import Accepted, Entry, Incarnations, Message, Nack, Prepare, Promise
+from .messages import Accepted, Entry, Incarnations, Message, Nack, Prepare, Promise, Rejoin
 from .ready import Persist
 
-_Durable: TypeAlias = Prepare | Promise | Accepted | Nack
+_Durable: TypeAlias = Prepare | Promise | Accepted | Nack | Rejoin
 _Subject: TypeAlias = tuple[int, type, Ballot, int, int | Ballot]
 """To whom, of which kind, at which ballot, from which slot on, and for how many slots; a refusal:
-against which promise."""
+against which promise; who asks for a vote: in which life."""
 
 
 class Outbox:
@@ -180,5 +181,7 @@ class Outbox:
 def _subject(dst: int, message: _Durable) -> _Subject:
     if isinstance(message, Nack):
         return dst, Nack, message.ballot, 0, message.promised
+    if isinstance(message, Rejoin):
+        return dst, Rejoin, BOTTOM, message.incarnation, 0
     count = message.count if isinstance(message, Accepted) else 0
     return dst, type(message), message.ballot, message.ballot.op_num, count

@@ -82,7 +82,7 @@ class Reconfiguration(Knowledge, ABC):
 
     def _on_rejoined(self, answer: Rejoined) -> None:
         if self.role is Role.LEARNING and self._admission.on_rejoined(answer):
-            self._learner.on_known(answer.ballot.op_num - 1, answer.sender, self._now)
+            self._learner.on_known(answer.ballot.op_num - 1, answer.sender)
             self._admit_if_ready()
         elif answer.ballot == BOTTOM:  # the votes of a life of this node are refused
             self._acceptor.learn_fence(answer.incarnations)

@@ -106,3 +106,20 @@ def test_what_came_by_another_way_is_no_answer_that_took_long() -> None:
         node.pass_time(node.config.resend_s)
     assert len(answered(node, 20, 21)) == 1
     assert len(only(CatchUp, node.pass_time(5 * node.config.resend_s))) >= 4
+
+
+@pytest.mark.parametrize("held_up_s", [0.01, 0.3])
+def test_who_was_held_up_by_its_own_install_asks_nobody_else_for_the_log(held_up_s: float) -> None:
+    node = Driver(size=5, seed=3)
+    node.receive(Compacted(2, 9))
+    node.receive(Commit(3, Ballot(5, 3), 30))
+    node.receive(SnapshotChunk(3, 9, 0, 4, b"digest", b"0123"))
+    node.core.snapshot_staged()
+    node.core.snapshot_installed(9)
+    node.now += held_up_s  # as where an old state is freed
+    sent = node.ready()
+    node.core.tick(node.now)
+    sent += node.ready()
+    assert [message.sender for message in only(CatchUp, sent)] == [1]
+    later = node.pass_time(10 * node.config.resend_s)
+    assert only(CatchUp, later), "nobody answers at all"

@@ -111,7 +111,9 @@ def test_a_leader_tells_who_votes_in_a_life_that_is_fenced() -> None:
     assert [dst for dst, _ in told] == [2]
     fenced = Driver(node=2)
     fenced.receive(Heartbeat(1, ballot, 1, 1, (1, 2, 3)))
-    sent = fenced.receive(told[0][1]) + fenced.pass_time(fenced.config.election_timeout_s)
+    sent = fenced.receive(told[0][1])
+    fenced.pass_time(fenced.config.election_timeout_s)
+    sent += fenced.sync()
     assert fenced.core.role is Role.LEARNING
     rejoins = only(Rejoin, sent)
     assert rejoins != []

@@ -62,12 +62,12 @@ def hole_skipped_by_the_leader(patch: Patch) -> None:
 
 @bug(ASSERTED + "slot ", faults="lose,straggle")
 def hole_skipped_by_a_follower(patch: Patch) -> None:
-    def leaping(self: Learner, ballot: Any, chosen_through: int, now: float) -> None:
+    def leaping(self: Learner, ballot: Any, chosen_through: int) -> None:
         log = self._log
         held = [s for s in range(log.chosen_through + 1, chosen_through + 1) if log.get(s)]
         own = [s for s in held if log._entries[s].ballot == ballot]
         log.chosen_through = max(own, default=log.chosen_through)
-        self.on_known(chosen_through, ballot.pid, now)
+        self.on_known(chosen_through, ballot.pid)
 
     def take(self: Delivery) -> Any:
         slots = range(self._delivered + 1, self._log.chosen_through + 1)
@@ -143,11 +143,11 @@ def promises_of_another_ballot_counted(patch: Patch) -> None:
         own = self._proposer.ballot.at(promise.ballot.op_num)
         on_promise(self, replace(promise, ballot=own))
 
-    def patient(self: Learner, chosen_through: int, peer: int, now: float) -> None:
+    def patient(self: Learner, chosen_through: int, peer: int) -> None:
         idle = self._fetch is None
-        on_known(self, chosen_through, peer, now)
+        on_known(self, chosen_through, peer)
         if idle and self._fetch is not None:
-            self._fetch_at = now + self._config.heartbeat_s
+            self._fetch_at = self._timing.time + self._config.heartbeat_s
 
     patch.setattr(PaxosNode, "_on_promise", any_ballot)
     patch.setattr(Learner, "on_known", patient)
@@ -180,11 +180,11 @@ def lower_ballot_accepted(patch: Patch) -> None:
 
 @bug(AGREE, faults="depose,lose,straggle")
 def commit_index_trusted_across_ballots(patch: Patch) -> None:
-    def trusting(self: Learner, ballot: Any, chosen_through: int, now: float) -> None:
+    def trusting(self: Learner, ballot: Any, chosen_through: int) -> None:
         slot = self._log.chosen_through
         while slot < chosen_through and self._log.get(slot + 1) is not None:
             slot += 1
         self._log.choose_through(slot)
-        self.on_known(chosen_through, ballot.pid, now)
+        self.on_known(chosen_through, ballot.pid)
 
     patch.setattr(Learner, "on_commit", trusting)

@@ -69,7 +69,7 @@ def _longer(wait: Callable[[Election], None]) -> Callable[[Election], None]:
 
 @bug(PROGRESS, faults="isolate")
 def missed_slot_not_fetched(patch: Patch) -> None:
-    patch.setattr(Learner, "on_known", lambda self, chosen_through, peer, now: None)
+    patch.setattr(Learner, "on_known", lambda self, chosen_through, peer: None)
 
 
 @bug(PROGRESS, faults="lose")
@@ -78,7 +78,7 @@ def lost_proposal_not_sent_again(patch: Patch) -> None:
 
     def once(self: Proposer, now: float) -> None:
         if self._prepare_at is not None:
-            tick(self, now)
+            tick(self)
 
     patch.setattr(Proposer, "tick", once)
     patch.setattr(
@@ -92,9 +92,9 @@ def lost_proposal_not_sent_again(patch: Patch) -> None:
 def timer_left_in_the_past(patch: Patch) -> None:
     tick = Learner.tick
 
-    def forgetful(self: Learner, now: float) -> None:
+    def forgetful(self: Learner) -> None:
         fetch, at = self._fetch, self._fetch_at
-        tick(self, now)
+        tick(self)
         if self._fetch is None:
             self._fetch, self._fetch_at = fetch, at
 
