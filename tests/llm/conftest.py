@@ -5,12 +5,14 @@ from __future__ import annotations
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from consensusllm.llm.port import Provider
+from consensusllm.llm.registry import make_provider
 from tests.llm.dialects import DIALECTS, Dialect, Server
 
 
@@ -30,6 +32,19 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 @pytest.fixture
 def dialects() -> dict[str, Dialect]:
     return DIALECTS
+
+
+@pytest.fixture
+async def provider_of() -> AsyncIterator[Callable[..., Provider]]:
+    made: list[Provider] = []
+
+    def make(settings: Any) -> Provider:
+        made.append(make_provider(settings))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        await provider.aclose()
 
 
 @pytest.fixture(autouse=True)

@@ -6,73 +6,25 @@ import asyncio
 import gzip
 import json
 import logging
-import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from consensusllm.llm import sdk
 from consensusllm.llm.port import (
     Chunk,
-    GenerateRequest,
     Malformed,
-    Provider,
     ProviderError,
     RateLimited,
     Rejected,
     TimedOut,
-    Turn,
     Unavailable,
 )
 from consensusllm.llm.registry import make_provider
 from consensusllm.llm.settings import Limits, Timeouts
-from tests.llm.dialects import Server
+from tests.llm.calls import REQUEST, collect, failure, gather_texts
 
-REQUEST = GenerateRequest(
-    turns=(Turn("user", "What is Paxos?"), Turn("assistant", "A protocol."), Turn("user", "Why?")),
-    system="Be brief.",
-    temperature=0.5,
-    max_tokens=99,
-    seed=7,
-)
-SELF_SIGNED = Path(__file__).parent / "self_signed.pem"
-"""A certificate for 127.0.0.1 and its key."""
 SECRET = "sk-very-secret-0123456789"
-
-
-@pytest.fixture
-async def provider_of() -> AsyncIterator[Callable[..., Provider]]:
-    made: list[Provider] = []
-
-    def make(settings: Any) -> Provider:
-        made.append(make_provider(settings))
-        return made[-1]
-
-    yield make
-    for provider in made:
-        await provider.aclose()
-
-
-async def collect(provider: Provider, request: GenerateRequest = REQUEST) -> list[Chunk]:
-    async with aclosing(provider.generate(request)) as chunks:
-        return [chunk async for chunk in chunks]
-
-
-async def gather_texts(provider: Provider, texts: list[str]) -> None:
-    async for chunk in provider.generate(REQUEST):
-        texts.append(chunk.text)
-
-
-async def failure(provider: Provider) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        await collect(provider)
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(provider.name)
-    return caught.value
 
 
 async def test_an_answer_is_streamed_with_its_model_finish_reason_and_usage(
@@ -316,66 +268,9 @@ async def test_a_stream_that_is_not_called_one_is_read_as_it_comes(
     await chunks.aclose()
 
 
-async def test_no_call_waits_for_a_connection(server, dialect, provider_of):
-    """It would pass for one of a model that is silent."""
-    limits = Limits(attempts=1, concurrency=120)
-    server.replies = [dialect.stream(["first "], finish="", end="hang")]
-    provider = provider_of(dialect.settings(server, limits=limits))
-    calls = [provider.generate(REQUEST) for _ in range(limits.concurrency)]
-    firsts = await asyncio.gather(*map(anext, calls))
-    assert [each.text for each in firsts] == ["first "] * limits.concurrency
-    for each in calls:
-        await each.aclose()
-
-
-async def test_a_certificate_that_nobody_vouches_for_is_rejected(dialect, provider_of):
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(SELF_SIGNED)
-    server = Server()
-    await server.start(tls)
-    error = await failure(provider_of(dialect.settings(server)))
-    await server.close()
-    assert type(error) is Rejected
-    assert f"the certificate of {server.url} is not trusted: name its CA in" in str(error)
-
-
-async def test_a_server_that_speaks_no_tls_is_rejected(dialect, provider_of):
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-
-    plain = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    url = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
-    async with plain:
-        error = await failure(provider_of(dialect.settings(Server(), base_url=url)))
-    assert type(error) is Rejected
-    assert f"{url} does not speak TLS: check base_url" in str(error)
-
-
 @pytest.mark.parametrize("finish", ["stop", ""])
 async def test_an_empty_answer_is_malformed(server, dialect, provider_of, finish):
     server.replies = [dialect.stream([""], finish)]
-    assert type(await failure(provider_of(dialect.settings(server)))) is Malformed
-
-
-async def test_a_refused_connection_is_unavailable(server, dialect, provider_of):
-    settings = dialect.settings(server)
-    await server.close()
-    error = await failure(provider_of(settings))
-    assert type(error) is Unavailable
-    assert server.url in str(error)
-
-
-async def test_a_server_that_drops_the_connection_before_answering_is_unavailable(
-    server, dialect, provider_of
-):
-    server.replies = [replace(dialect.reply([]), end="raw")]
-    assert type(await failure(provider_of(dialect.settings(server)))) is Unavailable
-
-
-async def test_bytes_that_are_not_http_are_malformed(server, dialect, provider_of):
-    server.replies = [replace(dialect.reply([b"SSH-2.0-OpenSSH_9.6\r\n\r\n"]), end="raw")]
     assert type(await failure(provider_of(dialect.settings(server)))) is Malformed
 
 
@@ -462,52 +357,6 @@ async def test_a_server_that_falls_silent_is_timed_out(server, dialect, provider
     error = await failure(provider_of(dialect.settings(server, timeouts=timeouts)))
     assert type(error) is TimedOut
     await asyncio.wait_for(server.left.wait(), 10)
-
-
-async def test_closing_the_generator_ends_the_call_at_the_server(server, dialect, provider_of):
-    server.replies = [dialect.stream(["first "], finish="", end="hang")]
-    chunks = provider_of(dialect.settings(server)).generate(REQUEST)
-    assert (await anext(chunks)).text == "first "
-    assert not server.left.is_set()
-    await chunks.aclose()
-    await asyncio.wait_for(server.left.wait(), 10)
-
-
-async def test_cancelling_the_reader_ends_the_call_at_the_server(server, dialect, provider_of):
-    server.replies = [dialect.stream(["first "], finish="", end="hang")]
-    provider = provider_of(dialect.settings(server))
-    first = asyncio.Event()
-
-    async def read() -> None:
-        async for _ in provider.generate(REQUEST):
-            first.set()
-
-    reader = asyncio.create_task(read())
-    await asyncio.wait_for(first.wait(), 10)
-    reader.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reader
-    await asyncio.wait_for(server.left.wait(), 10)
-
-
-async def test_closing_the_provider_ends_the_call_under_way(server, dialect, provider_of):
-    server.replies = [dialect.stream(["first "], finish="", end="hang")]
-    provider = provider_of(dialect.settings(server))
-    chunks = provider.generate(REQUEST)
-    await anext(chunks)
-    rest = asyncio.create_task(anext(chunks))
-    await asyncio.sleep(0)
-    await provider.aclose()
-    with pytest.raises(Unavailable, match="closed"):
-        await rest
-    await asyncio.wait_for(server.left.wait(), 10)
-
-
-async def test_calls_run_side_by_side_over_one_provider(server, dialect, provider_of):
-    server.replies = [dialect.stream(["x", "y"])]
-    provider = provider_of(dialect.settings(server))
-    answers = await asyncio.gather(*(collect(provider) for _ in range(10)))
-    assert ["".join(chunk.text for chunk in answer) for answer in answers] == ["xy"] * 10
 
 
 async def test_the_key_is_in_no_repr_error_or_log(server, dialect, provider_of, caplog):
