@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from consensusllm.transport import Outbox, QueueLimits
+from consensusllm.transport import BATCH_BYTES, Outbox, QueueLimits
+from consensusllm.transport.decoding import PARTS_MAX
+from consensusllm.transport.outbox import ENVELOPE_OVERHEAD_BYTES
+from consensusllm.wire.generated import peer_pb2 as pb
+from consensusllm.wire.parts import parts
 
 
 async def test_everything_put_within_a_turn_of_the_loop_is_taken_together() -> None:
@@ -65,3 +69,11 @@ async def test_closing_wakes_the_reader_and_a_cancelled_reader_loses_nothing() -
     await asyncio.sleep(0)
     outbox.close()
     assert await reader is None
+
+
+def test_what_a_link_writes_at_once_is_never_refused_for_what_it_holds() -> None:
+    """However small its envelopes are."""
+    envelope = pb.Envelope(cluster_id="c", src=1, dst=2, kind="k", body=b"b", checksum=1)
+    most = BATCH_BYTES // (ENVELOPE_OVERHEAD_BYTES + len(envelope.kind) + len(envelope.body))
+    batch = pb.Envelopes(envelopes=[envelope] * most)
+    assert parts(batch.SerializeToString(), pb.Envelopes.DESCRIPTOR, PARTS_MAX) <= PARTS_MAX
