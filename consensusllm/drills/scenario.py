@@ -28,6 +28,8 @@ from typing import Any
 
 from consensusllm.config import NODES_MAX, Config, demo_document
 from consensusllm.config_file import ConfigError
+from consensusllm.council.template_files import load
+from consensusllm.council.templates import UnknownTemplate
 from consensusllm.document import Document, DocumentError, Node, nearest, shown
 
 from .grammar import ACTIONS, DURATION_MAX_S, Misused, Moment, moment
@@ -205,8 +207,17 @@ def _load(document: Document, node: Node) -> LoadPlan:
         conversations=whole("conversations", 0, CONVERSATIONS_MAX),
         pause_s=time_s("pause", default.pause_s, 0.0),
         timeout_s=time_s("timeout", default.timeout_s, 0.5),
-        council=document.text(found["council"], "council") if "council" in found else "",
+        council=_council(document, found["council"]) if "council" in found else "",
     )
+
+
+def _council(document: Document, node: Node) -> str:
+    name = document.text(node, "council")
+    try:
+        load(None).find(name)  # a drill's cluster has those that ship
+    except UnknownTemplate as error:
+        document.refuse(node, f"council: {error}")
+    return name
 
 
 def _step(document: Document, entry: Node, nodes: int) -> Step:

@@ -7,6 +7,7 @@ is open, and calls fail at once; after COOL_DOWN_S the next call is let through,
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -44,8 +45,10 @@ class Breaking:
         try:
             await breaker.__aenter__()
         except OpenedState as opened:
-            # It is the same one each time, and would keep every request that it refuses.
+            # It is the same one each time, and would keep every request that it refuses. It counts
+            # on the wall clock: one that is set back shall not make the wait longer.
             opened.__traceback__ = None
+            opened.opened_at = min(opened.opened_at, time.time())
             raise Unavailable(
                 f"{self.name}: left alone after {breaker.context.threshold} failures in a row, "
                 f"the last one: {self._cause}"

@@ -140,6 +140,8 @@ def test_every_action_is_carried_out_by_a_method_that_takes_what_was_read() -> N
         (steps("heal:") + "load: {client: 3}\n", 4, "did you mean clients?"),
         (steps("heal:") + "load: {clients: 0}\n", 4, "from 1 to 64, not '0'"),
         (steps("heal:") + "load: {timeout: 0.1s}\n", 4, "from 0.5s to 60s"),
+        (steps("heal:") + "load: {council: debat}\n", 4, "did you mean debate?"),
+        (steps("heal:") + "load: {council: ''}\n", 4, "council template"),
         (steps("heal:") + "cluster: {nodes: 10}\n", 4, "from 1 to 9"),
         (steps("heal:") + "cluster: {paxos: {heartbeat: 1}}\n", 4, "paxos.heartbeat"),
         (steps("heal:") + "cluster: {models: [{provider: gpt}]}\n", 4, "models[0].provider"),

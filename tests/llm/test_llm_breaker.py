@@ -108,6 +108,22 @@ async def test_after_the_cool_down_one_call_decides(
     assert await call(provider) == "well"
 
 
+async def test_a_clock_that_is_set_back_leaves_it_alone_no_longer(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    switch.error = Unavailable("down")
+    await fail(provider, 1)
+    switch.error = None
+    now -= 3600.0
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
+    now += 60.1
+    assert await call(provider) == "well"
+
+
 async def test_an_answer_in_between_begins_the_count_anew(switch: Switch) -> None:
     provider = Breaking(switch, threshold=2, cool_down_s=60.0)
     for _ in range(3):
