@@ -158,6 +158,8 @@ class Changes:
             self._roll_calls.pop(change, None)
             return self._settle(now)
         membership = self._members.membership.without(node)
+        if self._proposer.stopped:  # it may be this one, and is taken back no more
+            return _wait("the change that is under way")
         live = self._heartbeats.live()
         if not _has_live_majority(membership, set(live)):
             if self._has_just_begun(now):

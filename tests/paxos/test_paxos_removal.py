@@ -156,6 +156,19 @@ def test_a_removal_counts_its_votes_however_seldom_it_is_asked_for() -> None:
     assert changes_proposed(leader)
 
 
+def test_a_removal_that_was_proposed_is_refused_no_more() -> None:
+    leader = Driver()
+    ballot = settled(leader)
+    leader.vote(3, ballot, 1)
+    call_roll(leader, 3, 2, 3)
+    assert ask_removal(leader, 3) == "the change to be chosen"
+    proposed = changes_proposed(leader)[0]
+    hear(leader, 2 * leader.config.election_timeout_s, 3)  # 2 is gone, and the disk of 3 slow
+    assert ask_removal(leader, 3) == "the change that is under way"
+    leader.vote(3, ballot, proposed.ballot.op_num)
+    assert leader.core.membership.removed == (3,)
+
+
 def test_votes_of_long_before_do_not_count_however_often_a_removal_is_asked_for() -> None:
     leader = Driver(size=5)
     ballot = leader.elect(2, 3)
