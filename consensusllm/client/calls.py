@@ -11,6 +11,7 @@ import asyncio
 import math
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from consensusllm.client.errors import (
     ConsensusError,
@@ -28,7 +29,8 @@ from consensusllm.wire.generated import client_pb2
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 1.0
 TRY_S = 3.0
-"""What a node gets for one try; it answers by then, if only with a Failure."""
+"""What a node gets for one try; it answers by then, if only with a Failure. Each answer that is
+late gives the next try twice as long, as it may be the link that takes so long."""
 TRY_MIN_S = 0.25
 """With less left before the deadline nothing is tried again: the answer would not come in time."""
 GRACE_S = 1.0
@@ -56,10 +58,11 @@ class Deadline:
         """For the first of ``parts`` tries in turn: none may use up the time of those after it."""
         return Deadline(self.bounded_s(self.remaining_s() / parts))
 
-    def of_a_try(self) -> tuple[int, float]:
-        """For one that begins now: its request's ``timeout_ms``, and when it is given up."""
+    def of_a_try(self, most_s: float = 0.0) -> tuple[int, float]:
+        """For one that begins now and takes ``most_s`` at most (0: TRY_S): its request's
+        ``timeout_ms``, and when it is given up."""
         now = self.now()
-        try_s = min(TRY_S, 0.8 * max(0.001, self.at - now))
+        try_s = min(most_s or TRY_S, 0.8 * max(0.001, self.at - now))
         return max(1, int(1000 * try_s)), min(self.at, now + try_s + GRACE_S)
 
 
@@ -105,14 +108,18 @@ class Calls:
         """
         waits: Iterator[float] | None = None  # nearly every call needs one try
         sent = followed = moved = False
+        try_s, of_a_try = TRY_S, deadline.of_a_try
         failure: ConsensusError
         while True:
             asked_s = 0.0
             at_once = False
             try:
-                address, response = await self._pipeline.send(build, deadline.at, deadline.of_a_try)
+                address, response = await self._pipeline.send(build, deadline.at, of_a_try)
             except Lost as lost:
                 sent = sent or lost.sent
+                if lost.late:
+                    try_s *= 2
+                    of_a_try = partial(deadline.of_a_try, try_s)
                 failure = self._unavailable(deadline, str(lost))
                 self._nodes.leave(lost.address)
                 if not moved and self._nodes.current != lost.address:

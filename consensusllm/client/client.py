@@ -35,7 +35,7 @@ from consensusllm.client.pipeline import Pipeline
 from consensusllm.client.plan import Plan
 from consensusllm.client.session import Session
 from consensusllm.client.status import Status, node_status
-from consensusllm.client.watch import TurnClosed, WatchEvent, watch
+from consensusllm.client.watch import TurnClosed, WatchEvent, require_asked, watch
 from consensusllm.conversations.commands import (
     Choose,
     CloseTurn,
@@ -68,7 +68,8 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
 
     ``addresses`` are some or all of the nodes, ``host:port`` each. The client follows the nodes'
     hints to the leader, moves on from a node that is of no use, and learns of the others' addresses
-    from any; ``pinned`` keeps it to its one address. ``timeout_s`` is the deadline of calls that
+    from any; ``pinned`` keeps it to its one address, but for changes of members and of the leader,
+    which only the leader makes. ``timeout_s`` is the deadline of calls that
     name none. Concurrent calls are safe and share one stream.
     """
 
@@ -194,6 +195,7 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
 
         Each page is as of its own moment."""
         found: list[ConversationSummary] = []
+        after, limit = checks.text(after, "an id"), checks.number(limit, "limit")
         while True:
             wanted = client_pb2.ListConversations(after=after, limit=limit and limit - len(found))
             reply = await self._read(client_pb2.Read(stale=stale, list=wanted), timeout_s)
@@ -229,8 +231,9 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         ask = _question(conversation, question, close_after, deadline_ms, options, plan)
         turn = await self._ask(ask, deadline)
         if not wait:
-            return await self._asked(conversation, turn, deadline)
-        async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
+            return await self._asked(conversation, turn, ask.question, deadline)
+        watched = self._watch(conversation, turn, (), deadline, ask.question)
+        async with aclosing(watched) as events:
             async for event in events:
                 if isinstance(event, TurnClosed):
                     return event.turn
@@ -274,7 +277,8 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         event: WatchEvent | None = None
         try:
             turn = await (asyncio.shield(asked) if cancel else asked)
-            async with aclosing(self._watch(conversation, turn, (), deadline)) as events:
+            watched = self._watch(conversation, turn, (), deadline, ask.question)
+            async with aclosing(watched) as events:
                 async for event in events:
                     yield event
         except (GeneratorExit, asyncio.CancelledError):
@@ -415,10 +419,12 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         leaving.add_done_callback(self._leaving.discard)
         await asyncio.wait({leaving}, timeout=CANCEL_S)
 
-    async def _asked(self, conversation: str, turn: int, deadline: Deadline) -> Turn:
+    async def _asked(self, conversation: str, turn: int, question: str, deadline: Deadline) -> Turn:
         """The turn that was opened, as it is now. Raises TurnUnread."""
         try:
-            return await self._turn(conversation, turn, deadline)
+            found = await self._turn(conversation, turn, deadline)
+            require_asked(conversation, found, question)
+            return found
         except ConsensusError as error:
             why = self._calls.trouble if isinstance(error, Unavailable) else error
             raise TurnUnread(
@@ -435,12 +441,19 @@ class Client(BudgetCalls, HistoryCalls, KeyCalls, MemberCalls, CouncilCalls):
         raise NotFound(f"{conversation!r} has no turn {turn}: view it to see those it has")
 
     def _watch(
-        self, conversation: str, turn: int, candidates: Sequence[int], deadline: Deadline
+        self,
+        conversation: str,
+        turn: int,
+        candidates: Sequence[int],
+        deadline: Deadline,
+        question: str = "",
     ) -> AsyncGenerator[WatchEvent, None]:
         async def confirm() -> None:
-            await self._turn(conversation, turn, deadline)
+            require_asked(conversation, await self._turn(conversation, turn, deadline), question)
 
-        return watch(self._nodes, conversation, turn, candidates, deadline, self._random, confirm)
+        return watch(
+            self._nodes, conversation, turn, candidates, deadline, self._random, confirm, question
+        )
 
 
 def _question(
@@ -460,7 +473,9 @@ def _question(
         options=checks.options(options or GenerationOptions()),
     )
     plan.choose_models(ask)
-    ask.domain, ask.persona, ask.user = plan.domain, plan.persona, plan.user
+    ask.domain = checks.text(plan.domain, "a domain")
+    ask.persona = checks.text(plan.persona, "a persona")
+    ask.user = checks.text(plan.user, "a user")
     ask.council = checks.text(plan.council, "a template's name")
     return ask
 

@@ -74,8 +74,11 @@ class HistoryCalls(BaseCalls):
             )
         )
         # A node may have two addresses, and one that was given may be of a node that was removed.
+        nodes = {each.node for each in members}
         by_node = {
-            copy.node or copy.address: copy for copy in copies if copy.node or copy.address in told
+            copy.node or copy.address: copy
+            for copy in copies
+            if copy.node in nodes or (not copy.node and copy.address in told)
         }
         return Verification(found, tuple(by_node.values()))
 

@@ -64,12 +64,14 @@ async def import_conversation(
     for number, step in enumerate(steps, 1):
         try:
             await carry_out(step)
-            tell(number, len(steps))
-        except (ConsensusError, asyncio.CancelledError) as error:
+            if step is not rename:
+                tell(number, len(steps))
+        except BaseException as error:
             removed = await _discard(discard, temporary, error)
             if step is rename and isinstance(error, OutcomeUnknown) and not removed:
-                return  # nothing was left to remove, so the rename did happen
+                break  # nothing was left to remove, so the rename did happen
             raise
+    tell(len(steps), len(steps))
 
 
 def _import_turns(conversation: Conversation, temporary: str) -> list[ImportTurn]:

@@ -52,6 +52,8 @@ class KeyCalls(BaseCalls):
     ) -> list[str]:
         """The keys that begin with ``prefix``, in order, after ``after``; ``limit`` 0 is all."""
         found: list[str] = []
+        prefix, after = checks.text(prefix, "a prefix"), checks.text(after, "a key")
+        limit = checks.number(limit, "limit")
         while True:
             wanted = client_pb2.ListKeys(
                 prefix=prefix, after=after, limit=limit and limit - len(found)

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 import grpc.aio
 
 from consensusllm.client.calls import Deadline, pause
-from consensusllm.client.errors import ChangeRefused, InvalidRequest, Unavailable
+from consensusllm.client.checks import text
+from consensusllm.client.errors import (
+    ChangeRefused,
+    InvalidRequest,
+    OutcomeUnknown,
+    Unavailable,
+)
 from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
 from consensusllm.client.status import Status, node_status
 from consensusllm.wire.generated import client_pb2 as pb
@@ -60,8 +66,9 @@ class MemberCalls:
         on_progress: OnProgress | None = None,
     ) -> None:
         """Make ``node``, whose process runs at ``address`` (``host:port``), a member: it learns
-        first, then votes. Raises ChangeRefused, Unavailable."""
-        request = pb.ChangeRequest(add=pb.AddNode(node=_node(node), address=address))
+        first, then votes. Raises ChangeRefused, Unavailable, OutcomeUnknown."""
+        add = pb.AddNode(node=_node(node), address=text(address, "an address"))
+        request = pb.ChangeRequest(add=add)
         await self._change(request, timeout_s, on_progress)
 
     async def remove_node(
@@ -72,7 +79,7 @@ class MemberCalls:
         on_progress: OnProgress | None = None,
     ) -> None:
         """Make ``node`` no member any more, for ever; a leader hands over first. Its process may be
-        ended afterwards. Raises ChangeRefused, Unavailable."""
+        ended afterwards. Raises ChangeRefused, Unavailable, OutcomeUnknown."""
         remove = pb.RemoveNode(node=_node(node), asked=secrets.randbits(_ASKED_BITS))
         request = pb.ChangeRequest(remove=remove)
         await self._change(request, timeout_s, on_progress)
@@ -87,23 +94,26 @@ class MemberCalls:
         on_progress: OnProgress | None = None,
     ) -> None:
         """Add ``successor`` at ``address``, then remove ``node``; again, it goes on where it was.
-        Raises ChangeRefused, also where neither is a member, or where ``successor`` was added and
-        ``node`` cannot be removed, and Unavailable."""
+        Raises ChangeRefused, also where neither is a member, Unavailable, and OutcomeUnknown; where
+        ``successor`` was added the message says so."""
         if node == successor:
             raise InvalidRequest(f"node {node} cannot replace itself: give the new one another id")
         require_replaceable(await self._known_statuses(), node, successor)
         await self.add_node(successor, address, timeout_s=timeout_s, on_progress=on_progress)
         try:
             await self.remove_node(node, timeout_s=timeout_s, on_progress=on_progress)
-        except ChangeRefused as error:
-            raise ChangeRefused(
+        except (ChangeRefused, Unavailable) as error:
+            raise type(error)(
                 f"node {successor} is a member now, and node {node} was not removed: {error}"
             ) from None
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(f"node {successor} is a member now: {error}") from None
 
     async def transfer_leader(
         self, node: int, *, timeout_s: float = 10.0, on_progress: OnProgress | None = None
     ) -> None:
-        """Have the leader hand over to ``node``. Raises ChangeRefused, Unavailable."""
+        """Have the leader hand over to ``node``. Raises ChangeRefused, Unavailable,
+        OutcomeUnknown."""
         request = pb.ChangeRequest(transfer=pb.TransferLeader(node=_node(node)))
         await self._change(request, timeout_s, on_progress)
 
@@ -124,12 +134,13 @@ class MemberCalls:
         deadline = Deadline(timeout_s)
         address, trouble, answered = self._nodes.current, "no node answers", False
         told: ChangeProgress | None = None
-        followed = False
+        followed = begun = False
         led_at = deadline.now()
         step_s = STEP_S
         while deadline.remaining_s() > 0:
             asked_at = deadline.now()
-            reply, why = await self._step(address, request, deadline.bounded_s(step_s))
+            reply, why, sent = await self._step(address, request, deadline.bounded_s(step_s))
+            begun = begun or sent
             if reply is None and deadline.now() >= asked_at + step_s:
                 step_s *= 2
             if reply is None or reply.outcome == pb.ChangeReply.NOT_LEADER:
@@ -153,36 +164,39 @@ class MemberCalls:
             if reply.outcome == pb.ChangeReply.REFUSED:
                 raise ChangeRefused(reply.message)
             led_at = deadline.now()
-            trouble = f"it waits for {reply.message}"
+            trouble, begun = f"it waits for {reply.message}", True
             behind = reply.behind if reply.HasField("behind") else None
             progress = ChangeProgress(reply.message, behind)
             if on_progress is not None and progress != told:
                 told = progress
                 on_progress(progress)
             await pause(AGAIN_S, deadline)
-        raise Unavailable(
-            f"the change was not done within {timeout_s:g} s ({trouble}): "
-            "look at the status, and ask for it again"
-        )
+        words = f"done within {timeout_s:g} s ({trouble})"
+        advice = "look at the status, and ask for it again"
+        if begun:
+            raise OutcomeUnknown(f"the change was not seen to be {words}, and may be yet: {advice}")
+        raise Unavailable(f"the change was not {words}: {advice}")
 
     async def _step(
         self, address: str, request: pb.ChangeRequest, within_s: float
-    ) -> tuple[pb.ChangeReply | None, str]:
-        """The node's answer, or None and why there is none. Raises Unauthenticated."""
+    ) -> tuple[pb.ChangeReply | None, str, bool]:
+        """The node's answer, or None and why there is none, and whether the node may have begun all
+        the same. Raises Unauthenticated."""
         try:
             stub = await self._nodes.stub(address, min(CONNECT_S, within_s))
+        except Unreachable as error:
+            return None, str(error), False
+        try:
             reply: pb.ChangeReply = await stub.Change(
                 request, metadata=self._nodes.metadata, timeout=within_s
             )
-        except Unreachable as error:
-            return None, str(error)
         except grpc.aio.AioRpcError as error:
             if (denied := denial(address, error)) is not None:
                 raise denied from None
-            return None, reason(address, error)
+            return None, reason(address, error), True
         except asyncio.InvalidStateError:
-            return None, f"{address}: the connection was lost"
-        return reply, ""
+            return None, f"{address}: the connection was lost", True
+        return reply, "", False
 
 
 def require_replaceable(statuses: Iterable[Status | None], node: int, successor: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from weakref import WeakKeyDictionary
 
 import grpc
 import grpc.aio
@@ -88,6 +89,10 @@ class Nodes:
         self._members: frozenset[str] = frozenset()
         self._missed: dict[str, float] = {}  # when nobody could be reached there
         self._channels: dict[str, grpc.aio.Channel] = {}
+        # A channel closes where nobody has it any more, and a stub does not hold it.
+        self._in_use: WeakKeyDictionary[client_pb2_grpc.ClientStub, grpc.aio.Channel] = (
+            WeakKeyDictionary()
+        )
         self._closed = False
 
     def leave(self, address: str, hint: str = "") -> None:
@@ -109,11 +114,16 @@ class Nodes:
             self.current = address
 
     def learn(self, members: Iterable[str]) -> None:
-        """The cluster's members are at these addresses now, and no longer where they were."""
+        """The cluster's members are at these addresses now, as a node says that may have been cut
+        off for long: where others were told of, and nobody was missed, stays known."""
         if not self.pinned:
-            told = [address for address in members if _is_address(address)]
-            self._members = frozenset(told[:MEMBERS_MAX])
-            self.known = tuple(dict.fromkeys([*self.addresses, *told[:MEMBERS_MAX]]))
+            told = [address for address in members if _is_address(address)][:MEMBERS_MAX]
+            self._members = frozenset(told)
+            earlier = [address for address in self.known if address not in self._missed]
+            known = dict.fromkeys([*self.addresses, *told, *earlier])
+            self.known = tuple(known)[: len(self.addresses) + MEMBERS_MAX]
+            for address in self._channels.keys() - {*self.known, self.current}:
+                del self._channels[address]
 
     def following(self, address: str) -> str:
         """The node to try after ``address``: not one that left, unless no member can be reached."""
@@ -140,7 +150,8 @@ class Nodes:
             async with timeout(within_s):
                 await _connected(address, channel)
         except asyncio.TimeoutError:
-            self._miss(address)
+            if within_s >= CONNECT_S:
+                self._miss(address)
             raise Unreachable(address, f"no connection within {within_s:.1f} s") from None
         except Unreachable:
             # Its next attempt would wait: a node that is started meanwhile would not be found.
@@ -149,7 +160,14 @@ class Nodes:
             self._miss(address)
             raise
         self._missed.pop(address, None)
-        return client_pb2_grpc.ClientStub(channel)  # type: ignore[no-untyped-call]
+        stub = client_pb2_grpc.ClientStub(channel)  # type: ignore[no-untyped-call]
+        self._in_use[stub] = channel
+        return stub
+
+    def silent(self, address: str) -> None:
+        """Nothing comes over the connection to ``address``, which may be cut without a word."""
+        self._channels.pop(address, None)
+        self._miss(address)
 
     def _miss(self, address: str) -> None:
         now = time.monotonic()
@@ -166,7 +184,8 @@ class Nodes:
 
     async def close(self) -> None:
         self._closed = True
-        channels, self._channels = list(self._channels.values()), {}
+        channels = {*self._channels.values(), *self._in_use.values()}
+        self._channels = {}
         for channel in channels:
             await channel.close()
 

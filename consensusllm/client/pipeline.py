@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -38,12 +39,14 @@ SILENCE_S = 1.0
 
 
 class Lost(Exception):
-    """The answer cannot come any more. ``sent``: the request may have reached the node."""
+    """The answer cannot come any more. ``sent``: the request may have reached the node; ``late``:
+    it took longer than its try."""
 
-    def __init__(self, why: str, *, address: str, sent: bool) -> None:
+    def __init__(self, why: str, *, address: str, sent: bool, late: bool = False) -> None:
         super().__init__(why)
         self.address = address
         self.sent = sent
+        self.late = late
 
 
 class Pipeline:
@@ -64,7 +67,7 @@ class Pipeline:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._ids = count(1)
         self._stream: _Stream | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._streams: dict[asyncio.Task[None], _Stream] = {}  # that have not ended
         self._closed = False
 
     async def send(
@@ -104,11 +107,11 @@ class Pipeline:
             self._release(size_bytes)
 
     async def close(self) -> None:
-        """End the stream; calls on it are told that it is lost, and later ones are refused."""
+        """End the streams; calls on them are told that these are lost, later ones are refused."""
         self._closed = True
-        if self._stream is not None:
-            self._stream.end("the client was closed")
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        for stream in list(self._streams.values()):
+            stream.end("the client was closed")
+        await asyncio.gather(*self._streams, return_exceptions=True)
 
     def _current(self) -> _Stream:
         if self._closed:
@@ -118,8 +121,8 @@ class Pipeline:
             if stream is not None:
                 stream.retire(f"{stream.address}: left for {self._nodes.current}")
             stream = self._stream = _Stream(self._nodes, self._nodes.current)
-            self._ending.add(stream.task)
-            stream.task.add_done_callback(self._ending.discard)
+            self._streams[stream.task] = stream
+            stream.task.add_done_callback(self._streams.pop)
         return stream
 
     # What is outstanding --------------------------------------------------------------------
@@ -200,7 +203,7 @@ class _Stream:
     ) -> asyncio.Future[client_pb2.Response]:
         """Queue ``request``; the future gets its response, or Lost. To be forgotten afterwards."""
         future: asyncio.Future[client_pb2.Response] = self._loop.create_future()
-        self._pending[request.id] = (future, self._loop.time(), give_up_at)
+        self._pending[request.id] = (future, self._loop.time(), give_up_at, size_bytes)
         self._queued[request.id] = (request, size_bytes)
         if give_up_at < self._sweep_at:
             self._sweep_by(give_up_at)
@@ -227,14 +230,14 @@ class _Stream:
         self.task.cancel()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
-        for number, (future, _, _) in self._pending.items():
+        for number, (future, _, _, _) in self._pending.items():
             if not future.done():
                 future.set_exception(error or self._lost(number, why))
         self._pending.clear()
         self._queued.clear()
 
-    def _lost(self, number: int, why: str) -> Lost:
-        return Lost(why, address=self.address, sent=number not in self._queued)
+    def _lost(self, number: int, why: str, *, late: bool = False) -> Lost:
+        return Lost(why, address=self.address, sent=number not in self._queued, late=late)
 
     def _sweep_by(self, at: float) -> None:
         """One timer for all that is pending: each has its time, and nearly none reaches it."""
@@ -247,15 +250,19 @@ class _Stream:
         """Give up those whose time has come."""
         self._sweep_timer, self._sweep_at = None, math.inf
         now = self._loop.time()
-        for number, (future, since, give_up_at) in list(self._pending.items()):
+        for number, (future, since, give_up_at, _) in list(self._pending.items()):
             if give_up_at > now or future.done():
                 continue
             why = f"{self.address}: no answer for {now - since:.1f} s"
             if self._heard_at <= since and now - since >= SILENCE_S:
-                self.end(why)  # a node answers in a request's time, if only with a failure
+                # A node answers in a request's time, if only with a failure.
+                future.set_exception(self._lost(number, why, late=True))
+                self._nodes.silent(self.address)
+                self.end(why)
                 return
-            future.set_exception(self._lost(number, why))
-        times = [at for future, _, at in self._pending.values() if not future.done()]
+            future.set_exception(self._lost(number, why, late=True))
+            self._queued.pop(number, None)  # as it was told that this was not sent
+        times = [at for future, _, at, _ in self._pending.values() if not future.done()]
         if times:
             self._sweep_by(min(times))
 
@@ -279,6 +286,7 @@ class _Stream:
         except Unreachable as error:
             self.end(str(error))
         except grpc.aio.AioRpcError as error:
+            self._refuse_too_large(error)
             self.end(reason(self.address, error), denial(self.address, error))
         finally:
             if not self.ended:
@@ -287,6 +295,15 @@ class _Stream:
                 writer.cancel()
             if call is not None:
                 call.cancel()
+
+    def _refuse_too_large(self, error: grpc.aio.AioRpcError) -> None:
+        """Tell those whose request the node has no room for in a message, by its configuration."""
+        found = _TOO_LARGE.search(error.details() or "")
+        for future, _, _, size_bytes in self._pending.values() if found else ():
+            if found and size_bytes > int(found[2]) - FIELDS_BYTES and not future.done():
+                future.set_exception(
+                    TooLarge(f"the request has {size_bytes} bytes: a node takes {found[2]} at most")
+                )
 
     def _answer(self, number: int, response: client_pb2.Response) -> None:
         pending = self._pending.get(number)
@@ -319,8 +336,11 @@ class _Stream:
 
 
 _Call = grpc.aio.StreamStreamCall[client_pb2.Requests, client_pb2.Responses]
-_Pending: TypeAlias = tuple["asyncio.Future[client_pb2.Response]", float, float]
-"""Who waits, since when, and until when, by the event loop's clock."""
+_Pending: TypeAlias = tuple["asyncio.Future[client_pb2.Response]", float, float, int]
+"""Who waits, since when, and until when, by the event loop's clock, and the request's bytes."""
+
+_TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)")
+"""How gRPC says it, on either side."""
 
 _DONE = client_pb2.Response(reply=client_pb2.Reply(done=client_pb2.Done()))
 """What stands for every id in ``Responses.done``."""

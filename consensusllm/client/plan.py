@@ -49,7 +49,7 @@ class Plan:
         ask.models.extend(checks.text(name, "a model's name") for name in self.models)
         ask.samples = self.samples
         ask.one = self.one
-        ask.strategy = self.strategy
+        ask.strategy = checks.text(self.strategy, "a strategy")
 
     def with_files(self, question: str) -> str:
         """The question, then each file between two lines that name it, as it is recorded."""

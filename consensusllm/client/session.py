@@ -9,9 +9,10 @@ client's next command has been, or where older commands are still waited for, be
 after these have ended. Commands in between may thus be answered first, and be followed by it.
 
 The cluster keeps the replies from ``acknowledged`` on, up to a bound. Where one command is held up
-and many later ones have finished, the later ones go on in a fresh session. Nothing acknowledges
-more in the one that was left: a copy of what was given up there may be applied whenever it arrives,
-until the cluster forgets that session.
+and many later ones have finished, the later ones go on in a fresh session; so do those that are
+refused because replies fill it, which is final under their numbers. Nothing acknowledges more in
+the one that was left: a copy of what was given up there may be applied whenever it arrives, until
+the cluster forgets that session.
 
 A cluster that has forgotten the session (it forgets those that were idle longest) says so; then a
 fresh one is opened. A command that was sent once and then meets this raises OutcomeUnknown.
@@ -34,13 +35,14 @@ from consensusllm.client.errors import (
 )
 from consensusllm.conversations.commands import OpenSession, Operation, SessionCommand
 from consensusllm.conversations.replies import Code, Refused, Reply, SessionOpened
-from consensusllm.conversations.sessions import NAME_BYTES
+from consensusllm.conversations.sessions import HELD, NAME_BYTES
 from consensusllm.wire.commands import encode_command, reply_from_proto
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2
 
-HELD_REPLIES_MAX = 1024
-"""Well below what the cluster keeps of a session, as commands under way add to it."""
+NUMBERS_MAX = 3072
+"""How far a session's numbers go on from the lowest that is not finished, those of calls that wait
+for room included; well below the replies that the cluster keeps of one."""
 
 _OTHER_VERSION = "install the version that the nodes run"
 
@@ -73,9 +75,9 @@ class Numbers:
         return self._lowest
 
     @property
-    def held_replies(self) -> int:
-        """How many finished commands the cluster still has to remember because of an older one."""
-        return self._next - self.acknowledged - len(self._live)
+    def full(self) -> bool:
+        """Whether the cluster may have to remember as much as it is to, because of an old one."""
+        return self._next - self.acknowledged >= NUMBERS_MAX
 
 
 class Session:
@@ -118,7 +120,7 @@ class Session:
     ) -> Reply:
         while True:
             numbers = self._numbers
-            if not numbers.session or numbers.held_replies > HELD_REPLIES_MAX:
+            while not numbers.session or numbers.full:  # others may have come before
                 numbers = await self._opened(deadline)
             sequence = numbers.take()
             try:
@@ -133,11 +135,12 @@ class Session:
                 raise OutcomeUnknown(f"{error}: {_OTHER_VERSION}") from None
             if not isinstance(reply, Refused):
                 return reply
-            if reply.code is not Code.SESSION_EXPIRED:
+            full = reply.code is Code.TOO_LARGE and reply.message.startswith(HELD)
+            if not (full or reply.code is Code.SESSION_EXPIRED):
                 raise refusal(reply)
             if self._numbers is numbers:
                 self._renew()
-            if sent_before:
+            if sent_before and not full:
                 raise OutcomeUnknown(
                     "the cluster has forgotten this client's session while the command was sent"
                     " again: look whether it happened before doing it again"
@@ -148,7 +151,7 @@ class Session:
 
     async def _opened(self, deadline: Deadline) -> Numbers:
         """The session, once the cluster knows it. All who wait share one attempt to open it."""
-        if self._numbers.held_replies > HELD_REPLIES_MAX:
+        if self._numbers.full:
             self._renew()
         joined = self._opening is not None  # one whose deadline may be earlier than this call's
         while not self._numbers.session:

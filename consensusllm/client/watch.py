@@ -18,7 +18,13 @@ import grpc
 import grpc.aio
 
 from consensusllm.client.calls import Deadline, pause, pauses
-from consensusllm.client.errors import InvalidRequest, Overloaded, TurnUnread, Unavailable
+from consensusllm.client.errors import (
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    TurnUnread,
+    Unavailable,
+)
 from consensusllm.client.nodes import CONNECT_S, Nodes, Unreachable, denial, reason
 from consensusllm.conversations.council import Council
 from consensusllm.conversations.records import Candidate, Turn
@@ -196,13 +202,16 @@ async def watch(
     deadline: Deadline,
     random_: random.Random,
     confirm: Callable[[], Awaitable[object]],
+    question: str = "",
 ) -> AsyncGenerator[WatchEvent, None]:
     """The events of a turn up to TurnClosed, through any number of nodes.
 
-    A turn that closed without ``candidates`` is from before these were added, on a node that is
-    behind. ``confirm`` is called where a node does not know the turn; it raises NotFound where
-    there is none, and otherwise the node is taken to be only behind. Raises TurnUnread at the
-    deadline, or when no node could be reached for LOST_S.
+    ``question`` is what was asked in it ("": not known here): where another was, the conversation
+    is another one of the same id, and NotFound is raised. A turn that closed without ``candidates``
+    is from before these were added, on a node that is behind. ``confirm`` is called where a node
+    does not know the turn; it raises NotFound where there is none, and otherwise the node is taken
+    to be only behind. Raises TurnUnread at the deadline, or when no node could be reached for
+    LOST_S.
     """
     reader = Reader()
     address = nodes.current
@@ -220,8 +229,10 @@ async def watch(
             try:
                 while (event := await _next_event(nodes, stub, call, deadline)) is not None:
                     for news in reader.receive(event):
-                        if isinstance(news, TurnClosed) and not _has(news.turn, candidates):
-                            raise _Behind("it has not seen the retry yet")
+                        if isinstance(news, TurnClosed):
+                            require_asked(conversation, news.turn, question)
+                            if not _has(news.turn, candidates):
+                                raise _Behind("it has not seen the retry yet")
                         waits, lost_at = pauses(random_), None
                         yield news
                         if isinstance(news, TurnClosed):
@@ -254,6 +265,14 @@ async def watch(
         " later",
         turn=turn,
     )
+
+
+def require_asked(conversation: str, turn: Turn, question: str) -> None:
+    """Raise NotFound unless ``question`` was asked in ``turn`` ("": any may have been)."""
+    if question and turn.question != question:
+        raise NotFound(
+            f"what was asked is no more: another conversation has the id {conversation!r} now"
+        )
 
 
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

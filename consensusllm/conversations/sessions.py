@@ -28,6 +28,10 @@ NAME_BYTES = 16
 SESSION_BYTES = NAME_BYTES + 8
 """Of what SessionOpened gives: the name, and the opening's number, big-endian."""
 
+HELD = "unacknowledged replies of the session hold"
+"""How a refusal begins whose command met a session without room. It is over under its number; sent
+in another session it may find room."""
+
 _EXPIRED = Refused(
     Code.SESSION_EXPIRED,
     "the session is not known, or was dropped because it was unused or had too many unacknowledged "
@@ -127,7 +131,7 @@ class Sessions:
         if session.held_bytes >= limits.reply_bytes_per_session:
             refusal = Refused(
                 Code.TOO_LARGE,
-                f"unacknowledged replies of the session hold {session.held_bytes} bytes: "
+                f"{HELD} {session.held_bytes} bytes: "
                 "acknowledge them, then send the command under a new number",
             )
             if len(command.session) == SESSION_BYTES:  # logs of before had it forgotten

@@ -38,9 +38,14 @@ class _Reader:
         }
         self._done: set[int] = set()
         self._opened = 0
+        self._asked: tuple[str, int, int] | None = None
 
     def events(self, turn: Turn) -> list[pb.WatchEvent]:
-        """What is new since the last call."""
+        """What is new since the last call. Raises NoSuchTurn where another one has its number."""
+        asked = (turn.question, turn.opened_ms, turn.asked_revision)
+        if self._asked not in (None, asked):
+            raise NoSuchTurn("the turn is no more: another conversation has its id now")
+        self._asked = asked
         events: list[pb.WatchEvent] = []
         opened = 0
         for candidate in turn.candidates:

@@ -116,10 +116,11 @@ class Node(client_pb2_grpc.ClientServicer):
     """Set once a request has met a fault."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     server: grpc.aio.Server | None = None
+    options: tuple[tuple[str, int], ...] = ()
 
     async def start(self) -> None:
         self.gate.set()
-        self.server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+        self.server = grpc.aio.server(options=(("grpc.so_reuseport", 0), *self.options))
         client_pb2_grpc.add_ClientServicer_to_server(self, self.server)
         port = self.server.add_insecure_port(self.address or "127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"

@@ -231,7 +231,7 @@ async def test_acknowledged_is_the_lowest_number_that_is_not_finished(start_clus
 async def test_a_command_that_is_held_up_does_not_fill_the_sessions_memory(
     start_cluster, monkeypatch
 ):
-    monkeypatch.setattr(session_, "HELD_REPLIES_MAX", 3)
+    monkeypatch.setattr(session_, "NUMBERS_MAX", 5)
     cluster = await start_cluster(limits=Limits(replies_per_session=6))
     node = cluster.nodes[0]
     node.faulty = lambda command: command.operation.key == "held"
@@ -243,6 +243,37 @@ async def test_a_command_that_is_held_up_does_not_fill_the_sessions_memory(
             await client.put(f"k{number}", b"")
         held.cancel()
     assert len(applied(cluster, OpenSession)) == 2
+
+
+async def test_nor_do_those_that_are_begun_beside_it_at_once(start_cluster, monkeypatch):
+    monkeypatch.setattr(session_, "NUMBERS_MAX", 30)
+    monkeypatch.setattr("consensusllm.client.calls.TRY_S", 1.0)
+    monkeypatch.setitem(Pipeline.__init__.__kwdefaults__, "outstanding_max", 10)
+    cluster = await start_cluster(limits=Limits(replies_per_session=40))
+    node = cluster.nodes[0]
+    async with Client(cluster.addresses) as client:
+        await client.put("before", b"")
+        node.faulty = lambda command: getattr(command.operation, "key", "") == "held"
+        node.fault("silent")
+        held = asyncio.create_task(client.put("held", b"", timeout_s=60))
+        await node.faced.wait()
+        await asyncio.gather(*(client.put(f"k{number}", b"") for number in range(200)))
+        assert not [each for each in applied(cluster, Put) if each.operation.key == "held"]
+        await held  # its next try finds the session as it was
+    assert cluster.machine.counts().keys == 202
+    assert len(applied(cluster, OpenSession)) > 2
+
+
+async def test_a_session_that_is_full_of_replies_is_left_for_a_fresh_one(start_cluster):
+    cluster = await start_cluster(limits=Limits(reply_bytes_per_session=1000))
+    async with Client(cluster.addresses) as client:
+        await client.put("k", bytes(600))
+        calls = [client.compare_and_swap("k", b"another", b"") for _ in range(9)]
+        calls.append(client.put("other", b""))
+        *conflicts, done = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in conflicts} == {Conflict}
+    assert done is None
+    assert len(applied(cluster, OpenSession)) > 1
 
 
 async def test_commands_that_waited_for_room_acknowledge_what_finished_meanwhile(

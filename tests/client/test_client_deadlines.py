@@ -153,6 +153,19 @@ async def test_a_silent_stream_is_opened_anew_where_there_is_no_other_node(
     assert node.streams == 2
 
 
+async def test_an_answer_that_is_late_gives_the_next_try_longer(start_cluster, monkeypatch):
+    monkeypatch.setattr("consensusllm.client.calls.TRY_S", 0.1)
+    monkeypatch.setattr("consensusllm.client.calls.GRACE_S", 0.1)
+    monkeypatch.setattr(pipeline_, "SILENCE_S", 0.1)
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    for _ in range(3):
+        node.fault("silent")
+    async with Client(cluster.addresses) as client:
+        assert await client.get("a", timeout_s=60) is None
+    assert [request.timeout_ms for request in node.requests] == [100, 200, 400, 800]
+
+
 async def never(*_):
     await asyncio.Event().wait()
 
@@ -199,7 +212,7 @@ async def test_a_step_of_a_change_ends_at_the_deadline_of_the_change(start_clust
 
     cluster.nodes[0].change = hang
     async with Client(cluster.addresses) as client:
-        with pytest.raises(Unavailable, match=r"within 0\.3 s"):
+        with pytest.raises(OutcomeUnknown, match=r"within 0\.3 s"):
             await client.transfer_leader(1, timeout_s=0.3)
     assert all(each <= 0.35 for each in left_s)
 

@@ -254,6 +254,19 @@ async def test_an_import_that_is_cancelled_leaves_nothing(start_cluster):
         assert await client.conversations() == []
 
 
+async def test_who_shows_an_imports_progress_and_fails_leaves_nothing(start_cluster):
+    cluster = await start_cluster()
+
+    def tell(done, total):
+        if done == 2:
+            raise BrokenPipeError
+
+    async with Client(cluster.addresses) as client:
+        with pytest.raises(BrokenPipeError):
+            await client.import_conversation(CONVERSATION, "c1", tell=tell)
+        assert cluster.machine.counts().conversations == 0
+
+
 async def test_an_import_whose_last_answer_is_lost_is_known_to_have_happened(start_cluster):
     cluster = await start_cluster()
     node = cluster.nodes[0]

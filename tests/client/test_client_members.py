@@ -9,7 +9,14 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from consensusllm.client import ChangeProgress, ChangeRefused, Client, Unavailable, members
+from consensusllm.client import (
+    ChangeProgress,
+    ChangeRefused,
+    Client,
+    OutcomeUnknown,
+    Unavailable,
+    members,
+)
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.generated import client_pb2_grpc
 
@@ -116,6 +123,29 @@ async def test_a_node_that_may_not_leave_is_told_of_with_its_successor(start_clu
     async with Client([node.address]) as client:
         with pytest.raises(ChangeRefused, match=said):
             await client.replace_node(1, 4, "127.0.0.1:9")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_change_that_may_have_begun_is_of_unknown_outcome(
+    start_cluster: Any, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    cluster = await start_cluster(1)
+    node = cluster.nodes[0]
+
+    async def change(request: pb.ChangeRequest, context: Any) -> pb.ChangeReply:
+        if request.HasField("add"):
+            return pb.ChangeReply(outcome=pb.ChangeReply.DONE)
+        if not answers:
+            await asyncio.Event().wait()
+        return pb.ChangeReply(outcome=pb.ChangeReply.UNDER_WAY, message="a vote of node 2")
+
+    node.change = change
+    monkeypatch.setattr(members, "STEP_S", 0.05)
+    async with Client([node.address]) as client:
+        with pytest.raises(OutcomeUnknown, match=r"not seen to be done within 0\.3 s .*may be yet"):
+            await client.remove_node(1, timeout_s=0.3)
+        with pytest.raises(OutcomeUnknown, match=r"^node 4 is a member now: the change was not"):
+            await client.replace_node(1, 4, "127.0.0.1:9", timeout_s=0.3)
 
 
 async def test_nodes_that_name_each_other_are_not_asked_without_a_pause(

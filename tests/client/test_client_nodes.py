@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import weakref
 
 import grpc
 import pytest
@@ -74,7 +77,58 @@ def test_members_that_a_node_tells_of_are_tried_behind_those_that_were_given() -
     assert tried == ["a:1", "b:2", "c:3", "d:4", "a:1"]
     nodes.leave("a:1")
     nodes.learn(["c:3"])
-    assert (nodes.current, nodes.known) == ("b:2", ("a:1", "b:2", "c:3"))
+    assert (nodes.current, nodes.known) == ("b:2", ("a:1", "b:2", "c:3", "d:4"))
+    nodes.silent("d:4")
+    nodes.learn(["c:3"])
+    assert nodes.known == ("a:1", "b:2", "c:3")
+
+
+def test_who_was_cut_off_for_long_does_not_make_the_others_forgotten() -> None:
+    nodes = Nodes(["a:1", "b:2"], token=None, pinned=False)
+    nodes.learn(["b:2", "c:3"])
+    nodes.learn(["a:1", "b:2"])
+    assert nodes.known == ("a:1", "b:2", "c:3")
+
+
+async def test_a_silent_connection_is_made_anew_and_lives_as_long_as_its_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[weakref.ref[Channel]] = []
+
+    def channel(address: str, options: object) -> Channel:
+        fresh = Channel()
+        fresh.up.set()
+        made.append(weakref.ref(fresh))
+        return fresh
+
+    monkeypatch.setattr("grpc.aio.insecure_channel", channel)
+    nodes = Nodes(["a:1", "b:2"], token=None, pinned=False)
+    stub = await nodes.stub("a:1")
+    nodes.silent("a:1")
+    gc.collect()
+    assert made[0]() is not None
+    nodes.leave("a:1", "a:1")
+    nodes.prefer("a:1")
+    assert nodes.current == "b:2", "for a while no word leads back"
+    await nodes.stub("a:1")
+    assert len(made) == 2
+    del stub
+    gc.collect()
+    assert (made[0](), made[1]() is None) == (None, False)
+    await nodes.close()
+
+
+async def test_who_has_less_time_than_a_connection_takes_says_nothing_of_the_node() -> None:
+    with socket.socket() as silent:  # it listens, and nobody accepts
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        nodes = Nodes(["a:1"], token=None, pinned=False)
+        with pytest.raises(Unreachable, match="no connection within"):
+            await nodes.stub(address, within_s=0.001)
+        nodes.prefer(address)
+        assert nodes.current == address
+        await nodes.close()
 
 
 async def test_who_left_is_not_tried_while_a_member_can_be_reached(

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -169,6 +170,81 @@ async def test_closing_ends_calls_in_flight_and_leaves_nothing_behind(start_clus
     names = Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())
     assert not [name for name in names if name.startswith(("_Stream", "Session"))]
     gc.collect()
+
+
+async def test_closing_ends_a_stream_that_was_left_for_another_node(start_cluster):
+    cluster = await start_cluster(2)
+    first, second = cluster.nodes
+    nodes = Nodes(cluster.addresses, token=None, pinned=False)
+    pipeline = Pipeline(nodes)
+    first.always_fault("silent")
+    hung = send(pipeline)
+    await until(lambda: first.requests)
+    nodes.prefer(second.address)
+    cluster.leader = 2
+    await send(pipeline)
+    await pipeline.close()
+    with pytest.raises(pipeline_.Lost, match="the client was closed"):
+        await hung
+    await nodes.close()
+
+
+class OneWrite:
+    """A call of Pipeline that takes one message, and the next where it has ``room``."""
+
+    def __init__(self):
+        self.written, self.room = [], asyncio.Event()
+
+    async def write(self, message):
+        self.written += [each.id for each in message.requests]
+        await self.room.wait()
+
+    async def read(self):
+        await asyncio.Event().wait()
+
+    def cancel(self):
+        pass
+
+
+async def test_what_was_told_as_not_sent_does_not_leave_afterwards():
+    call = OneWrite()
+
+    async def stub(address):
+        return SimpleNamespace(Pipeline=lambda metadata: call)
+
+    stream = pipeline_._Stream(SimpleNamespace(metadata=(), stub=stub), "a:1")
+    loop = asyncio.get_running_loop()
+    stream.post(client_pb2.Request(id=1), 1, loop.time() + 60)
+    await until(lambda: call.written)
+    since = loop.time()
+    late = stream.post(client_pb2.Request(id=2), 1, since)
+    stream._heard_at = since + 1
+    call.room.set()  # in the very turn of the loop in which its time is up
+    stream._sweep()
+    with pytest.raises(pipeline_.Lost) as lost:
+        await late
+    await asyncio.sleep(0)
+    assert (lost.value.sent, call.written) == (False, [1])
+    stream.end("done")
+
+
+async def test_a_request_for_which_a_node_has_no_room_is_too_large_and_the_others_go_on(
+    start_cluster,
+):
+    cluster = await start_cluster()
+    node = cluster.nodes[0]
+    await node.die()
+    node.address, node.options = "", (("grpc.max_receive_message_length", 100_000),)
+    await node.start()
+    async with Client(cluster.addresses) as client:
+        await client.put("a", b"")
+        large, small = client.put("b", bytes(200_000)), client.put("c", b"")
+        refused, done = await asyncio.gather(large, small, return_exceptions=True)
+        assert await client.get("b") is None
+    assert isinstance(refused, TooLarge)
+    assert "a node takes 100000 at most" in str(refused)
+    assert done is None
+    assert cluster.machine.get("c") == b""
 
 
 async def test_closing_while_the_session_opens_or_a_turn_is_read_says_so(start_cluster):

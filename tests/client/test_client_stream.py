@@ -8,8 +8,9 @@ import asyncio
 import grpc
 import pytest
 
-from consensusllm.client import Client, TurnUnread
+from consensusllm.client import Client, NotFound, TurnUnread
 from consensusllm.client import client as client_
+from consensusllm.conversations import CreateConversation, Delete, PlannedCandidate, SubmitQuery
 from consensusllm.wire.generated import client_pb2
 from tests.client.asked import until
 
@@ -97,3 +98,21 @@ async def test_closing_gives_up_a_cancellation_under_way(start_cluster, monkeypa
         await gone_away(await asker(cluster, client))
     names = [task.get_coro().__qualname__ for task in asyncio.all_tasks()]
     assert not [name for name in names if name.startswith(("Client.", "Session."))]
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_the_answers_to_another_question_are_nobodys(start_cluster, wait):
+    cluster = await start_cluster()
+
+    def made_anew(conversation, turn, candidates):
+        cluster.on_turn = None
+        cluster.internal(Delete("c1"))
+        cluster.internal(CreateConversation("c1"))
+        cluster.internal(SubmitQuery("c1", "2 + 2?", (PlannedCandidate(1, 1),)))
+        cluster.record("c1", 1, 1, "yes, sure")
+
+    cluster.on_turn = made_anew
+    async with Client(cluster.addresses) as client:
+        await client.create("c1")
+        with pytest.raises((NotFound, TurnUnread), match="another conversation has the id 'c1'"):
+            await client.query("c1", "is it safe to delete prod?", wait=wait)

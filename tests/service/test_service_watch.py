@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +53,21 @@ def closed(*texts: str) -> Turn:
 async def read(turn: Turn) -> list[str | None]:
     request = pb.WatchRequest(conversation="c1", turn=1)
     return [event.WhichOneof("event") async for event in servicer(turn).Watch(request, Context())]
+
+
+async def test_another_turn_of_its_number_is_not_told_to_who_reads_this_one() -> None:
+    first = Turn(1, "Delete it?", (Candidate(1, 1, attempt=1, text="", ended=True),), opened_ms=1)
+    second = replace(closed("yes, sure"), question="2 + 2?", opened_ms=2)
+    node = servicer(first)
+    request = pb.WatchRequest(conversation="c1", turn=1)
+    events = node.Watch(request, Context())
+    told = [(await anext(events)).WhichOneof("event")]
+    node._runtime.replica.machine.turn = lambda conversation, number: second
+    with pytest.raises(Aborted) as aborted:
+        told += [event.WhichOneof("event") async for event in events]
+    assert told == ["candidate_done"]
+    assert aborted.value.args[0] is grpc.StatusCode.NOT_FOUND
+    assert "another conversation has its id now" in aborted.value.args[1]
 
 
 async def test_a_closed_turn_is_told_whole() -> None:
