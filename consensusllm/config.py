@@ -95,8 +95,8 @@ RetainedBytes = Annotated[int, Meta(ge=1024, le=64 << 20)]
 """A quarter of that: with more, what is between two snapshots would not fit beside it."""
 OPEN_BYTES_MAX = 128 << 20
 """Half of that: a log that is full is then full of what is chosen, which a snapshot clears away."""
-MessageBytes = Annotated[int, Meta(ge=2 << 20, le=1 << 30)]
-"""Nodes, relay and clients fill messages up to a mebibyte; gRPC counts in 31 bits."""
+MessageBytes = Annotated[int, Meta(ge=2 << 20, le=64 << 20)]
+"""Nodes, relay and clients fill messages up to a mebibyte, and a client takes no larger answer."""
 COMMAND_OVERHEAD_BYTES = 64 << 10
 """What a command may have besides its longest texts."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -116,6 +116,8 @@ def _made(kind: type, value: Any) -> Any:
     elif kind is Path:
         _check_path(value)
     elif kind is Token:
+        if not value:  # such as a variable that is set to nothing: it would protect nothing
+            raise ValueError("is empty: give a token, or null for none")
         check_token(value)
     return kind(value)
 

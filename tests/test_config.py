@@ -332,6 +332,16 @@ def test_a_secret_is_in_no_repr_and_no_error(monkeypatch: pytest.MonkeyPatch) ->
     assert "s3cret" not in fault_of(document)
 
 
+def test_a_token_that_is_empty_protects_nothing_and_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "")
+    for token in ("${SOME_TOKEN}", "${NO_TOKEN:-}", ""):
+        words = "is empty: give a token, or null for none"
+        assert fault_of(two_nodes(client_token=token)) == f"client_token: {words}"
+        assert fault_of(two_nodes(orchestrator={"token": token})) == f"orchestrator.token: {words}"
+
+
 @pytest.mark.parametrize("token", ["s3crét", "s3cret\n", "\x00"])
 def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(
     token: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from consensusllm.client.nodes import RESPONSE_BYTES_MAX
 from consensusllm.client.pipeline import MESSAGE_BYTES_MAX
 from consensusllm.config import COMMAND_OVERHEAD_BYTES, Config
 from consensusllm.conversations.limits import Limits as StateLimits
@@ -19,7 +20,7 @@ COMMAND = (2 << 20) + COMMAND_OVERHEAD_BYTES
 @pytest.mark.parametrize(
     ("section", "key", "least", "most"),
     [
-        ("limits", "message_bytes", 2 * COMMAND, 1 << 30),
+        ("limits", "message_bytes", 2 * COMMAND, RESPONSE_BYTES_MAX),
         ("paxos", "max_pending_bytes", COMMAND, LOG),
         ("paxos", "log_retain_bytes", 1024, LOG // 4),
         ("answering", "deadline_ms", 1, StateLimits().deadline_ms),
