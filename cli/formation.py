@@ -19,7 +19,7 @@ from typing import Any
 
 from consensusllm.config import Config
 from consensusllm.storage import FIRST_LIFE, format_disk
-from consensusllm.storage.identity import DATABASE
+from consensusllm.storage.identity import has_database, was_used
 
 from .record import RECORD, DataDirError, Record, listed, read_record
 
@@ -72,7 +72,8 @@ class Formation:
 
     def form(self, config: Config) -> None:
         """Make the disks of a cluster that was never formed here; else check that it is the same
-        one and that enough of it is left. Raises DataDirError and StorageError."""
+        one and that enough of it is left. Where all disks are there without a record, as their
+        nodes were started one by one, it was formed. Raises DataDirError and StorageError."""
         ids = tuple(sorted(node.id for node in config.nodes))
         found = self.formed()
         record = found or Record(config.cluster_id, ids, False)
@@ -84,7 +85,7 @@ class Formation:
             )
         if record.formed:
             members = record.running(ids)
-            lost = [node for node in members if not _has_disk(config.node_dir(node))]
+            lost = [node for node in members if not has_database(config.node_dir(node))]
             if not members:
                 raise DataDirError(
                     f"{self.data_dir}: every node that was started from it is a member no more: "
@@ -97,13 +98,27 @@ class Formation:
                     "is no majority: bring it back from a copy, or use another --data-dir"
                 )
             return
-        lost = [node for node in ids if not _has_disk(config.node_dir(node))]
-        if found is None and 0 < len(lost) < len(ids):
+        lost = [node for node in ids if not has_database(config.node_dir(node))]
+        left = [node for node in ids if node not in lost]
+        if found is None and lost and left:
             raise DataDirError(
                 f"{self.data_dir} has data of some nodes but none of nodes {listed(lost)}, and no "
                 f"{RECORD} that says why: use another --data-dir"
             )
-        self.write(RECORD, asdict(record))
+        if lost:
+            # While none is used that is left, no majority has promised anything, unless it is lost.
+            used = [
+                node
+                for node in left
+                if was_used(config.node_dir(node), config.cluster_id, node, FIRST_LIFE)
+            ]
+            if used:
+                raise DataDirError(
+                    f"{self.data_dir} has no data of nodes {listed(lost)}, which may have voted: "
+                    f"nodes {listed(used)} have run although not all are known to have been made; "
+                    "bring it back from a copy, or use another --data-dir"
+                )
+            self.write(RECORD, asdict(record))
         for node in lost:
             format_disk(config.node_dir(node), config.cluster_id, node, FIRST_LIFE, voting=True)
         self.write(RECORD, asdict(replace(record, formed=True)))
@@ -151,7 +166,3 @@ def unusable(data_dir: Path, error: OSError) -> DataDirError:
     where = error.filename if error.filename is not None else data_dir
     cure = next((words for numbers, words in _CURES if error.errno in numbers), "look at it")
     return DataDirError(f"{where}: {error.strerror}: {cure}, or use another --data-dir")
-
-
-def _has_disk(directory: Path) -> bool:
-    return (directory / DATABASE).exists()

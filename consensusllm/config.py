@@ -28,8 +28,8 @@ DEFAULT_DATA_DIR = "consensusllm-data"
 NODES_MAX = 9
 LOOPBACK = "127.0.0.1"
 NAME_BYTES = 255
-PATH_BYTES = 4000
-"""What file systems take of a path, with room for what stands below a data directory."""
+PATH_BYTES = 470
+"""What SQLite takes of a path, with room for what stands below a data directory."""
 
 
 _SCHEMES = ("dns", "http", "https", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")

@@ -11,8 +11,9 @@ import os
 import random
 import secrets
 import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -71,6 +72,9 @@ log = structlog.get_logger()
 
 READ_TIMEOUT_S = 10.0
 STOP_GRACE_S = 1.0
+STOP_WITHIN_S = 10.0
+"""A node that stops waits no longer, as for a disk that hangs: it loses nothing by a kill -9."""
+
 STEP_FIRST_S = 1.0
 UNLED_S = 0.25
 """So long at most a node that has started catches up before it makes its models, whose imports want
@@ -95,11 +99,23 @@ async def run_node(
     own = config.joining(node_id, join) if join else config.node(node_id)
     disk, recovered, machine = open_node(config, node_id, bootstrap=bootstrap, rejoin=rejoin)
     pauses.keep_short()
+    stopping = threading.Timer(STOP_WITHIN_S, _end_the_process)
+    stopping.daemon = True
     try:
         node = _Node(config, own, disk, recovered, machine)
-        await node.serve()
+        await node.serve(stopping.start)
     finally:
         disk.close()
+        stopping.cancel()
+
+
+def _end_the_process() -> None:
+    """Without its threads: one that is held by the disk never ends, and would be waited for."""
+    log.error(
+        "the node did not stop in time: its process ends as it is; see whether its disk hangs",
+        seconds=STOP_WITHIN_S,
+    )
+    os._exit(1)
 
 
 # The disk ---------------------------------------------------------------------------------------
@@ -112,7 +128,14 @@ def open_node(
     there is none, or a damaged one. Raises StorageError."""
     home = _Directory(config.node_dir(node_id), config.cluster_id, node_id)
     alone = [node.id for node in config.nodes] == [node_id] and not rejoin
-    return open_replica(home, Limits(), alone=alone, bootstrap=bootstrap)
+    disk, recovered, machine = open_replica(home, Limits(), alone=alone, bootstrap=bootstrap)
+    if bootstrap and not recovered.voting:
+        log.warning(
+            "--bootstrap gives no vote to data that was made without it: the node learns from the "
+            "others first; where the cluster is new, stop all nodes and remove their data",
+            at=home.name,
+        )
+    return disk, recovered, machine
 
 
 class _Directory:
@@ -237,7 +260,8 @@ class _Node:
         self._broken = error
         self._stop.set()
 
-    async def serve(self) -> None:
+    async def serve(self, on_stop: Callable[[], None]) -> None:
+        """Until it is told to stop, or has to; ``on_stop`` is called then. Raises NodeFailed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -296,6 +320,7 @@ class _Node:
         answering.add_done_callback(_tell_if_failed)
         log.info("serving", node=own.id, address=address, network=config.network)
         await self._stop.wait()
+        on_stop()
         log.info("stopping", node=own.id)
         if self._broken is None:
             await health.stopping()

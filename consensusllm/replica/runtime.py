@@ -50,8 +50,8 @@ _IN_STEP_POLL_S = 0.01
 class Runtime:
     """Owns ``replica`` and ``disk`` from `start` to `close`.
 
-    ``on_broken`` is called once, with the error, when the disk fails or a bug shows: the process
-    must end then, because what reached the disk is unknown.
+    ``on_broken`` is called once, with the error, when the disk fails or a bug shows, also during
+    `close`: the process must end then, because what reached the disk is unknown.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Runtime:
         self._job_running = False
         self._sync_s = 0.0
         self._closed = False
+        self._broken = False
         self._other_kinds: dict[str, Callable[[Envelope], None]] = {}
         self._lag_ms: deque[float] = deque(maxlen=_LAG_WINDOW)
         self.loop_lag_max_ms = 0.0
@@ -289,10 +290,11 @@ class Runtime:
 
     def _break(self, error: BaseException) -> None:
         """Stop acting at once: neither a vote nor an answer may leave after this."""
-        if not self._closed:
-            self._closed = True
-            if self._timer is not None:
-                self._timer.cancel()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._broken:
+            self._broken = True
             self._on_broken(error)
 
     # The loop's own health ----------------------------------------------------------------------

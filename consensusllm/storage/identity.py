@@ -11,9 +11,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from consensusllm.paxos.ready import Recovered
 
 from .hard_state import HardState
 from .port import Damaged, DiskFailed, InUse, NotFormatted, StorageError, WrongIdentity
@@ -24,6 +27,8 @@ from .wal import scan_wal
 DATABASE = "node.db"
 LOCK = "lock"
 
+_PATH_BYTES = 490
+"""SQLite opens no file whose path has more than 512 bytes with what it appends to it."""
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP)
 _SUFFIXES = ("", "-wal", "-shm")
 _MAGIC = b"SQLite format 3\x00"
@@ -34,16 +39,20 @@ def format_disk(path: Path, cluster_id: str, node_id: int, incarnation: int, vot
     """Create the database of node ``node_id`` in the directory ``path``, which may be missing.
 
     ``incarnation`` is the number of the life that begins with it; see `lives`.
-    Raises StorageError where there is a database already, or where a damaged one was set aside and
-    the new one would vote; InUse; DiskFailed.
+    Raises StorageError where there is a database already, or a link to one, or where a damaged one
+    was set aside and the new one would vote, or the path is too long; InUse; DiskFailed. What is
+    made is for its owner alone.
     """
+    size_bytes = len(os.fsencode(os.path.abspath(path)))
+    if size_bytes > _PATH_BYTES:
+        raise StorageError(f"{path}: has {size_bytes} bytes as a path: {_PATH_BYTES} is the most")
     with _operating(path):
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync_ancestors(path)
         with _locked(path):
             database_path = path / DATABASE
             for suffix in _SUFFIXES:
-                if (found := path / (DATABASE + suffix)).exists():
+                if _is_there(found := path / (DATABASE + suffix)):
                     raise StorageError(f"{found}: exists already; it is not formatted again")
             if voting and _set_aside_before(path):
                 raise StorageError(
@@ -52,6 +61,8 @@ def format_disk(path: Path, cluster_id: str, node_id: int, incarnation: int, vot
             draft = path / f"{DATABASE}.new"
             for suffix in (*_SUFFIXES, "-journal"):
                 (path / (draft.name + suffix)).unlink(missing_ok=True)
+            # SQLite gives the journal the rights that the database has.
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             with reading(draft):
                 _create(draft, cluster_id, node_id, HardState(incarnation, voting))
             draft.rename(database_path)
@@ -80,13 +91,17 @@ def open_disk(path: Path, cluster_id: str, node_id: int) -> SqliteDisk:
     """Open the database in the directory ``path`` and hold it until it is closed.
 
     Raises NotFormatted where there is none, InUse where another process holds it, WrongIdentity
-    where it is not that of ``node_id`` in ``cluster_id``, Damaged, DiskFailed.
+    where it is not that of ``node_id`` in ``cluster_id``, StorageError where a file of it is a
+    link, Damaged, DiskFailed.
     """
     database_path = path / DATABASE
     with _operating(path):
-        if not path.is_dir():
-            raise NotFormatted(f"{path}: no such directory; format it first", data_lost=False)
-        lock = _take_lock(path)
+        try:
+            lock = _take_lock(path)
+        except FileNotFoundError:
+            raise NotFormatted(
+                f"{path}: no such directory; format it first", data_lost=False
+            ) from None
         try:
             _check_files(path)
             with reading(database_path):
@@ -95,6 +110,8 @@ def open_disk(path: Path, cluster_id: str, node_id: int) -> SqliteDisk:
                     rows = database.execute("SELECT * FROM identity").fetchall()
                     identity = verify_only("identity", rows, str(database_path))
                     _check_identity(database_path, identity, cluster_id, node_id)
+                    # The journal is there by now. SQLite syncs its name too, and ignores the error.
+                    _sync_directory(path)
                 except BaseException:
                     database.close()
                     raise
@@ -106,27 +123,60 @@ def open_disk(path: Path, cluster_id: str, node_id: int) -> SqliteDisk:
 
 def set_aside(path: Path) -> Path:
     """Rename the database in the directory ``path``, journal included; returns its new path,
-    ``node.db.damaged-<n>``. Raises InUse where another process holds it, DiskFailed."""
+    ``node.db.damaged-<n>``. Raises InUse where another process holds it, StorageError where a file
+    of it is a link, DiskFailed."""
     with _operating(path), _locked(path):
+        found = [suffix for suffix in _SUFFIXES if _is_there(path / (DATABASE + suffix))]
         taken = {name.partition("-wal")[0].partition("-shm")[0] for name in os.listdir(path)}
         number = 1
         while f"{DATABASE}.damaged-{number}" in taken:
             number += 1
         aside = f"{DATABASE}.damaged-{number}"
-        for suffix in _SUFFIXES:
-            source = path / (DATABASE + suffix)
-            if source.exists():
-                source.rename(path / (aside + suffix))
-                _sync_directory(path)  # never the journal alone: the database would do without
+        for suffix in found:
+            (path / (DATABASE + suffix)).rename(path / (aside + suffix))
+            _sync_directory(path)  # never the journal alone: the database would do without
         return path / aside
+
+
+def has_database(path: Path) -> bool:
+    """Whether there is a database in the directory ``path``, sound or not. Raises StorageError
+    where it is a link, DiskFailed where that cannot be told."""
+    with _operating(path):
+        return _is_there(path / DATABASE)
+
+
+def was_used(path: Path, cluster_id: str, node_id: int, incarnation: int) -> bool:
+    """Whether the database in the directory ``path`` holds more than `format_disk` put there for
+    the voting life ``incarnation``. Raises what `open_disk` does."""
+    disk = open_disk(path, cluster_id, node_id)
+    try:
+        return disk.load() != Recovered(incarnation, voting=True)
+    finally:
+        disk.close()
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file has that name. `Path.exists` will not do: from Python 3.14 on it takes any
+    error for no, and what is not there is formatted. Raises StorageError for a link, OSError."""
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISLNK(mode):
+        raise StorageError(
+            f"{path}: is a symbolic link, and SQLite keeps the journal beside what it leads to; "
+            "put the file here, or make the directory the link"
+        )
+    return True
 
 
 def _check_files(path: Path) -> None:
     """What can be told of the files before SQLite opens, and so changes, them."""
     database_path = path / DATABASE
     journal = path / f"{DATABASE}-wal"
-    if not database_path.exists():
-        if journal.exists():
+    journal_is_there = _is_there(journal)
+    if not _is_there(database_path):
+        if journal_is_there:
             raise Damaged(f"{database_path}: it is missing, but its journal is there")
         raise NotFormatted(
             f"{database_path}: no such file; format it first", data_lost=_set_aside_before(path)
@@ -134,7 +184,7 @@ def _check_files(path: Path) -> None:
     # For writing: what may only be read SQLite takes, and fails later as if it were damaged.
     with database_path.open("r+b") as file:
         head = file.read(20)
-    if journal.exists():
+    if journal_is_there:
         journal.open("r+b").close()
     if head[:16] != _MAGIC or head[18:20] != _WAL_VERSIONS:
         # With another version SQLite would not look at the journal at all.
@@ -158,7 +208,7 @@ def _check_identity(path: Path, row: tuple[int, ...], cluster_id: str, node_id: 
 
 
 def _set_aside_before(path: Path) -> bool:
-    return any(path.glob(f"{DATABASE}.damaged-*"))
+    return any(name.startswith(f"{DATABASE}.damaged-") for name in os.listdir(path))
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 WAL journal and synchronous=FULL: a transaction is one sync of the journal, and it is durable when
 COMMIT returns (sqlite.org/wal.html, section 2.2). Checkpoints are ours and not SQLite's, which
 would hide their errors. After any error of SQLite's on the way to the disk the object refuses every
-later write: what a failed sync left behind is unknown (Rebello et al., ATC 2020).
+later write: what a failed sync left behind is unknown (Rebello et al., ATC 2020). As it closes,
+SQLite still writes to the database what it had acknowledged, and deletes the journal once that is
+synced; Python before 3.12 cannot keep it from that.
 
 Refuses to take a damaged file for a good one: `load` verifies every row, page and digest. What is
 dropped (compacted entries, older snapshots) is deleted a bounded step a write. Opened by
@@ -15,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +44,10 @@ RECLAIM_PAGES = 256
 SPARE_PAGES = 1024
 """Free pages that the file keeps for reuse; it may also keep as many as are in use."""
 
-_UNREADABLE = ("unable to open", "disk I/O error", "database or disk is full")
+_UNREADABLE = (
+    *("unable to open", "disk I/O error", "database or disk is full", "locking protocol"),
+    *("attempt to write a readonly database", "access permission denied"),
+)
 """How SQLite says that the system would not let it, whatever the file holds."""
 
 _PAGE_BYTES = 4096
@@ -84,8 +89,8 @@ def reading(path: Path) -> Iterator[None]:
             raise InUse(f"{path}: another process has it open; stop that one first") from error
         if isinstance(error, sqlite3.OperationalError) and str(error).startswith(_UNREADABLE):
             raise DiskFailed(
-                f"{path}: {_one_line(error)}: see that the disk works and has room for files, "
-                "and that more may be open; then start the node again"
+                f"{path}: {_one_line(error)}: see that the disk works, may be written and has "
+                "room for files, and that more may be open; then start the node again"
             ) from error
         raise Damaged(f"{path}: {_one_line(error)}") from error
 
@@ -311,13 +316,15 @@ class SqliteDisk:
             {"generation": generation, "offset": offset, "end": end},
         )
         due: int | None = None
-        for row in rows:
-            verify("chunk", row, f"{self._path}: a chunk of a snapshot")
-            _, start, _, data = row
-            if due is not None and start != due:
-                raise Damaged(f"{self._path}: a chunk of a snapshot is missing")
-            due = start + len(data)
-            yield start, data
+        # A traceback would keep the SELECT open, and so the table locked and the file in use.
+        with closing(rows):
+            for row in rows:
+                verify("chunk", row, f"{self._path}: a chunk of a snapshot")
+                _, start, _, data = row
+                if due is not None and start != due:
+                    raise Damaged(f"{self._path}: a chunk of a snapshot is missing")
+                due = start + len(data)
+                yield start, data
 
     def _size_of(self, suffix: str) -> int:
         try:
@@ -419,14 +426,14 @@ class SqliteDisk:
             "SELECT slot, length(payload), crc FROM log WHERE slot <= ? ORDER BY slot",
             (head.state.compacted_through,),
         )
-        entries = list(_bounded(compacted))
+        entries = _bounded(compacted)
         if entries:
             self._database.execute("DELETE FROM log WHERE slot <= ?", (entries[-1][0],))
         unused = self._database.execute(
             "SELECT rowid, length(data) FROM chunk WHERE generation NOT IN (?, ?)",
             (head.published, head.staged),
         )
-        chunks = list(_bounded(unused))
+        chunks = _bounded(unused)
         self._database.executemany(
             "DELETE FROM chunk WHERE rowid = ?", [(row[0],) for row in chunks]
         )
@@ -453,11 +460,14 @@ def _one_line(message: object) -> str:
     return " ".join("".join(printable).split())
 
 
-def _bounded(rows: Iterator[Row]) -> Iterator[Row]:
+def _bounded(rows: sqlite3.Cursor) -> list[Row]:
     """The first rows, up to the bound of one write; the second column is a row's size in bytes."""
     size = 0
-    for count, row in enumerate(rows):
-        size += row[1]
-        if count == RECLAIM_ROWS or (count and size > RECLAIM_BYTES):
-            return
-        yield row
+    found: list[Row] = []
+    with closing(rows):
+        for row in rows:
+            size += row[1]
+            if len(found) == RECLAIM_ROWS or (found and size > RECLAIM_BYTES):
+                break
+            found.append(row)
+    return found

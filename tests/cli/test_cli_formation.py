@@ -10,11 +10,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consensusllm.config import Config, demo_config
-from consensusllm.storage import open_disk
+from consensusllm.paxos import Ballot, Persist
+from consensusllm.storage import StorageError, format_disk, open_disk
 from consensusllm_cli.formation import Formation, InUse
 from consensusllm_cli.record import DataDirError
 
@@ -71,6 +73,76 @@ def test_some_disks_without_a_record_are_refused(formation: Formation, config: C
     (formation.data_dir / "cluster.json").unlink()
     shutil.rmtree(config.node_dir(3))
     with pytest.raises(DataDirError, match=r"none of nodes 3, and no cluster\.json"):
+        formation.form(config)
+
+
+def promise(config: Config, node: int) -> None:
+    disk = open_disk(config.node_dir(node), config.cluster_id, node)
+    disk.load()
+    disk.write([Persist(promised=Ballot(40, 2))])
+    disk.close()
+
+
+def test_disks_that_are_all_there_without_a_record_were_formed_once_one_is_written(
+    formation: Formation, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At no moment does the record say that a disk of theirs may be made anew."""
+    for node in config.nodes:
+        format_disk(config.node_dir(node.id), config.cluster_id, node.id, 1, voting=True)
+    written = []
+    write = formation.write
+
+    def noting(name: str, document: dict[str, Any]) -> Path:
+        written.append(document["formed"])
+        return write(name, document)
+
+    monkeypatch.setattr(formation, "write", noting)
+    formation.form(config)
+    assert written == [True]
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_forming_that_was_cut_short_is_not_finished_beside_disks_that_were_used(
+    formation: Formation, config: Config, lost: int
+) -> None:
+    formation.form(config)
+    record = formation.data_dir / "cluster.json"
+    begun = json.dumps(json.loads(record.read_text()) | {"formed": False})
+    record.write_text(begun)
+    promise(config, 2)
+    shutil.rmtree(config.node_dir(lost))
+    with pytest.raises(DataDirError, match=rf"no data of nodes {lost}, .* nodes 2 have run"):
+        formation.form(config)
+    assert not config.node_dir(lost).exists()
+    assert record.read_text() == begun
+
+
+def test_a_forming_whose_disks_are_all_there_is_finished_though_they_were_used(
+    formation: Formation, config: Config
+) -> None:
+    formation.form(config)
+    record = formation.data_dir / "cluster.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"formed": False}))
+    promise(config, 2)
+    formation.form(config)
+    assert json.loads(record.read_text())["formed"] is True
+
+
+def test_a_disk_of_which_cannot_be_told_whether_it_is_there_is_not_called_lost(
+    formation: Formation, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formation.form(config)
+    database = config.node_dir(2) / "node.db"
+    stat, lstat = os.stat, os.lstat
+
+    def check(path: Any) -> None:
+        if str(path) == str(database):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(os, "stat", lambda path, **how: check(path) or stat(path, **how))
+    monkeypatch.setattr(os, "lstat", lambda path, **how: check(path) or lstat(path, **how))
+    monkeypatch.setattr(Path, "exists", os.path.exists)  # as Python 3.14 has it: no, at any error
+    with pytest.raises(StorageError, match=f"{database}: Input/output error"):
         formation.form(config)
 
 

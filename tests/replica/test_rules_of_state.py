@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from replica_cluster import ReplicaCluster
+from structlog.testing import capture_logs
 
 import consensusllm.conversations
 from consensusllm.config import demo_config
@@ -154,6 +155,18 @@ def test_the_first_node_of_a_cluster_that_has_grown_rejoins_where_it_is_told_of_
     assert not recovered.voting
 
 
+def test_who_bootstraps_data_without_a_vote_is_told_that_it_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    config = demo_config(3, data_dir=tmp_path)
+    for bootstrap in (False, True):
+        with capture_logs() as told:
+            disk, recovered, _ = open_node(config, 1, bootstrap=bootstrap)
+        disk.close()
+        assert not recovered.voting
+    assert ["--bootstrap gives no vote" in each["event"] for each in told] == [True]
+
+
 def test_a_disk_that_cannot_be_opened_for_now_is_kept_as_it_is(tmp_path: Path) -> None:
     """What fails may fail on every node, as where no file is free."""
     config = demo_config(3, data_dir=tmp_path)
@@ -162,10 +175,10 @@ def test_a_disk_that_cannot_be_opened_for_now_is_kept_as_it_is(tmp_path: Path) -
         disk.close()
         assert recovered.voting
     journal = config.node_dir(1) / "node.db-wal"
-    journal.symlink_to(tmp_path / "no such directory" / "journal")  # it cannot be made
-    with pytest.raises(DiskFailed, match=r"unable to open .*: see that the disk works"):
+    journal.mkdir()
+    with pytest.raises(DiskFailed, match="Is a directory"):
         open_node(config, 1, bootstrap=False)
-    journal.unlink()
+    journal.rmdir()
     disk, recovered, _ = open_node(config, 1, bootstrap=False)
     disk.close()
     assert recovered.voting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from async_timeout import timeout
 
 from consensusllm.paxos import NotLeader, RemoveNode
 from consensusllm.replica.runtime import Runtime
+from consensusllm.storage import DiskFailed
 from consensusllm.transport import Envelope
 from consensusllm.transport.port import Receiver
 
@@ -110,3 +112,26 @@ async def test_a_bug_in_who_receives_another_kind_stops_the_node() -> None:
     receivers[0](Envelope(2, 1, "stream", b""))
     assert broken == [bug]
     await runtime.close()
+
+
+async def test_a_disk_that_fails_while_the_node_stops_is_told_of_before_it_has_stopped() -> None:
+    failure = DiskFailed("node.db: disk I/O error; check the disk")
+    stopping = threading.Event()
+
+    def run(disk: object) -> None:
+        assert stopping.wait(PATIENCE_S)
+        raise failure
+
+    async def close() -> None:
+        pass
+
+    job = SimpleNamespace(run=run)
+    replica: Any = SimpleNamespace(next_job=lambda: job, stop=stopping.set)
+    nothing: Any = None
+    transport: Any = SimpleNamespace(close=close)
+    broken: list[BaseException] = []
+    runtime = Runtime(replica, nothing, transport, broken.append)
+    runtime._next_job()
+    async with timeout(PATIENCE_S):
+        await runtime.close()
+    assert broken == [failure]

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from storage_bench import CLUSTER, NODE, SqliteBench, entry
@@ -62,6 +63,36 @@ def test_a_missing_directory_or_database_is_not_formatted(tmp_path: Path) -> Non
             open_disk(path, CLUSTER, NODE)
         assert not raised.value.data_lost
     assert not (tmp_path / "missing").exists()
+
+
+def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        format_disk(tmp_path / "data" / "node-1", "c", 1, 1, voting=True)
+    finally:
+        os.umask(before)
+    disk = open_disk(tmp_path / "data" / "node-1", "c", 1)
+    found = [tmp_path / "data" / "node-1", *(tmp_path / "data" / "node-1").iterdir()]
+    assert {"node.db", "node.db-wal"} <= {each.name for each in found}
+    assert [each.name for each in found if each.stat().st_mode & 0o077] == []
+    disk.close()
+
+
+@pytest.mark.parametrize("size", [490, 491])
+def test_a_path_that_sqlite_cannot_open_is_refused_before_anything_is_made(
+    tmp_path: Path, size: int
+) -> None:
+    path = tmp_path
+    while (left := size - len(str(path)) - 1) > 0:
+        path /= "d" * (left if left <= 100 else min(100, left - 2))
+    assert len(str(path)) == size
+    if size == 490:
+        format_disk(path, "c", 1, 1, voting=True)
+        open_disk(path, "c", 1).close()
+        return
+    with pytest.raises(StorageError, match="has 491 bytes as a path: 490 is the most"):
+        format_disk(path, "c", 1, 1, voting=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_format_that_was_cut_short_is_begun_anew(tmp_path: Path) -> None:
@@ -226,6 +257,100 @@ def test_what_is_set_aside_is_kept_and_its_successor_does_not_vote(
     assert (data / "node.db.damaged-1").read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["node.db", "node.db-wal"])
+def test_a_link_to_a_database_or_journal_is_refused_and_left_as_it_is(
+    sqlite_bench: SqliteBench, name: str
+) -> None:
+    """SQLite would keep a journal beside what it leads to, and that one would not be verified."""
+    sqlite_bench.open()
+    sqlite_bench.dispose()
+    data, elsewhere = sqlite_bench.data, sqlite_bench.data.with_name("elsewhere")
+    elsewhere.mkdir()
+    (data / name).touch()
+    (data / name).rename(elsewhere / name)
+    (data / name).symlink_to(elsewhere / name)
+    for _ in range(2):  # the second time it leads nowhere
+        listed = sorted(os.listdir(data))
+        for attempt in (
+            lambda: open_disk(data, CLUSTER, NODE),
+            lambda: set_aside(data),
+            lambda: format_disk(data, CLUSTER, NODE, 8, False),
+        ):
+            with pytest.raises(StorageError, match=r"is a symbolic link|not formatted") as raised:
+                attempt()
+            assert type(raised.value) is StorageError
+        assert sorted(os.listdir(data)) == listed
+        (elsewhere / name).unlink(missing_ok=True)
+
+
+def test_a_directory_may_be_a_link(sqlite_bench: SqliteBench) -> None:
+    link = sqlite_bench.data.with_name("link")
+    link.symlink_to(sqlite_bench.data)
+    disk = open_disk(link, CLUSTER, NODE)
+    disk.load()
+    disk.close()
+
+
+def test_a_database_of_which_cannot_be_told_whether_it_is_there_is_not_replaced(
+    sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = sqlite_bench.data
+    content = (data / "node.db").read_bytes()
+    stat, lstat = os.stat, os.lstat
+
+    def check(path: Any) -> None:
+        if str(path) == str(data / "node.db"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(os, "stat", lambda path, **how: check(path) or stat(path, **how))
+    monkeypatch.setattr(os, "lstat", lambda path, **how: check(path) or lstat(path, **how))
+    monkeypatch.setattr(Path, "exists", os.path.exists)  # as Python 3.14 has it: no, at any error
+    for attempt in (
+        lambda: open_disk(data, CLUSTER, NODE),
+        lambda: set_aside(data),
+        lambda: format_disk(data, CLUSTER, NODE, 8, False),
+    ):
+        with pytest.raises(DiskFailed, match=r"node\.db: Input/output error"):
+            attempt()
+    assert (data / "node.db").read_bytes() == content
+
+
+def test_a_directory_that_cannot_be_listed_may_hold_what_was_set_aside(
+    sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_aside(sqlite_bench.data)
+
+    def fails(path: Any = ".") -> Any:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "listdir", fails)
+    monkeypatch.setattr(os, "scandir", fails)
+    for attempt in (
+        lambda: open_disk(sqlite_bench.data, CLUSTER, NODE),
+        lambda: format_disk(sqlite_bench.data, CLUSTER, NODE, 8, True),
+    ):
+        with pytest.raises(DiskFailed, match="Permission denied"):
+            attempt()
+
+
+def test_the_journals_name_is_durable_before_anything_is_written_to_it(
+    sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite syncs the directory too, and goes on where that fails."""
+    listed = []
+
+    def fails(path: Path) -> None:
+        listed.append(sorted(os.listdir(path)))
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "_sync_directory", fails)
+        with pytest.raises(DiskFailed, match=f"{sqlite_bench.data}: Input/output error"):
+            open_disk(sqlite_bench.data, CLUSTER, NODE)
+    assert listed == [["lock", "node.db", "node.db-wal"]]
+    sqlite_bench.open().load()
+
+
 def test_a_newer_format_is_refused_and_not_called_damaged(
     sqlite_bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +375,19 @@ def test_a_file_that_may_not_be_written_is_not_called_damaged(name: str) -> None
         with pytest.raises(DiskFailed, match=f"{directory / name}: Permission denied"):
             open_disk(directory, CLUSTER, NODE).load()
         (directory / name).chmod(0o644)
+        disk = open_disk(directory, CLUSTER, NODE)
+        assert disk.load().incarnation == 1
+        disk.close()
+
+
+def test_a_directory_that_may_not_be_written_is_not_called_damaged() -> None:
+    with directory_of_a_plain_user() as directory:
+        format_disk(directory, CLUSTER, NODE, incarnation=1, voting=True)
+        open_disk(directory, CLUSTER, NODE).close()
+        directory.chmod(0o555)
+        with pytest.raises(DiskFailed, match=r"node\.db: .+ may be written"):
+            open_disk(directory, CLUSTER, NODE).load()
+        directory.chmod(0o755)
         disk = open_disk(directory, CLUSTER, NODE)
         assert disk.load().incarnation == 1
         disk.close()
