@@ -265,10 +265,13 @@ class Learner:
         self._fetch_at = math.inf
 
     def _another(self) -> int:
-        """Whom to ask when no answer comes: any member, or whoever last said that it holds more,
-        since all that this node knows of the members may be a list from before its disk was lost.
-        """
-        return self._rng.choice((*self._members.peers, self._holder))
+        """Whom to ask when no answer comes: every second time whoever last said that it holds more,
+        since all that this node knows of the members may be a list from before its disk was lost,
+        and none of them be there any more; else any member."""
+        asked = self._config.node if self._fetch is None else self._fetch.peer
+        if self._holder not in (asked, self._config.node):
+            return self._holder
+        return self._rng.choice(self._members.peers or (self._holder,))
 
     def _drop_overtaken(self) -> None:
         """Entries came by another way, and went past the snapshot that is on its way; or before

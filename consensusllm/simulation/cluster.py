@@ -17,7 +17,7 @@ from consensusllm.paxos.messages import (
 from consensusllm.replica.replica import ReplicaConfig
 from consensusllm.transport.port import Envelope
 
-from .faults import DRIFT_MAX, FAMILIES, LEADER, Fault
+from .faults import DRIFT_MAX, LEADER, OPERATED, Fault
 from .harm import INFLICT, links
 from .invariants import Invariants
 from .late import Past, Replay
@@ -88,6 +88,7 @@ class Cluster:
         self.operator = Operator(self, Random(f"{seed}/operator"))
         self._undo: dict[object, Callable[[], None]] = {}  # by the fault that it ends
         self._lasting: dict[int, Callable[[], None]] = {}  # by the node that is cut off, or down
+        self._newcomers: set[int] = set()  # those of them that never had a vote
         self._cut_off: dict[int, tuple[str, ExitStack]] = {}  # how, and what ends it
         self.replay: Replay | None = None
         self.past = Past(Random(f"{seed}/past"))
@@ -117,6 +118,7 @@ class Cluster:
         gone = self.nodes.pop(node, None)
         if gone is not None:
             self._lasting.pop(node, None)
+            self._newcomers.discard(node)
             self._cut_off.pop(node, None)
             gone.held_down = True
             gone.crash()
@@ -255,8 +257,8 @@ class Cluster:
         return {n for n, each in self.nodes.items() if each.disk.has_voted and not each.disk.intact}
 
     def harmed(self) -> set[int]:
-        """Whose data is lost, or who is cut off or stays down."""
-        return self.damaged() | self._lasting.keys()
+        """Whose data is lost, or who is cut off or stays down, but for those who never had any."""
+        return self.damaged() | (self._lasting.keys() - self._newcomers)
 
     def may_damage(self, node: int) -> bool:
         """Whether a majority would still have data and links: what the protocol asks for; also of
@@ -268,7 +270,7 @@ class Cluster:
         number = fault.node
         if number == LEADER:
             number = self.leader() or self.members[0]
-        if number and number not in self.nodes and fault.kind not in FAMILIES["membership"]:
+        if number and number not in self.nodes and fault.kind not in OPERATED:
             self.trace.add(0, "spared", fault)
             return
         done = INFLICT[fault.kind](self, fault, number)
@@ -341,9 +343,18 @@ class Cluster:
         machine.disk.hanging = True
         return True
 
+    def hang_newcomer(self, node: int) -> None:
+        """Let the disk of ``node``, which was just installed, end nothing until `reconnect`. The
+        rest are to do without it as before: what it learns is not durable, so it gets no vote."""
+        machine = self.nodes[node]
+        self._lasting[node] = machine.disk_goes_on
+        self._newcomers.add(node)
+        machine.disk.hanging = True
+
     def reconnect(self) -> None:
         """The end of all harm that lasts."""
         lasting, self._lasting = self._lasting, {}
+        self._newcomers.clear()
         self._cut_off.clear()
         for mend in lasting.values():
             mend()

@@ -49,15 +49,19 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "model": ("slow models", "failing models"),
     "load": ("flood",),
     "membership": ("add node", "remove node", "replace node", "mistaken removal", "transfer"),
+    "newcomer": ("hanging newcomer",),
 }
 """What can be asked for by name, and the kinds of fault that each family has."""
+
+OPERATED = (*FAMILIES["membership"], *FAMILIES["newcomer"])
+"""What operators want. Whom it meets may be gone by then."""
 
 _KINDS = tuple(kind for kinds in FAMILIES.values() for kind in kinds)
 
 _SELDOM = frozenset(
     {
         *("crash all", "lost disk", "rot", "mistaken removal"),
-        *("lasting cut", "lasting crash", "hanging disk"),
+        *("lasting cut", "lasting crash", "hanging disk", "hanging newcomer"),
     }
 )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from consensusllm.paxos import Role
 
-from .faults import DRIFT_MAX, FAMILIES, Fault
+from .faults import DRIFT_MAX, OPERATED, Fault
 from .late import Replay
 from .models import Mood
 from .network import CLIENTS
@@ -349,6 +349,14 @@ def _mistaken_removal(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     return None
 
 
+def _hanging_newcomer(cluster: Cluster, fault: Fault, node: int) -> bool | None:
+    """A node is added whose disk ends nothing. Another one goes down to stay, where the rest can do
+    without it; with a newcomer that has a vote they could not."""
+    if cluster.operator.bears_one_less(node) and node in cluster.voters():
+        cluster.crash_lastingly(node)
+    return _operate(cluster, fault, node)
+
+
 INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "lose": _weather("loss", 0.6),
     "duplicate": _weather("duplicate", 0.6),
@@ -384,6 +392,7 @@ INFLICT: dict[str, Callable[[Cluster, Fault, int], Undo | bool | None]] = {
     "slow models": _mood("slowness", 30.0),
     "failing models": _mood("failing", 0.9),
     "flood": _flood,
-    **dict.fromkeys(FAMILIES["membership"], _operate),
+    **dict.fromkeys(OPERATED, _operate),
     "mistaken removal": _mistaken_removal,
+    "hanging newcomer": _hanging_newcomer,
 }

@@ -75,6 +75,7 @@ class Operator:
             "remove node": lambda: self._remove(whom),
             "replace node": lambda: self._replace(whom),
             "transfer": lambda: self._until_done(TransferLeader(whom)),
+            "hanging newcomer": lambda: self._add(self._new_id(), hangs=True),
         }
         if fault.kind != "transfer":
             self.restored = False
@@ -109,12 +110,14 @@ class Operator:
         begun = [node for node in cluster.members if node not in members]
         return self._rng.choice(begun) if len(begun) >= BEGUN_MAX else self._new_id()
 
-    async def _add(self, node: int) -> None:
+    async def _add(self, node: int, *, hangs: bool = False) -> None:
         if len(self._cluster.nodes) >= MEMBERS_MAX:
             return
         await self._try_a_used_id()
         if node not in self._cluster.nodes:
             self._cluster.install(node)
+            if hangs:
+                self._cluster.hang_newcomer(node)
         if await self._until_done(_adding(node)):
             self._cluster.figures["nodes added"] += 1
 

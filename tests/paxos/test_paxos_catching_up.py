@@ -54,6 +54,20 @@ def test_the_log_behind_a_snapshot_is_asked_of_whoever_sent_it(seed: int) -> Non
     assert asked == [3]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_every_second_time_whoever_holds_more_is_asked(seed: int) -> None:
+    """All others may have left, though this node, which lost its disk, knows nothing of that."""
+    node = Driver(size=5, seed=seed)
+    node.receive(Commit(9, Ballot(5, 9), 500))
+    asked: list[int] = []
+    while len(asked) < 20:
+        sent = node.pass_time(node.config.resend_s)
+        asked += [dst for dst, message in sent if isinstance(message, CatchUp)]
+    assert {*asked[::2]} == {9}
+    assert 9 not in asked[1::2]
+    assert len({*asked[1::2]}) > 1
+
+
 @pytest.mark.parametrize("small", [False, True])
 def test_who_is_answered_slowly_asks_again_later(small: bool) -> None:
     """As over a link that takes so long for a chunk: what is asked again meanwhile delays it. What

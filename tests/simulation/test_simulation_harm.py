@@ -138,6 +138,26 @@ def test_an_operator_wants_what_the_fault_says_of_the_node_that_it_names(
     discard(loop)
 
 
+def test_a_newcomer_whose_disk_hangs_is_added_while_another_node_is_down_and_gets_no_vote() -> None:
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    runs_until(loop, lambda: cluster.leader() is not None)
+    dead = next(node for node in cluster.members if node != cluster.leader())
+    cluster.inflict(Fault(1, 0.0, "hanging newcomer", dead, (), 5.0, 0.5))
+    assert (cluster.life(dead), cluster.harmed()) == (None, {dead})
+    asked_at = loop.time()
+    runs_until(loop, lambda: (lead := cluster.leading()) and lead.replica.members.learner == 4)
+    runs_until(loop, lambda: loop.time() > asked_at + 20.0)
+    assert cluster.voters() == (1, 2, 3)
+    assert not cluster.nodes[4].disk.intact
+    assert cluster.leader() is not None
+    cluster.heal()
+    cluster.reconnect()
+    assert (cluster.nodes[4].disk.hanging, cluster.life(dead) is None) == (False, False)
+    discard(loop)
+
+
 def test_a_mistaken_removal_may_meet_any_of_the_others() -> None:
     met = set()
     for rate in (0.0, 0.3, 0.6, 1.0):

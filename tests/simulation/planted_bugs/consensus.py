@@ -104,7 +104,7 @@ def ballot_shared_by_two_proposers(patch: Patch) -> None:
     )
 
 
-@bug(MAJORITY, faults="duplicate,tear", nodes=5, within=10)
+@bug(MAJORITY, faults="duplicate,straggle", nodes=5, within=10)
 def votes_counted_twice(patch: Patch) -> None:
     class Bag(list[int]):
         add = list.append

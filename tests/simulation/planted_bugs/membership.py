@@ -10,6 +10,7 @@ from consensusllm.paxos.admission import Admission
 from consensusllm.paxos.changes import Changes
 from consensusllm.paxos.log import Log
 from consensusllm.paxos.membership import Configuration, Membership
+from consensusllm.paxos.messages import Rejoin
 
 from .bug import AGREE, CHOSEN, MAJORITY, NO_MEMBER, ONE_CHANGE, PROGRESS, USED_ID, Patch, bug
 
@@ -72,6 +73,20 @@ def learner_that_votes(patch: Patch) -> None:
         return True
 
     patch.setattr(Admission, "joins", eager)
+
+
+@bug(PROGRESS, faults="newcomer", within=6)
+def vote_for_a_node_whose_disk_hangs(patch: Patch) -> None:
+    """What it says that it has learned is not durable, and will not be."""
+
+    def from_memory(self: Admission, now: float) -> None:
+        if now >= self._ask_at:
+            self._ask_at = now + self._config.election_timeout_s
+            life, through = self._acceptor.incarnation, self._log.chosen_through
+            for peer in self._members.peers:
+                self._outbox.send(peer, Rejoin(self._config.node, life, through))
+
+    patch.setattr(Admission, "tick", from_memory)
 
 
 @bug(PROGRESS, faults="mistaken removal", within=60, full=True)
