@@ -26,7 +26,8 @@ class ClusterAddresses:
     """Where a client finds a cluster.
 
     ``nodes`` is never empty and may name only some of the members: the others are learnt from them.
-    ``by_id`` is empty, and ``orchestrator`` None, where only addresses were given.
+    ``by_id`` is empty, and ``orchestrator`` None, where only addresses were given; ``cluster_id``
+    is empty where no file says it, for any cluster may use the demo's ports.
     """
 
     nodes: tuple[str, ...]
@@ -34,6 +35,7 @@ class ClusterAddresses:
     orchestrator: str | None = None
     client_token: Token | None = None
     orchestrator_token: Token | None = None
+    cluster_id: str = ""
 
 
 def resolve_cluster(
@@ -80,6 +82,7 @@ def resolve_cluster(
         config.orchestrator.address,
         client_token,
         orchestrator_token,
+        config.cluster_id if config_path is not None else "",
     )
 
 

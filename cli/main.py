@@ -8,8 +8,10 @@ that is shown; any other one is a bug and says so. ``--verbose`` adds the traceb
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -139,7 +141,8 @@ def run(arguments: Sequence[str]) -> int:
         if state.verbose:
             traceback.print_exc()
         text, status = explain(error)
-        click.echo(f"consensusllm: {text}", err=True)
+        with contextlib.suppress(OSError):  # a full disk: the status says it all the same
+            click.echo(f"consensusllm: {text}", err=True)
         return status
 
 
@@ -169,6 +172,9 @@ def explain(error: Exception) -> tuple[str, int]:
 def main() -> None:
     """The console script."""
     _open_standard_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -50,3 +50,27 @@ class Prober:
         asked = list(dict.fromkeys(addresses))
         answers = await asyncio.gather(*map(self.status, asked))
         return dict(zip(asked, answers, strict=True))
+
+    async def everybody(self, addresses: Iterable[str]) -> dict[str, client_pb2.Status | None]:
+        """The status of every node by its address, members that only other nodes know of included.
+        An address that is no member's is left out where it does not answer. Raises
+        Unauthenticated."""
+        found = await self.statuses(addresses)
+        known = {
+            member.address
+            for answer in found.values()
+            if answer is not None
+            for member in answer.members
+            if member.address
+        }
+        if not known:
+            return found
+        found |= await self.statuses(known - found.keys())
+        told = {address: found[address] for address in known}
+        seen = {answer.node for answer in told.values() if answer is not None}
+        for address, answer in found.items():  # reached by another name than its members know
+            if answer is not None and answer.node not in seen:
+                told[address] = answer
+        return dict(
+            sorted(told.items(), key=lambda item: (item[1].node if item[1] else 0, item[0]))
+        )

@@ -12,24 +12,74 @@ if TYPE_CHECKING:
     from consensusllm.client import Status
     from consensusllm.wire.generated import client_pb2
 
-LEADING = "leading"
+HASH_SHOWN = 12
+LEADING, LEARNING, REMOVED = "leading", "learning", "removed"
 NO_LEADER = "no node leads: a majority must be up and linked"
 
 
-def leader_of(statuses: Iterable[Status | client_pb2.Status | None]) -> int | None:
-    """The node that leads by its own account, in the highest ballot where two still say so."""
+def leading(
+    statuses: Iterable[Status | client_pb2.Status | None],
+) -> Status | client_pb2.Status | None:
+    """What the node says that leads by its own account, in the highest ballot where two still say
+    so."""
     leaders = [status for status in statuses if status and status.role == LEADING]
-    if not leaders:
-        return None
-    return max(leaders, key=lambda status: (status.ballot_seq_num, status.ballot_pid)).node
+    return max(leaders, key=lambda status: (status.ballot_seq_num, status.ballot_pid), default=None)
+
+
+def leader_of(statuses: Iterable[Status | client_pb2.Status | None]) -> int | None:
+    """The node that leads."""
+    leader = leading(statuses)
+    return leader.node if leader is not None else None
 
 
 def trouble(statuses: Iterable[Status | client_pb2.Status | None]) -> str:
-    """Why the cluster cannot serve, in one line; "" where a node leads."""
+    """Why the cluster cannot serve, or must not, in one line; "" where all is well."""
     known = list(statuses)
     if not any(known):
         return NOBODY
-    return NO_LEADER if leader_of(known) is None else ""
+    if found := divided(known):
+        return found
+    if found := difference(known):
+        return f"{found}: stop those that are the fewer with theirs, and keep their data"
+    if leading(known) is not None:
+        return ""
+    voteless = sorted(status.node for status in known if status and status.role == LEARNING)
+    if 2 * len(voteless) < len(known):
+        return NO_LEADER
+    noun = "node" if len(voteless) == 1 else "nodes"
+    return (
+        f"no node leads, and only a leader gives a vote to {noun} "
+        f"{', '.join(map(str, voteless))}, which had no data: start the others; in a new cluster "
+        "stop all, remove what data they have and start them with --bootstrap"
+    )
+
+
+def divided(statuses: Iterable[Status | client_pb2.Status | None]) -> str:
+    """In one line, that nodes lead with other voters each; "" where they do not. One that was
+    deposed and does not know it yet has the same voters as its successor, and is no trouble."""
+    leaders = [status for status in statuses if status and status.role == LEADING]
+    voters = {frozenset(each.node for each in one.members if each.voting) for one in leaders}
+    if len(voters) <= 1:
+        return ""
+    *others, last = sorted(leader.node for leader in leaders)
+    both = "both" if len(others) == 1 else "all"
+    return (
+        f"nodes {', '.join(map(str, others))} and {last} {both} lead, each with other members: "
+        "unless one has just been deposed, they are clusters of their own under one name; look at "
+        "each alone with --connect, and stop what is not to be"
+    )
+
+
+def difference(statuses: Iterable[Status | client_pb2.Status | None]) -> str:
+    """In one line, which nodes have other states at the last slot where some have; "" where none
+    have. Only equal applied slots can be compared: a node behind them is late, not wrong."""
+    hashed = [status for status in statuses if status and status.state_hash]
+    for slot in sorted({status.applied_slot for status in hashed}, reverse=True):
+        level = [status for status in hashed if status.applied_slot == slot]
+        if len({status.state_hash for status in level}) > 1:
+            held = ", ".join(f"node {one.node} {one.state_hash[:HASH_SHOWN]}" for one in level)
+            return f"nodes DIFFER at slot {slot}: {held}"
+    return ""
 
 
 def cluster_document(nodes: Iterable[tuple[int | None, str, Status | None]]) -> dict[str, Any]:

@@ -13,7 +13,15 @@ import click
 
 from .options import Finite, cluster_options
 from .progress import BEHIND_LEAST, TAKING, shown, working
-from .standing import cluster_document, leader_of, node_document, trouble
+from .standing import (
+    HASH_SHOWN,
+    LEARNING,
+    REMOVED,
+    cluster_document,
+    leading,
+    node_document,
+    trouble,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
     from .addresses import ClusterAddresses
 
 COLUMNS = ("node", "role", "leader", "ballot", "chosen", "applied", "hash", "models", "lag ms")
-HASH_SHOWN = 12
 WAIT_POLL_S = 0.2
 
 
@@ -49,7 +56,8 @@ def status(
 
     lag is how late the node's event loop was at worst: in the last ten seconds, and ever.
 
-    The exit status is 1 where no node leads, or where waiting was in vain.
+    The exit status is 1 where no node leads, where two lead with other members each or differ in
+    their states at one slot, or where waiting was in vain.
     """
     from .addresses import resolve_cluster
 
@@ -57,7 +65,7 @@ def status(
     awaited = asyncio.run(wait_for_step(cluster, wait_s)) if wait_s is not None else ""
     nodes = asyncio.run(ask_all(cluster))
     if as_json:
-        click.echo(json.dumps(_document(nodes), indent=2))
+        click.echo(json.dumps(_document(nodes, cluster.by_id), indent=2))
     else:
         from rich.console import Console
 
@@ -87,14 +95,18 @@ async def wait_for_step(cluster: ClusterAddresses, seconds: float) -> str:
             known, behind = lateness(nodes)
             if behind == "" or time.monotonic() >= deadline:
                 return behind
-            applied = [answer.applied_slot for answer in nodes.values() if answer is not None]
+            answers = of_members(nodes).values()
+            applied = [answer.applied_slot for answer in answers if answer is not None]
             tell(min(applied, default=0), known, behind)
             await asyncio.sleep(WAIT_POLL_S)
 
 
 def lateness(nodes: Mapping[str, Status | None]) -> tuple[int, str]:
-    """The last slot that any node knows to be chosen, and what is to come before all are in step
-    with it; "" where they are."""
+    """The last slot that any member knows to be chosen, and what is to come before all are in step
+    with it and vote; "" where they are and do."""
+    leader = leading(nodes.values())
+    voting = {member.node: member.voting for member in leader.members} if leader else {}
+    nodes = of_members(nodes)
     answers = [answer for answer in nodes.values() if answer is not None]
     known = max((answer.progress.known_slot for answer in answers), default=0)
     for address, answer in nodes.items():
@@ -104,7 +116,28 @@ def lateness(nodes: Mapping[str, Status | None]) -> tuple[int, str]:
             return known, f"node {answer.node}: {doing[0]}"
         if known - answer.applied_slot >= BEHIND_LEAST:
             return known, f"node {answer.node}: {known - answer.applied_slot:,} slots behind"
-    return known, "" if leader_of(nodes.values()) is not None else "no node leads"
+        if answer.role == LEARNING or not voting.get(answer.node, True):
+            return known, f"node {answer.node} has no vote yet"
+    return known, "" if leader is not None else "no node leads"
+
+
+def of_members(nodes: Mapping[str, Status | None]) -> dict[str, Status | None]:
+    """Those of ``nodes`` that are members by the leader's word: a node that was removed, or that
+    waits to be added, comes to be in step with nobody. Where none leads, all but those that know
+    that they were removed."""
+    leader = leading(nodes.values())
+    if leader is None:
+        return {
+            address: answer
+            for address, answer in nodes.items()
+            if answer is None or answer.role != REMOVED
+        }
+    members = {member.node: member.address for member in leader.members}
+    return {
+        address: answer
+        for address, answer in nodes.items()
+        if (address in members.values() if answer is None else answer.node in members)
+    }
 
 
 async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
@@ -115,29 +148,12 @@ async def ask_all(cluster: ClusterAddresses) -> dict[str, Status | None]:
     from .probe import Prober
 
     async with Prober(cluster.client_token) as prober:
-        found = await prober.statuses(cluster.nodes)
-        known = {
-            member.address
-            for answer in found.values()
-            if answer is not None
-            for member in answer.members
-            if member.address
-        }
-        if not known:
-            return found
-        found |= await prober.statuses(known - found.keys())
-        told = {address: found[address] for address in known}
-        seen = {answer.node for answer in told.values() if answer is not None}
-        for address, answer in found.items():  # reached by another name than its members know
-            if answer is not None and answer.node not in seen:
-                told[address] = answer
-        return dict(
-            sorted(told.items(), key=lambda item: (item[1].node if item[1] else 0, item[0]))
-        )
+        return await prober.everybody(cluster.nodes)
 
 
-def _document(nodes: Mapping[str, Status | None]) -> dict[str, Any]:
-    numbers = {
+def _document(nodes: Mapping[str, Status | None], by_id: Mapping[int, str]) -> dict[str, Any]:
+    """``by_id`` says who is where as far as the nodes do not."""
+    numbers = {address: node for node, address in by_id.items()} | {
         member.address: member.node
         for answer in nodes.values()
         if answer is not None
@@ -172,7 +188,7 @@ def table(nodes: Mapping[str, Status | None]) -> Table:
             "{}.{}".format(*cells["ballot"]),
             str(cells["chosen"]),
             str(cells["applied"]),
-            cells["hash"][:HASH_SHOWN],
+            (cells["hash"] or "-")[:HASH_SHOWN],
             ", ".join(cells["models"]),
             f"{cells['loop_lag_ms']:.0f} (at most {cells['loop_lag_max_ms']:.0f})",
         )

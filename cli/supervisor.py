@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 READY_S = 30.0
 FIX_S = 10.0
+LEADER_S = 5.0
+"""How long one may be waited for that says who is a member: a removal may change who leads."""
 POLL_S = 0.05
 PROBE_S = 1.0
 """How long a node may take to say that it serves: it has much to do as it starts."""
@@ -144,8 +146,8 @@ class Cluster:
 
     async def _lend_terminal(self) -> int:
         """Run the REPL here until it ends; what there is to say meanwhile goes to a file."""
-        path = self._plan.log_dir / "launcher.log"
-        with path.open("a", encoding="utf-8") as log, terminal.kept():
+        log = (self._plan.log_dir / "launcher.log").open("a", encoding="utf-8")
+        with terminal.kept():
             self._terminal_is_lent, self._output = True, log
             configure("warning", verbose=self._plan.verbose, stream=log)
             try:
@@ -158,6 +160,8 @@ class Cluster:
             finally:
                 self._terminal_is_lent, self._output = False, sys.stderr
                 configure("warning", verbose=self._plan.verbose)
+                with contextlib.suppress(OSError):  # of a full disk, which is tried once more
+                    log.close()
 
     async def _leader(self, prober: Prober) -> int:
         """Wait until a node leads and the fault commands reach this launcher."""
@@ -177,6 +181,7 @@ class Cluster:
 
     async def _obey(self, prober: Prober) -> int:
         """Kill, start, install and retire nodes as the fault commands say."""
+        from consensusllm.client import Unauthenticated
         from consensusllm.orchestrator import FaultsClient, serve_faults
 
         address = self._config.orchestrator.address
@@ -184,16 +189,20 @@ class Cluster:
         token = secret.reveal() if secret else None
 
         async def obey(order: Order) -> None:
-            if order.join:
-                await self._install(order.node, order.join, prober)
-            elif order.retire:
-                await self._retire(order.node, order.reusable)
-            else:
-                await (self._fix(order.node, prober) if order.start else self._fail(order.node))
+            try:
+                if order.join:
+                    await self._install(order.node, order.join, prober)
+                elif order.retire:
+                    await self._retire(order.node, order.reusable, prober)
+                else:
+                    await (self._fix(order.node, prober) if order.start else self._fail(order.node))
+            except Unauthenticated as error:  # of a stranger at a node's address
+                raise _refusal(error) from None
 
         async with contextlib.AsyncExitStack() as stack:
             if self._direct:
-                server = await serve_faults(address, self._ids, token)
+                cluster_id = self._config.cluster_id
+                server = await serve_faults(address, self._ids, token, cluster_id=cluster_id)
                 stack.push_async_callback(server.stop)
             client = await stack.enter_async_context(FaultsClient(address, token))
             await client.processes(self._ids, obey, on_attached=self._attached.set)
@@ -227,13 +236,14 @@ class Cluster:
         self._remember_joined()
         self._say(f"node {node} was started to join, at {address}")
 
-    async def _retire(self, node: int, reusable: bool) -> None:
+    async def _retire(self, node: int, reusable: bool, prober: Prober) -> None:
         """End a node's process for good; or forget the node, whose data stay for the next time."""
         if node not in self._ids:
             raise _refusal(f"no process of node {node} is run here")
+        if reusable and node not in self._joined:
+            raise _refusal(f"node {node} was no new one: the cluster began with it")
+        await self._refuse_a_member(node, prober)
         if reusable:
-            if node not in self._joined:
-                raise _refusal(f"node {node} was no new one: the cluster began with it")
             joined = {each: at for each, at in self._joined.items() if each != node}
             self._remember(replace(self._record, joined=joined))
             del self._joined[node]
@@ -245,6 +255,28 @@ class Cluster:
             await self._launcher.kill(node_name(node))
         why = "did not become a member" if reusable else "is no member any more"
         self._say(f"node {node} {why}, and its process was ended")
+
+    async def _refuse_a_member(self, node: int, prober: Prober) -> None:
+        """Who has a process ended for good may mean a node of another cluster with this one's name:
+        what the nodes here say decides, and where one leads, its word alone."""
+        deadline = time.monotonic() + LEADER_S
+        while True:
+            found = await prober.everybody(map(self._address, self._ids))
+            answers = [answer for answer in found.values() if answer is not None]
+            leader = leader_of(answers)
+            heard = [one for one in answers if leader in (None, one.node)]
+            if heard and not any(each.node == node for one in heard for each in one.members):
+                return
+            if leader is not None:
+                raise _refusal(
+                    f"node {node} of this launcher's cluster {self._config.cluster_id!r} is a "
+                    f"member still: if that is the one that you mean, removeNode {node} first"
+                )
+            if time.monotonic() >= deadline:
+                raise _refusal(
+                    f"no node leads here that could say whether node {node} is a member still"
+                )
+            await asyncio.sleep(POLL_S)
 
     def _remember_joined(self) -> None:
         self._remember(replace(self._record, joined=dict(self._joined)))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from .record import Record
 
+_ANY = {"0.0.0.0", "::"}
+"""Who listens there does so at every address of the machine."""
+
 
 class UpError(Exception):
     """One line that says why the cluster cannot be started here, and what to do."""
@@ -67,9 +70,12 @@ def up(
             if value is not None:
                 raise click.UsageError(f"{name} cannot go with --config: the file says it")
         source, document = config_path, read_document(config_path)
-    if data_dir is not None and ("${" in data_dir or not data_dir):
-        raise click.UsageError("--data-dir needs the name of a directory, without ${")
+    needs = "--data-dir needs the name of a directory, without ${"
+    if data_dir == "":
+        raise click.UsageError(needs)
     directory = Path(data_dir or Config.from_document(document, source=source).data_dir).absolute()
+    if "${" in str(directory):  # the file that the nodes read would have it filled in
+        raise click.UsageError(f"{needs}; {directory} has it")
     chosen_with = config_path or "--base-port"
 
     def settle(formed_nodes: int | None) -> tuple[dict[str, Any], Config]:
@@ -127,6 +133,7 @@ def check_ports(config: Config, chosen_with: str, formed: Record | None = None) 
     for node, address in addresses.items():
         remedy = "for it joined with that port, and keeps it" if node in joined else another
         wanted.append((f"node {node}", address, remedy))
+    taken: dict[str, Any] = {}
     for owner, address, remedy in wanted:
         host, port = split_address(address)
         try:
@@ -144,3 +151,13 @@ def check_ports(config: Config, chosen_with: str, formed: Record | None = None) 
                 f"({error.strerror}): up starts every node here; "
                 "use `consensusllm node ID` on the machine that has the address"
             ) from None
+        for other, there in taken.items():
+            if where[1] == there[1] and (where[0] == there[0] or _ANY & {where[0], there[0]}):
+                stays = {f"node {node}" for node in joined}
+                fixed, moved = (other, owner) if other in stays else (owner, other)
+                how = "joined with" if fixed in stays else "has"
+                raise UpError(
+                    f"{fixed} {how} port {port}, which {moved} would have: choose another with "
+                    f"{chosen_with}"
+                )
+        taken[owner] = where

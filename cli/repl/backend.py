@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Protocol
 
 from consensusllm.client import (
@@ -146,6 +146,7 @@ class Cluster:
         self._given = addresses
         self._by_id: dict[int, str] = dict(addresses.by_id)
         self._orchestrator = addresses.orchestrator
+        self._cluster_id = addresses.cluster_id
         self._faults: FaultsClient | None = None
         self._resources = resources
 
@@ -173,11 +174,16 @@ class Cluster:
     async def faults(self) -> Faults | None:
         if self._orchestrator is None:
             await self.statuses()
+        elif not self._cluster_id:  # who has the administration's token alone is heard too
+            with suppress(Unauthenticated):
+                await self.statuses()
         if self._faults is None and self._orchestrator is not None:
             token = _plain(self._given.orchestrator_token)
             self._faults = await self._resources.enter_async_context(
                 FaultsClient(self._orchestrator, token)
             )
+        if self._faults is not None:
+            self._faults.cluster_id = self._cluster_id
         return self._faults
 
     def address_by_rule(self, node: int) -> str | None:
@@ -220,6 +226,7 @@ class Cluster:
 
     def _learn(self, status: Status, address: str) -> None:
         self._by_id[status.node] = address
+        self._cluster_id = self._cluster_id or status.cluster_id
         for member in status.members:
             if member.address:
                 self._by_id.setdefault(member.node, member.address)

@@ -9,7 +9,7 @@ from consensusllm.orchestrator.client import FaultList, FaultRefused
 
 from ..options import NOBODY
 from ..progress import working
-from ..standing import LEADING, cluster_document, trouble
+from ..standing import LEADING, cluster_document, divided, trouble
 from .documents import print_json
 from .language import JSON, Command, Group
 from .render import agreement, ballot, plural
@@ -26,7 +26,7 @@ async def status(session: Session, json: bool = False) -> None:
         addresses = _addresses(statuses)
         nodes = [(node, addresses.get(node, ""), one) for node, one in sorted(statuses.items())]
         print_json(session.output, cluster_document(nodes))
-        _require_leader(statuses)
+        _require_no_trouble(statuses)
         return
     rows = []
     for node, one in sorted(statuses.items()):
@@ -51,11 +51,11 @@ async def status(session: Session, json: bool = False) -> None:
     for node, one in sorted(statuses.items()):
         for text in working(one) if one is not None else ():
             session.output.line(f"node {node}: {text}")
-    if any(statuses.values()):
+    if any(statuses.values()) and not divided(statuses.values()):
         session.output.line(agreement(statuses))
     for line in _joining(statuses):
         session.output.line(line)
-    _require_leader(statuses)
+    _require_no_trouble(statuses)
 
 
 async def nodes(session: Session, json: bool = False) -> None:
@@ -197,7 +197,7 @@ def _require_answer(statuses: dict[int, Status | None]) -> None:
         raise CommandFailed(NOBODY)
 
 
-def _require_leader(statuses: dict[int, Status | None]) -> None:
+def _require_no_trouble(statuses: dict[int, Status | None]) -> None:
     if found := trouble(statuses.values()):
         raise CommandFailed(found)
 

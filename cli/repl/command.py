@@ -6,7 +6,7 @@ import asyncio
 import io
 import sys
 from collections.abc import AsyncIterator
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 import click
 
@@ -64,7 +64,7 @@ async def _run(
     script: BinaryIO | None,
     verbose: bool,
 ) -> int:
-    output = Output(_forgiving(sys.stdout), _forgiving(sys.stderr), sys.stdout.isatty())
+    output = Output(sys.stdout, sys.stderr, sys.stdout.isatty())
     with Interrupts() as interrupts:
         async with connect_to(addresses, node) as backend:
             session = Session(backend, output, TABLE, verbose)
@@ -112,10 +112,3 @@ async def _next(lines: AsyncIterator[tuple[int, str | Misuse]]) -> tuple[int, st
 async def _numbered(commands: tuple[str, ...]) -> AsyncIterator[tuple[int, str | Misuse]]:
     for number, command in enumerate(commands, start=1):
         yield number, command
-
-
-def _forgiving(stream: TextIO) -> TextIO:
-    """A terminal that cannot show a character gets an escape in its place, and not an exception."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-    return stream

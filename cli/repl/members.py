@@ -171,10 +171,15 @@ async def _remove(session: Session, node: int, quiet: bool) -> tuple[str, bool]:
         session, quiet, lambda shown: session.client.remove_node(node, on_progress=shown)
     )
     session.known.nodes[:] = [each for each in session.known.nodes if each != node]
+    left = f"node {node} is no member any more: end its process"
     try:
         await (await session.faults()).retire_node(node)
-    except (CommandFailed, FaultRefused):
-        return f"node {node} is no member any more: end its process", False
+    except (CommandFailed, NoOrchestrator):
+        return left, False
+    except FaultRefused as error:
+        return f"{left} ({error})", False
+    if (await session.statuses()).get(node) is not None:
+        return f"{left} (it answers still: the launcher ended another of that number)", False
     return f"node {node} is no member any more, and its process is ended", True
 
 

@@ -20,6 +20,7 @@ from consensusllm.client import (
     money,
 )
 
+from ..standing import difference
 from .findings import council_state, place_of, show_findings, stage_title
 from .output import Output, Styled
 from .sanitise import one_line
@@ -126,23 +127,17 @@ def ballot(status: Status) -> str:
 
 
 def agreement(statuses: dict[int, Status | None]) -> str:
-    """Whether every node has the same state, and if not, who lags, differs or is missing.
-
-    Only equal applied slots can be compared: a node behind them is late, not wrong.
-    """
+    """Whether every node has the same state, and if not, who lags, differs or is missing."""
     present = [status for status in statuses.values() if status is not None]
     if not present:
         return "no node answers"
     newest = max(status.applied_slot for status in present)
     level = [status for status in present if status.applied_slot == newest]
-    hashed = [status for status in level if status.state_hash]
-    hashes = {status.state_hash for status in hashed}
     missing = sorted(node for node, status in statuses.items() if status is None)
     late = [status for status in present if status.applied_slot < newest]
     remarks = []
-    if len(hashes) > 1:
-        held = ", ".join(f"node {status.node} {status.state_hash[:12]}" for status in hashed)
-        remarks.append(f"nodes DIFFER at slot {newest}: {held}")
+    if differing := difference(present):
+        remarks.append(differing)
     remarks += [
         f"node {status.node} lags by {plural(newest - status.applied_slot, 'slot')}"
         for status in late
@@ -155,7 +150,7 @@ def agreement(statuses: dict[int, Status | None]) -> str:
         only = f"node {level[0].node} is"
         who = f"all {len(present)} nodes agree" if len(present) > 1 else only
         return f"{who} at slot {newest}: hash {level[0].state_hash[:12]}"
-    if len(hashes) <= 1:
+    if not differing:
         who = ", ".join(str(status.node) for status in level)
         remarks.insert(0, f"at slot {newest}: {'nodes' if len(level) > 1 else 'node'} {who}")
     return "; ".join(remarks)

@@ -29,7 +29,13 @@ log = structlog.get_logger(__name__)
 
 
 class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
-    """``token`` None leaves the service open; ``relay`` None means nodes are linked directly."""
+    """``token`` None leaves the service open; ``relay`` None means nodes are linked directly.
+
+    A fault that is meant for another cluster than ``cluster_id`` is refused. Where either side has
+    no name, nothing is compared: who gives none, as an older client or a REPL that no node answers,
+    has chosen the orchestrator by its address alone, and must be able to start nodes that are all
+    dead. What cannot be taken back, to retire a node, the launcher's own nodes are asked about.
+    """
 
     def __init__(
         self,
@@ -38,12 +44,15 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         relay: Relay | None,
         token: str | None,
         order_timeout_s: float = ORDER_TIMEOUT_S,
+        *,
+        cluster_id: str = "",
     ) -> None:
         self._table = table
         self._launchers = launchers
         self._relay = relay
         self._token = token
         self._order_timeout_s = order_timeout_s
+        self._cluster_id = cluster_id
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def Inject(
@@ -52,6 +61,12 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> orchestrator_pb2.FaultReply:
         await self._authorise(context)
+        mine, meant = self._cluster_id, request.cluster_id
+        if mine and meant and mine != meant:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"this orchestrator is of cluster {mine!r}, not {meant!r:.80}: correct its address",
+            )
         try:
             message = await self._inject(request)
         except BadFault as error:

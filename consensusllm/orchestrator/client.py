@@ -96,10 +96,12 @@ class TraceEvent:
 class FaultsClient:
     """Commands to the orchestrator at ``address``; make it inside a running event loop.
 
-    Each command returns the orchestrator's answer, one line, or raises ``FaultRefused``.
+    Each command returns the orchestrator's answer, one line, or raises ``FaultRefused``. It is
+    refused where the orchestrator is of another cluster than ``cluster_id``, unless that is empty.
     """
 
-    def __init__(self, address: str, token: str | None = None) -> None:
+    def __init__(self, address: str, token: str | None = None, *, cluster_id: str = "") -> None:
+        self.cluster_id = cluster_id
         self._address = address
         self._channel = grpc.aio.insecure_channel(address, options=stream_options())
         self._stub = orchestrator_pb2_grpc.FaultsStub(self._channel)  # type: ignore[no-untyped-call]
@@ -256,7 +258,7 @@ class FaultsClient:
             call.cancel()
 
     async def _inject(self, **fault: object) -> str:
-        request = pb.FaultRequest(**fault)  # type: ignore[arg-type]
+        request = pb.FaultRequest(cluster_id=self.cluster_id, **fault)  # type: ignore[arg-type]
         try:
             reply = await self._stub.Inject(
                 request, timeout=ORDER_TIMEOUT_S + CALL_TIMEOUT_S, metadata=self._metadata

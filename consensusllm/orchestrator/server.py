@@ -160,18 +160,19 @@ async def serve_orchestrator(
     table = FaultTable(members, rng or random.Random())
     limits = QueueLimits.for_messages(max_message_bytes)
     relay = Relay(cluster_id, table, limits=limits, summarise=summarise)
-    return await _serve(address, table, relay, token, max_message_bytes)
+    return await _serve(address, table, relay, token, max_message_bytes, cluster_id)
 
 
 async def serve_faults(
-    address: str, members: Iterable[int], token: str | None = None
+    address: str, members: Iterable[int], token: str | None = None, *, cluster_id: str = ""
 ) -> RunningServer:
-    """Serve fault commands for nodes that are linked directly: only processes can fail.
+    """Serve fault commands for nodes that are linked directly: only processes can fail. Those for
+    another cluster than ``cluster_id`` are refused, unless it is empty.
 
     Raises ``CannotListen``.
     """
     table = FaultTable(members, random.Random())
-    return await _serve(address, table, None, token, MAX_MESSAGE_BYTES)
+    return await _serve(address, table, None, token, MAX_MESSAGE_BYTES, cluster_id)
 
 
 async def _serve(
@@ -180,13 +181,14 @@ async def _serve(
     relay: Relay | None,
     token: str | None,
     max_message_bytes: int,
+    cluster_id: str,
 ) -> RunningServer:
     server = make_server(max_message_bytes)
     launchers = Launchers()
     services = orchestrator_pb2.DESCRIPTOR.services_by_name
     names = [services["Faults"].full_name]
     orchestrator_pb2_grpc.add_FaultsServicer_to_server(  # type: ignore[no-untyped-call]
-        FaultsServicer(table, launchers, relay, token), server
+        FaultsServicer(table, launchers, relay, token, cluster_id=cluster_id), server
     )
     if relay is not None:
         names.append(services["Orchestrator"].full_name)

@@ -351,6 +351,10 @@ class Cluster:
         self._newcomers.add(node)
         machine.disk.hanging = True
 
+    @property
+    def newcomer_hangs(self) -> bool:
+        return bool(self._newcomers)
+
     def reconnect(self) -> None:
         """The end of all harm that lasts."""
         lasting, self._lasting = self._lasting, {}

@@ -352,6 +352,8 @@ def _mistaken_removal(cluster: Cluster, fault: Fault, node: int) -> bool | None:
 def _hanging_newcomer(cluster: Cluster, fault: Fault, node: int) -> bool | None:
     """A node is added whose disk ends nothing. Another one goes down to stay, where the rest can do
     without it; with a newcomer that has a vote they could not."""
+    if cluster.newcomer_hangs:  # each keeps clients waiting
+        return False
     if cluster.operator.bears_one_less(node) and node in cluster.voters():
         cluster.crash_lastingly(node)
     return _operate(cluster, fault, node)

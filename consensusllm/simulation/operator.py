@@ -75,7 +75,7 @@ class Operator:
             "remove node": lambda: self._remove(whom),
             "replace node": lambda: self._replace(whom),
             "transfer": lambda: self._until_done(TransferLeader(whom)),
-            "hanging newcomer": lambda: self._add(self._new_id(), hangs=True),
+            "hanging newcomer": lambda: self._add(self._one_more(), hangs=True),
         }
         if fault.kind != "transfer":
             self.restored = False

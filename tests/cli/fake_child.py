@@ -1,5 +1,6 @@
 """A child for the launcher's tests: leaves its pid, holds its lifeline, and may answer as a node.
 
+Who answers says that it leads, and that nodes 1 to 3 are the members:
 ``fake_child.py PIDS NAME LIFELINE [--leads NODE ADDRESS] [--stubborn] [--fails]
 [--warns]``
 """
@@ -23,7 +24,8 @@ async def lead(node: int, address: str) -> None:
 
     class Node(client_pb2_grpc.ClientServicer):
         async def GetStatus(self, request: Any, context: Any) -> client_pb2.Status:
-            return client_pb2.Status(node=node, role="leading", leader=node)
+            members = [client_pb2.MemberStatus(node=each, voting=True) for each in (1, 2, 3)]
+            return client_pb2.Status(node=node, role="leading", leader=node, members=members)
 
     server = grpc.aio.server()
     client_pb2_grpc.add_ClientServicer_to_server(Node(), server)  # type: ignore[no-untyped-call]

@@ -100,6 +100,8 @@ class FakeFaults:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.ended: set[int] = set()
+        """Whose processes were ended for good."""
         self.injected: list[str] = []
         self.attached = list(NODES)
         self.down: list[int] = []
@@ -123,7 +125,9 @@ class FakeFaults:
         return await self._told("install_node", node, address)
 
     async def retire_node(self, node: int, *, reusable: bool = False) -> str:
-        return await self._told("retire_node", node, *["reusable"] * reusable)
+        done = await self._told("retire_node", node, *["reusable"] * reusable)
+        self.ended.add(node)
+        return done
 
     async def fail_link(self, a: int, b: int, one_way: bool = False) -> str:
         return await self._told("fail_link", a, b, one_way)
@@ -203,7 +207,8 @@ class FakeCluster:
         return self
 
     async def statuses(self) -> dict[int, Status | None]:
-        return dict(self.by_node)
+        ended = self.fake_faults.ended if self.fake_faults is not None else ()
+        return {node: one for node, one in self.by_node.items() if node not in ended}
 
     async def faults(self) -> FakeFaults | None:
         return self.fake_faults

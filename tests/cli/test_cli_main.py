@@ -209,6 +209,10 @@ def test_a_reader_that_has_gone_is_no_traceback() -> None:
     assert done.returncode == 1
 
 
+def test_misuse_is_told_by_the_status_though_nobody_can_be_told_why() -> None:
+    assert subprocess.run(without("2>/dev/full", "zzz")).returncode == 2
+
+
 def test_the_module_runs_as_a_program() -> None:
     done = program("zzz")
     assert done.returncode == 2

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -56,9 +59,9 @@ async def nodes() -> AsyncIterator[list[Node]]:
             state_hash="ab" * 32,
             models=[pb.ModelStatus(node=number, provider="builtin", model="extractive")],
             members=[
-                pb.MemberStatus(node=1, address=nodes[0].address),
-                pb.MemberStatus(node=2, address=nodes[1].address),
-                pb.MemberStatus(node=3, address="127.0.0.1:1"),
+                pb.MemberStatus(node=1, address=nodes[0].address, voting=True),
+                pb.MemberStatus(node=2, address=nodes[1].address, voting=True),
+                pb.MemberStatus(node=3, address="127.0.0.1:1", voting=True),
             ],
         )
     yield nodes
@@ -71,8 +74,9 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def ask(nodes: list[Node], capsys: pytest.CaptureFixture[str]) -> Ask:
-    async def ask(*arguments: str, connect: str = "") -> tuple[int, str, str]:
-        command = ["status", "--connect", connect or nodes[0].address, *arguments]
+    async def ask(*arguments: str, connect: str = "", config: str = "") -> tuple[int, str, str]:
+        where = ["--config", config] if config else ["--connect", connect or nodes[0].address]
+        command = ["status", *where, *arguments]
         status = await asyncio.to_thread(run, command)
         output, errors = capsys.readouterr()
         return status, output, errors
@@ -137,6 +141,86 @@ async def test_waiting_ends_when_all_are_in_step(ask: Ask, nodes: list[Node]) ->
     assert (status, errors) == (0, "")
 
 
+async def test_a_member_without_a_vote_is_not_in_step(ask: Ask, nodes: list[Node]) -> None:
+    for node in nodes:
+        del node.status.members[2:]
+    assert (await ask("--wait", "0"))[0] == 0
+    vain = "consensusllm: not all nodes were in step within 0 s: node 1 has no vote yet\n"
+    nodes[0].status.role = "learning"  # it has lost its disk
+    status, _, errors = await ask("--wait", "0")
+    assert (status, errors) == (1, vain)
+    nodes[0].status.role = "following"
+    nodes[1].status.members[0].voting = False  # it joins, as the leader knows and it does not
+    status, _, errors = await ask("--wait", "0")
+    assert (status, errors) == (1, vain)
+
+
+async def test_who_is_no_member_is_not_waited_for(ask: Ask, nodes: list[Node]) -> None:
+    nodes[1].status.progress.known_slot = nodes[1].status.applied_slot = 5_016
+    del nodes[1].status.members[2]
+    assert "node 1: 5,000 slots behind" in (await ask("--wait", "0"))[2]
+    del nodes[1].status.members[0]
+    for role in ("removed", "following", "learning"):  # it knows, or not yet, or waits to be added
+        nodes[0].status.role = role
+        assert (await ask("--wait", "0"))[0] == 0
+
+
+async def test_two_that_lead_other_members_each_are_two_clusters(
+    ask: Ask, nodes: list[Node]
+) -> None:
+    nodes[0].status.role = "leading"
+    status, _, errors = await ask()  # it does not know yet that it was deposed
+    assert (status, errors) == (0, "consensusllm: no answer from 127.0.0.1:1\n")
+    del nodes[0].status.members[2]
+    for arguments in ((), ("--json",)):
+        status, _, errors = await ask(*arguments)
+        assert status == 1
+        assert errors == (
+            "consensusllm: nodes 1 and 2 both lead, each with other members: unless one has just "
+            "been deposed, they are clusters of their own under one name; look at each alone with "
+            "--connect, and stop what is not to be\n"
+        )
+
+
+async def test_other_states_at_one_slot_are_status_1(ask: Ask, nodes: list[Node]) -> None:
+    nodes[0].status.state_hash = "cd" * 32
+    status, _, errors = await ask()
+    assert status == 1
+    assert errors == (
+        "consensusllm: nodes DIFFER at slot 16: node 1 cdcdcdcdcdcd, node 2 abababababab: "
+        "stop those that are the fewer with theirs, and keep their data\n"
+    )
+    nodes[0].status.applied_slot = 15  # it is late
+    assert (await ask())[0] == 0
+    nodes[0].status.applied_slot, nodes[0].status.state_hash = 16, ""  # it is still being made
+    assert (await ask())[0] == 0
+
+
+async def test_nodes_that_do_not_answer_have_the_numbers_of_the_file(
+    ask: Ask, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"nodes": [{"id": 7, "address": "127.0.0.1:1"}]}))
+    _, output, _ = await ask("--json", config=str(path))
+    silent = {"node": 7, "address": "127.0.0.1:1", "reachable": False}
+    assert json.loads(output)["nodes"] == [silent]
+
+
+async def test_what_the_standard_output_cannot_show_is_escaped(nodes: list[Node]) -> None:
+    nodes[0].status.models[0].model = "模型"
+    for command in (["status"], ["repl", "-c", "status"]):
+        shown = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "consensusllm_cli.main", *command),
+            *("--connect", nodes[0].address),
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await shown.communicate()
+        assert shown.returncode == 0, errors
+        assert rb"\u6a21\u578b" in output
+
+
 async def test_waiting_in_vain_is_status_1(ask: Ask, nodes: list[Node]) -> None:
     status, _, errors = await ask("--wait", "0")
     assert status == 1
@@ -154,6 +238,20 @@ async def test_no_leader_is_status_1(ask: Ask, nodes: list[Node]) -> None:
     status, _, errors = await ask()
     assert status == 1
     assert errors == f"consensusllm: {NO_LEADER}\n"
+
+
+async def test_why_nodes_that_all_run_elect_nobody_is_told(ask: Ask, nodes: list[Node]) -> None:
+    """As where a new cluster was started without --bootstrap."""
+    for node in nodes:
+        node.status.role = "learning"
+    status, _, errors = await ask()
+    assert status == 1
+    assert errors.startswith(
+        "consensusllm: no node leads, and only a leader gives a vote to nodes 1, 2"
+    )
+    assert "start them with --bootstrap" in errors
+    nodes[0].status.role = "following"
+    assert (await ask())[2] == f"consensusllm: {NO_LEADER}\n"
 
 
 async def test_the_higher_ballot_leads_where_two_say_so(ask: Ask, nodes: list[Node]) -> None:

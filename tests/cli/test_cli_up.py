@@ -209,6 +209,49 @@ async def test_a_node_that_did_not_become_a_member_is_forgotten_and_can_be_start
     assert not lives(second)
 
 
+async def test_a_member_of_the_launchers_own_cluster_is_not_ended_for_good(fakes: Fakes) -> None:
+    fakes.start()
+    assert fakes.ready_line().startswith("ready: ")
+    pids = fakes.pids()
+    address = f"127.0.0.1:{fakes.base_port}"
+    async with FaultsClient(address, cluster_id="another") as faults:
+        with pytest.raises(FaultRefused, match="of cluster 'demo', not 'another'"):
+            await faults.retire_node(3)
+    async with FaultsClient(address, cluster_id="demo") as faults:  # as many a cluster is called
+        with pytest.raises(
+            FaultRefused,
+            match="node 3 of this launcher's cluster 'demo' is a member still: if that is the one",
+        ):
+            await faults.retire_node(3)
+        assert all(map(lives, pids))
+        await faults.fail_node(3)
+        await faults.fix_node(3)  # its number is not lost
+
+
+async def test_who_is_a_member_is_not_decided_without_a_node_that_answers(fakes: Fakes) -> None:
+    fakes.start()
+    assert fakes.ready_line().startswith("ready: ")
+    pids = fakes.pids()
+    async with FaultsClient(f"127.0.0.1:{fakes.base_port}") as faults:
+        await faults.fail_node(2)
+        with pytest.raises(FaultRefused, match="no node leads here that could say whether node 3"):
+            await faults.retire_node(3)
+    assert lives(pids[2])
+
+
+def test_a_full_disk_does_not_fail_a_session_that_went_well(fakes: Fakes) -> None:
+    (fakes.directory / "launcher.log").symlink_to("/dev/full")
+    done = subprocess.run(
+        [*fakes.command, "--repl"],
+        input="failNode 3\nexit\n",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    assert "node 3 is dead and stays down until fixNode 3\n" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 async def test_the_warnings_of_a_node_that_joins_are_shown_as_the_others_are(fakes: Fakes) -> None:
     launcher = fakes.start()
     assert fakes.ready_line().startswith("ready: ")
@@ -334,6 +377,39 @@ def test_the_ports_that_must_be_free_are_those_of_the_members_now(
         f"port {joined}, meant for node 4, is in use: "
         "stop what listens there, for it joined with that port, and keeps it"
     )
+
+
+def test_a_node_that_joined_shares_no_port_with_one_of_another_base_port(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = free_base_port()
+    formation = Formation(tmp_path)
+    formation.form(demo_config(base_port=base + 9, data_dir=tmp_path))
+    record = formation.formed()
+    assert record is not None
+    formation.keep(replace(record, joined={4: f"127.0.0.1:{base + 2}"}))
+    formation.release()
+    for port, other in ((base, "node 2"), (base + 2, "the orchestrator")):
+        status, line = refusal(capsys, "--base-port", str(port), "--data-dir", str(tmp_path))
+        assert status == 1
+        assert line == (
+            f"node 4 joined with port {base + 2}, which {other} would have: "
+            "choose another with --base-port"
+        )
+
+
+def test_the_working_directory_is_part_of_the_data_directorys_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "${HOME}x"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    for arguments in ((), ("--data-dir", "data")):
+        status, line = refusal(capsys, "--base-port", str(free_base_port()), *arguments)
+        assert status == 2
+        assert line.startswith("--data-dir needs the name of a directory, without ${; ")
+        assert f"{place}" in line
+    assert list(place.iterdir()) == []
 
 
 def test_a_data_directory_needs_a_name_that_means_the_same_everywhere(

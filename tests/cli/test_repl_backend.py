@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import pytest
 
 from consensusllm.client import Client, Status, Unauthenticated, Unavailable
-from consensusllm_cli.addresses import ClusterAddresses
+from consensusllm.config import demo_document
+from consensusllm.orchestrator.client import FaultsClient
+from consensusllm_cli.addresses import ClusterAddresses, resolve_cluster
 from consensusllm_cli.repl.backend import Cluster, NoSuchNode, connect
 from tests.cli.repl_fakes import ADDRESSES, status
 
@@ -76,6 +80,37 @@ async def test_the_orchestrator_is_learnt_where_it_was_not_named() -> None:
 async def test_a_cluster_that_names_no_orchestrator_has_none() -> None:
     client = FakeClient(1, orchestrator_address="")
     assert await cluster_of(client, ClusterAddresses((ADDRESSES[1],))).faults() is None
+
+
+async def test_a_fault_is_meant_for_the_cluster_of_the_nodes_that_answer() -> None:
+    orchestrator = "127.0.0.1:5100"
+    there = tuple(ADDRESSES.values())
+    named = ClusterAddresses(there, ADDRESSES, orchestrator, cluster_id="named")
+    unnamed = ClusterAddresses(there, ADDRESSES, orchestrator)
+    for addresses, client, meant in (
+        (unnamed, FakeClient(2, cluster_id="theirs"), "theirs"),
+        (named, FakeClient(), "named"),
+        (unnamed, FakeClient(), ""),
+    ):
+        async with AsyncExitStack() as resources:
+            faults = await Cluster(cast(Client, client), addresses, resources).faults()
+            assert isinstance(faults, FaultsClient)
+            assert faults.cluster_id == meant
+
+
+async def test_who_has_the_administrations_token_alone_still_injects_faults() -> None:
+    client = AsyncMock()
+    client.status.side_effect = Unauthenticated("who are you?")
+    addresses = ClusterAddresses((ADDRESSES[1],), ADDRESSES, "127.0.0.1:5100")
+    async with AsyncExitStack() as resources:
+        assert await Cluster(client, addresses, resources).faults() is not None
+
+
+def test_a_file_names_its_cluster_and_a_port_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({**demo_document(data_dir=tmp_path), "cluster_id": "council"}))
+    assert resolve_cluster(path, None, None).cluster_id == "council"
+    assert resolve_cluster(None, 5100, None).cluster_id == ""
 
 
 async def test_pinning_speaks_to_that_node_alone() -> None:

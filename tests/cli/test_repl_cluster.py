@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from consensusllm.client import (
@@ -36,6 +38,24 @@ async def test_status_without_a_leader_is_a_failure_whatever_agrees(desk: Desk) 
     desk.cluster.by_node = {node: status(node, role="following") for node in NODES}
     assert await desk.failed("status") == f"status: {NO_LEADER}"
     assert desk.out.endswith("all 3 nodes agree at slot 57: hash 1f2e3d4c5b6a\n")
+
+
+async def test_two_that_lead_other_members_each_are_no_cluster_that_lags(desk: Desk) -> None:
+    alone = status(3, role="leading", applied_slot=56)
+    desk.cluster.by_node[3] = alone
+    assert "node 3 lags by 1 slot\n" in await desk.done("status")  # it was deposed
+    desk.cluster.by_node[3] = replace(alone, members=alone.members[2:])
+    said = await desk.failed("status")
+    assert said.startswith("status: nodes 2 and 3 both lead, each with other members: ")
+    assert "lags" not in desk.out
+
+
+async def test_other_states_at_one_slot_are_a_failure(desk: Desk) -> None:
+    desk.cluster.by_node[3] = status(3, state_hash="other", applied_slot=50)
+    await desk.done("status")
+    desk.cluster.by_node[1] = status(1, applied_slot=50)
+    assert (await desk.failed("status")).startswith("status: nodes DIFFER at slot 50: ")
+    assert "nodes DIFFER at slot 50: node 1 1f2e3d4c5b6a, node 3 other; node 1 lags" in desk.out
 
 
 @pytest.mark.parametrize("line", ["status", "nodes", "models", "log"])

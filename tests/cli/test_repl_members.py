@@ -158,7 +158,34 @@ async def test_a_node_is_removed_before_its_process_is_ended(run: Run) -> None:
 async def test_a_process_that_nobody_can_end_is_left_to_the_operator(run: Run) -> None:
     run.cluster.fake_faults = None
     _, said = await run("removeNode 3")
-    assert "end its process" in said
+    assert said.endswith("node 3 is no member any more: end its process\n")
+
+
+async def test_why_a_launcher_did_not_end_the_process_is_told(run: Run) -> None:
+    assert run.cluster.fake_faults is not None
+    run.cluster.fake_faults.refusal = "this orchestrator is of cluster 'a', not 'b': correct it"
+    outcome, said = await run("removeNode 3")
+    assert outcome is Outcome.DONE
+    assert said.endswith(
+        "node 3 is no member any more: end its process "
+        "(this orchestrator is of cluster 'a', not 'b': correct it)\n"
+    )
+
+
+async def test_a_process_that_answers_still_is_not_said_to_be_ended(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def of_another_cluster(self: FakeFaults, node: int, *, reusable: bool = False) -> str:
+        return f"node {node}'s process is ended"
+
+    monkeypatch.setattr(FakeFaults, "retire_node", of_another_cluster)
+    _, said = await run("removeNode 3")
+    assert said.endswith(
+        "node 3 is no member any more: end its process "
+        "(it answers still: the launcher ended another of that number)\n"
+    )
+    _, said = await run("removeNode 2 --json")
+    assert '"process_ended": false' in said
 
 
 async def test_a_replacement_is_an_addition_and_a_removal(run: Run) -> None:
@@ -177,6 +204,7 @@ async def test_a_replacement_that_got_halfway_is_finished(run: Run) -> None:
     assert (outcome, run.cluster.calls) == (Outcome.DONE, [("remove_node", 3)])
     assert "node 6 is a member and votes\nwaiting" in said
     run.cluster.calls.clear()
+    run.cluster.fake_faults = FakeFaults()
     come = replace(come, voting=False)
     run.cluster.by_node[2] = replace(known, members=(*known.members, come))
     await run("replaceNode 3 6")

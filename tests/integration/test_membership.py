@@ -13,7 +13,7 @@ from real_cluster import PATIENCE_S, RealCluster, eventually
 from test_real_cluster import Counter
 
 from consensusllm.bench.processes import free_ports
-from consensusllm.client import ChangeRefused, Client, Status, Unavailable
+from consensusllm.client import ChangeRefused, Client, OutcomeUnknown, Status
 from consensusllm.orchestrator.client import FaultRefused
 
 
@@ -121,7 +121,7 @@ async def test_who_joined_and_who_left_is_known_after_everything_was_killed(
 async def test_a_node_that_nobody_started_is_waited_for(tmp_path: Path) -> None:
     async with RealCluster(tmp_path) as cluster:
         client = cluster.client()
-        with pytest.raises(Unavailable, match="node 4 to be heard"):
+        with pytest.raises(OutcomeUnknown, match="node 4 to be heard"):
             await client.add_node(4, "127.0.0.1:1", timeout_s=2.0)
         with pytest.raises(ChangeRefused, match="node 4 is joining"):
             await client.remove_node(3)
@@ -132,7 +132,7 @@ async def test_a_node_that_nobody_started_is_waited_for(tmp_path: Path) -> None:
 async def test_a_node_that_was_refused_while_another_joined_is_added_later(tmp_path: Path) -> None:
     async with RealCluster(tmp_path) as cluster:
         client = cluster.client()
-        with pytest.raises(Unavailable, match="node 4 to be heard"):
+        with pytest.raises(OutcomeUnknown, match="node 4 to be heard"):
             await client.add_node(4, "127.0.0.1:1", timeout_s=2.0)
         with pytest.raises(ChangeRefused, match="node 4 is joining"):
             await add(cluster, client, 5)

@@ -143,6 +143,20 @@ async def test_a_request_that_names_no_known_fault_is_refused(server, channel) -
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_fault_for_another_cluster_is_refused_and_one_for_none_is_not(server) -> None:
+    said = "^this orchestrator is of cluster 'c', not 'd': correct its address$"
+    async with FaultsClient(server.address, "sesame", cluster_id="d") as client:
+        for command in (client.isolate(1), client.fail_node(1), client.retire_node(1)):
+            with pytest.raises(FaultRefused, match=said):
+                await command
+        assert (await client.faults()).faults == []
+    for cluster_id in ("c", ""):
+        async with FaultsClient(server.address, "sesame", cluster_id=cluster_id) as client:
+            await client.isolate(1)
+            assert (await client.faults()).faults
+            await client.heal()
+
+
 async def test_a_port_in_use_is_one_clear_line(server) -> None:
     with pytest.raises(CannotListen, match=f"cannot listen on {server.address}: another process"):
         await serve_orchestrator(server.address, "c", (1, 2, 3))

@@ -32,7 +32,7 @@ class ToNode(_message.Message):
     def __init__(self, envelopes: _Optional[_Union[_peer_pb2.Envelopes, _Mapping]] = ...) -> None: ...
 
 class FaultRequest(_message.Message):
-    __slots__ = ("fail_node", "fix_node", "fail_link", "fix_link", "partition", "heal", "delay", "drop", "duplicate", "reorder", "isolate", "install_node", "retire_node")
+    __slots__ = ("fail_node", "fix_node", "fail_link", "fix_link", "partition", "heal", "delay", "drop", "duplicate", "reorder", "isolate", "install_node", "retire_node", "cluster_id")
     FAIL_NODE_FIELD_NUMBER: _ClassVar[int]
     FIX_NODE_FIELD_NUMBER: _ClassVar[int]
     FAIL_LINK_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class FaultRequest(_message.Message):
     ISOLATE_FIELD_NUMBER: _ClassVar[int]
     INSTALL_NODE_FIELD_NUMBER: _ClassVar[int]
     RETIRE_NODE_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     fail_node: FailNode
     fix_node: FixNode
     fail_link: LinkFault
@@ -59,7 +60,8 @@ class FaultRequest(_message.Message):
     isolate: Isolate
     install_node: InstallNode
     retire_node: RetireNode
-    def __init__(self, fail_node: _Optional[_Union[FailNode, _Mapping]] = ..., fix_node: _Optional[_Union[FixNode, _Mapping]] = ..., fail_link: _Optional[_Union[LinkFault, _Mapping]] = ..., fix_link: _Optional[_Union[LinkFault, _Mapping]] = ..., partition: _Optional[_Union[Partition, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., drop: _Optional[_Union[Percent, _Mapping]] = ..., duplicate: _Optional[_Union[Percent, _Mapping]] = ..., reorder: _Optional[_Union[Percent, _Mapping]] = ..., isolate: _Optional[_Union[Isolate, _Mapping]] = ..., install_node: _Optional[_Union[InstallNode, _Mapping]] = ..., retire_node: _Optional[_Union[RetireNode, _Mapping]] = ...) -> None: ...
+    cluster_id: str
+    def __init__(self, fail_node: _Optional[_Union[FailNode, _Mapping]] = ..., fix_node: _Optional[_Union[FixNode, _Mapping]] = ..., fail_link: _Optional[_Union[LinkFault, _Mapping]] = ..., fix_link: _Optional[_Union[LinkFault, _Mapping]] = ..., partition: _Optional[_Union[Partition, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., drop: _Optional[_Union[Percent, _Mapping]] = ..., duplicate: _Optional[_Union[Percent, _Mapping]] = ..., reorder: _Optional[_Union[Percent, _Mapping]] = ..., isolate: _Optional[_Union[Isolate, _Mapping]] = ..., install_node: _Optional[_Union[InstallNode, _Mapping]] = ..., retire_node: _Optional[_Union[RetireNode, _Mapping]] = ..., cluster_id: _Optional[str] = ...) -> None: ...
 
 class FailNode(_message.Message):
     __slots__ = ("node",)
