@@ -47,13 +47,16 @@ class Formation:
             self._lock = os.open(data_dir / "launcher.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.read(self._lock, 32).decode(errors="replace").strip() or "unknown"
             os.close(self._lock)
             raise InUse(
                 f"{data_dir} is in use by another launcher (process {holder}): "
                 "stop that one, or use another --data-dir"
             ) from None
+        except OSError as error:  # as of a file system without locks
+            os.close(self._lock)
+            raise unusable(data_dir, error) from None
         try:
             with _operating(data_dir):
                 os.ftruncate(self._lock, 0)

@@ -24,7 +24,7 @@ from consensusllm.orchestrator.client import FaultsClient
 from consensusllm.storage.identity import DATABASE
 
 from . import processes
-from .scenario import Scenario
+from .scenario import CLUSTER_ID, Scenario
 
 READY_S = 60.0
 STOP_S = 20.0
@@ -156,7 +156,7 @@ class LocalCluster:
             words = self._last_words()
             kind = _PortTaken if " is in use: " in words else DrillError
             raise kind(f"the cluster did not start: {words}")
-        self._faults = FaultsClient(f"127.0.0.1:{self._base_port}")
+        self._faults = FaultsClient(f"127.0.0.1:{self._base_port}", cluster_id=CLUSTER_ID)
 
     async def stop(self) -> None:
         """End every process, and close what is open to them. None is left when this returns."""

@@ -39,6 +39,8 @@ BYTES_MAX = 1 << 20
 LIBRARY = "consensusllm_drills"
 """The installed folder of the drills that ship; it is ``drills`` in the source tree."""
 
+CLUSTER_ID = "drill"
+
 CLIENTS_MAX = 64
 KEYS_MAX = 64
 CONVERSATIONS_MAX = 8
@@ -89,7 +91,7 @@ class Scenario:
     def document(self, base_port: int, data_dir: Path) -> dict[str, Any]:
         """The cluster's configuration."""
         document = demo_document(self.nodes, base_port, data_dir)
-        document["cluster_id"] = "drill"
+        document["cluster_id"] = CLUSTER_ID
         for node in document["nodes"]:
             node["models"] = list(self.models)
         return {**document, **self.settings}

@@ -167,6 +167,17 @@ def test_a_damaged_record_is_named(formation: Formation, config: Config, text: s
         formation.form(config)
 
 
+def test_a_file_system_without_locks_is_not_taken_for_another_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(DataDirError, match=r"No locks available: .* or use another --data-dir"):
+        Formation(tmp_path / "data")
+
+
 def test_one_launcher_at_a_time(formation: Formation) -> None:
     with pytest.raises(InUse, match="is in use by another launcher"):
         Formation(formation.data_dir)
