@@ -187,6 +187,7 @@ class _Stream:
     def __init__(self, nodes: Nodes, address: str) -> None:
         self.address = address
         self.ended = False
+        self._connected = False
         self._retired = ""
         self._nodes = nodes
         self._loop = asyncio.get_running_loop()
@@ -257,7 +258,8 @@ class _Stream:
             if self._heard_at <= since and now - since >= SILENCE_S:
                 # A node answers in a request's time, if only with a failure.
                 future.set_exception(self._lost(number, why, late=True))
-                self._nodes.silent(self.address)
+                if self._connected:  # else it may be coming up
+                    self._nodes.silent(self.address)
                 self.end(why)
                 return
             future.set_exception(self._lost(number, why, late=True))
@@ -270,6 +272,7 @@ class _Stream:
         call = writer = None
         try:
             stub = await self._nodes.stub(self.address)
+            self._connected = True
             call = stub.Pipeline(metadata=self._nodes.metadata)
             writer = asyncio.create_task(self._write(call))
             while (responses := await call.read()) is not grpc.aio.EOF:

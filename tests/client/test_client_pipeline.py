@@ -228,6 +228,31 @@ async def test_what_was_told_as_not_sent_does_not_leave_afterwards():
     stream.end("done")
 
 
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_connection_that_is_still_coming_up_is_not_given_up_as_silent(connected):
+    silent = []
+    up = asyncio.Event()
+
+    async def stub(address):
+        if not connected:
+            await up.wait()
+        return SimpleNamespace(Pipeline=lambda metadata: call)
+
+    call = OneWrite()
+    nodes = SimpleNamespace(metadata=(), stub=stub, silent=silent.append)
+    stream = pipeline_._Stream(nodes, "a:1")
+    late = stream.post(client_pb2.Request(id=1), 1, asyncio.get_running_loop().time() + 60)
+    if connected:
+        await until(lambda: call.written)
+    number, (future, since, _, size_bytes) = next(iter(stream._pending.items()))
+    stream._heard_at = since - pipeline_.SILENCE_S
+    stream._pending[number] = (future, since - pipeline_.SILENCE_S, 0.0, size_bytes)
+    stream._sweep()
+    with pytest.raises(pipeline_.Lost):
+        await late
+    assert (silent, stream.ended) == (["a:1"] * connected, True)
+
+
 async def test_a_request_for_which_a_node_has_no_room_is_too_large_and_the_others_go_on(
     start_cluster,
 ):

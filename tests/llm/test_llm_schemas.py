@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError, Turn
-from consensusllm.llm.registry import make_provider
 
 REQUEST = GenerateRequest(turns=(Turn("user", "Why?"),))
-
-
-@pytest.fixture
-async def provider_of() -> AsyncIterator[Callable[..., Provider]]:
-    made: list[Provider] = []
-
-    def make(settings: Any) -> Provider:
-        made.append(make_provider(settings))
-        return made[-1]
-
-    yield make
-    for provider in made:
-        await provider.aclose()
 
 
 async def collect(provider: Provider, request: GenerateRequest) -> list[Chunk]:
