@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeAlias
 
 import grpc
 import grpc.aio
 
 METHOD = "/consensusllm.bench.Echo/Ping"
+OPTIONS = (("grpc.enable_http_proxy", 0),)
+"""Of a channel."""
+
+Stream: TypeAlias = Callable[[AsyncIterator[bytes], Any], AsyncIterator[bytes]]
+"""What serves one stream of METHOD."""
 
 
 async def ping(messages: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
@@ -22,26 +27,31 @@ async def ping(messages: AsyncIterator[bytes], _context: Any) -> AsyncIterator[b
 
 
 class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        return grpc.stream_stream_rpc_method_handler(ping) if details.method == METHOD else None
+        served = details.method == METHOD
+        return grpc.stream_stream_rpc_method_handler(self._stream) if served else None
 
 
-async def serve(address: str) -> None:
+async def serve(address: str, stream: Stream) -> None:
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((_Handler(),))
+    server.add_generic_rpc_handlers((_Handler(stream),))
     server.add_insecure_port(address)
     await server.start()
     await server.wait_for_termination()
 
 
-def main(address: str) -> None:
+def run(server: Coroutine[Any, Any, None]) -> None:
+    """On uvloop, where it is installed, as a node is."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(serve(address))
+        asyncio.run(server)
     else:
-        uvloop.run(serve(address))
+        uvloop.run(server)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run(serve(sys.argv[1], ping))

@@ -1,7 +1,9 @@
 """The floor: what the disk, gRPC and the event loop cost by themselves on this machine, right now.
 
 No replicated write can be quicker than `put_us`: the client's message to the leader and back, the
-leader's to a follower and back, and one sync of the disk, as leader and follower sync at once.
+leader's to a follower and back, and one sync of the disk, as leader and follower sync at once. That
+is by parts, each in a tight loop; `bare_us` is all of it at once, in processes that take turns on
+the machine's cores (see `bare_round`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ from typing import Any
 import grpc.aio
 from async_timeout import timeout
 
-from .echo import METHOD
+from .echo import METHOD, OPTIONS
 from .processes import BenchError, Children, free_ports
-from .work import VALUE_BYTES, value
+from .work import value
 
 NAMES = {
     "fdatasync_us": "fdatasync of a 256-byte append",
@@ -30,6 +32,7 @@ NAMES = {
     "ping_64_us": "the same, 64 times as many bytes",
     "hop_us": "hop to an executor thread and back",
     "put_us": "floor of a put: two ping-pongs and one fdatasync",
+    "bare_us": "a bare put: leader, two followers, a SQLite commit each, and nothing else",
 }
 CONNECT_S = 10.0
 
@@ -37,12 +40,16 @@ CONNECT_S = 10.0
 async def measure(directory: Path, count: int) -> dict[str, float]:
     """The medians of ``count`` of each, in microseconds, by the names of `NAMES`."""
     children = Children(directory)
-    figures = {
-        "fdatasync_us": _fdatasync(directory, count),
-        "commit_us": _commit(directory, count),
-        **await _ping(children, count),
-        "hop_us": await _hop(count),
-    }
+    try:
+        figures = {
+            "fdatasync_us": _fdatasync(directory, count),
+            "commit_us": _commit(directory, count),
+            **await _ping(children, count),
+            "hop_us": await _hop(count),
+            "bare_us": await _bare(children, directory, count),
+        }
+    finally:
+        await children.stop()
     return figures | {"put_us": put_us(figures)}
 
 
@@ -102,29 +109,41 @@ async def _ping(children: Children, count: int) -> dict[str, float]:
     [port] = free_ports(1)
     address = f"127.0.0.1:{port}"
     await children.start("echo", [sys.executable, "-m", f"{__package__}.echo", address])
-    channel = grpc.aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),))
-    try:
+    return {
+        "ping_us": await _median_round_us(children, "echo", address, value(0), count),
+        "ping_64_us": await _median_round_us(children, "echo", address, value(0) * 64, count),
+    }
+
+
+async def _bare(children: Children, directory: Path, count: int) -> float:
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
+    program = [sys.executable, "-m", f"{__package__}.bare_round"]
+    for number, address in enumerate(addresses):
+        database = str(directory / f"bare-{number}.db")
+        followers = addresses[1:] if number == 0 else []
+        await children.start(f"bare-{number}", [*program, address, database, *followers])
+    return await _median_round_us(children, "bare-0", addresses[0], value(0), count)
+
+
+async def _median_round_us(
+    children: Children, name: str, address: str, message: bytes, count: int
+) -> float:
+    """From the sending of ``message`` to the child ``name`` until its answer is here."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         call: Any = channel.stream_stream(METHOD)(wait_for_ready=True, timeout=600.0)
 
-        async def ping(message: bytes) -> float:
+        async def ask() -> float:
             before = time.perf_counter()
             await call.write(message)
             if await call.read() is grpc.aio.EOF:
-                raise BenchError("the echo server ended the stream")
+                raise BenchError(f"{name} ended the stream")
             return time.perf_counter() - before
 
-        figures = {}
-        async with timeout(CONNECT_S):
-            await ping(b"")
-        for name, factor in (("ping_us", 1), ("ping_64_us", 64)):
-            message = value(0) * factor
-            assert len(message) == factor * VALUE_BYTES
-            times = [await ping(message) for _ in range(count)]
-            figures[name] = statistics.median(times) * 1e6
-        call.cancel()
-        return figures
-    except (grpc.aio.AioRpcError, asyncio.TimeoutError):
-        raise BenchError(f"the echo server: {children.last_words('echo')}") from None
-    finally:
-        await channel.close()
-        await children.stop()
+        try:
+            async with timeout(CONNECT_S):
+                await ask()
+            return statistics.median([await ask() for _ in range(count)]) * 1e6
+        except (grpc.aio.AioRpcError, asyncio.TimeoutError):
+            raise BenchError(f"{name}: {children.last_words(name)}") from None
+        finally:
+            call.cancel()

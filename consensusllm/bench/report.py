@@ -13,6 +13,7 @@ _COMPARED = {
     "etcd": {"per_second": "per s", "p50_us": "p50", "p99_us": "p99"},
     "PySyncObj": {"per_second": "per s"},  # its client is inside the node: no latency to compare
 }
+_FLOORS = {"floor": "put_us", "bare": "bare_us"}
 _PROCESSES = ("leader", "follower", "orchestrator", "client")
 _LOOPS = ("puts", "reads", "connections", "conversations")
 _STEPS = ("create", "query", "choose", "view")
@@ -141,7 +142,7 @@ def _loops(results: Results, workload: str) -> list[str]:
     for name in others:
         header += [f"{shown}/{name}" for shown in _COMPARED[name].values()]
     with_floor = workload in ("puts", "connections") and FLOOR_CELL in results.samples
-    header += ["p50/floor"] if with_floor else []
+    header += [f"p50/{name}" for name in _FLOORS] if with_floor else []
     rows = []
     for cell in cells:
         row = [
@@ -156,8 +157,10 @@ def _loops(results: Results, workload: str) -> list[str]:
             for figure in _COMPARED[name]:
                 row.append(NONE if other == cell else ratio(results.ratio(cell, other, figure)))
         if with_floor:
-            least, p50 = results.median(FLOOR_CELL, "put_us"), results.median(cell, "p50_us")
-            row.append(ratio(p50 / least if least and p50 else None))
+            p50 = results.median(cell, "p50_us")
+            for figure in _FLOORS.values():
+                least = results.median(FLOOR_CELL, figure)
+                row.append(ratio(p50 / least if least and p50 else None))
         rows.append(row)
     return [f"{workload}: {WORKLOADS[workload]}", *table(header, rows, left=2)]
 

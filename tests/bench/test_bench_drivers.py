@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from consensusllm.bench import pysyncobj
+from consensusllm.bench import floor, pysyncobj
 from consensusllm.bench.figures import Cell
 from consensusllm.bench.gaps import longest_gap
 from consensusllm.bench.plan import OWN_CLUSTER, QUICK, WORKLOADS
@@ -207,6 +209,20 @@ async def test_a_system_that_does_not_start_fails_its_cells_and_no_others(tmp_pa
     assert len(results.samples) == 1, "the floor"
     assert told[-1][1] == 2 * len(QUICK.outstanding) + 1
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_bare_put_is_on_a_majority_of_disks_when_it_is_answered(tmp_path: Path) -> None:
+    figures = await floor.measure(tmp_path, 20)
+    assert figures.keys() == floor.NAMES.keys()
+    assert min(figures.values()) > 0
+    assert commands_that_name(tmp_path) == []
+    held = []
+    for number in range(3):
+        with closing(sqlite3.connect(tmp_path / f"bare-{number}.db")) as database:
+            held.append(database.execute("SELECT data FROM log").fetchall())
+    leader, *followers = held
+    assert leader == [(value(0),)] * 21, "one to connect, and twenty"
+    assert leader in followers
 
 
 TINY = replace(

@@ -20,7 +20,8 @@ LOOP = {"per_second": 2000.0, "p50_us": 500.0, "p99_us": 1500.0}
 
 def some_results() -> Results:
     results = Results()
-    results.add(FLOOR_CELL, 1, {"fdatasync_us": 100.0, "ping_us": 200.0, "put_us": 500.0})
+    floor = {"fdatasync_us": 100.0, "ping_us": 200.0, "put_us": 500.0, "bare_us": 625.0}
+    results.add(FLOOR_CELL, 1, floor)
     results.add(Cell("puts", 64, "etcd"), 1, LOOP)
     ours = {"per_second": 5000.0, "p50_us": 250.0, "p99_us": 3000.0, "cpu_us_leader": 40.0}
     results.add(Cell("puts", 64, "direct"), 1, ours)
@@ -52,10 +53,10 @@ def test_the_report_gives_figures_ratios_and_the_distance_to_the_floor() -> None
     text = report({"machine": "2 cores"}, Plan(), some_results(), ["it was busy"])
     lines = [line.split() for line in text.splitlines()]
     ours = next(line for line in lines if line[:2] == ["64", "direct"])
-    # per s, p50, p99; against etcd; p50 against the floor of 500 us.
-    assert " ".join(ours[2:]) == "5,000 0.250 3.000 2.50 x 0.50 x 2.00 x 0.50 x"
+    # per s, p50, p99; against etcd; p50 against the floor of 500 us, and a bare put of 625.
+    assert " ".join(ours[2:]) == "5,000 0.250 3.000 2.50 x 0.50 x 2.00 x 0.50 x 0.40 x"
     etcd = next(line for line in lines if line[:2] == ["64", "etcd"])
-    assert " ".join(etcd[2:]) == "2,000 0.500 1.500 - - - 1.00 x"
+    assert " ".join(etcd[2:]) == "2,000 0.500 1.500 - - - 1.00 x 0.80 x"
     assert "machine   2 cores" in text
     assert "note: it was busy" in text
 
