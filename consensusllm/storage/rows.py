@@ -11,11 +11,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
 from consensusllm.paxos.ballot import Ballot
 from consensusllm.paxos.membership import Membership
+from consensusllm.paxos.messages import Incarnations
 
 from .hard_state import HardState
 from .port import Damaged
@@ -102,7 +104,7 @@ class Head:
             self.generations,
             self.published,
             self.staged,
-            data=_pack_lists(state),
+            data=_pack_lists(state.incarnations, state.membership_slot, state.membership),
         )
 
     @classmethod
@@ -125,11 +127,14 @@ class Head:
         return cls(state, *counters)
 
 
-def _pack_lists(state: HardState) -> bytes:
-    """The slot of the membership and the size of the incarnations, then those, then the former."""
-    pairs = b"".join(_PAIR.pack(*pair) for pair in state.incarnations)
-    membership = state.membership.encode() if state.membership is not None else b""
-    return b"".join((_PAIR.pack(state.membership_slot, len(pairs)), pairs, membership))
+@lru_cache(maxsize=4)
+def _pack_lists(incarnations: Incarnations, slot: int, membership: Membership | None) -> bytes:
+    """The slot of the membership and the size of the incarnations, then those, then the former.
+
+    Every write has them, and nearly every one the same."""
+    pairs = b"".join(_PAIR.pack(*pair) for pair in incarnations)
+    members = membership.encode() if membership is not None else b""
+    return b"".join((_PAIR.pack(slot, len(pairs)), pairs, members))
 
 
 def add_crcs(total: int, difference: int) -> int:
