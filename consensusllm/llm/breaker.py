@@ -1,7 +1,8 @@
 """A provider that is left alone for a while after it has failed again and again.
 
 A circuit breaker (Nygard, *Release It!*, chapter 5): after THRESHOLD calls that failed in a row it
-is open, and calls fail at once; after COOL_DOWN_S the next call is let through, and decides.
+is open, and calls fail at once; after COOL_DOWN_S the next call is let through, and decides. Others
+are let through again once it has written something.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from purgatory import AsyncCircuitBreakerFactory
-from purgatory.domain.model import OpenedState
+from purgatory.domain.model import HALF_OPENED, OpenedState
+from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
 
 from .port import Chunk, GenerateRequest, Provider, ProviderError, Rejected, Unavailable
 
@@ -35,6 +37,7 @@ class Breaking:
         self.continues = provider.continues
         self._provider = provider
         self._cause = ""
+        self._deciding = False  # a call is under way that was let through
         self._breakers = AsyncCircuitBreakerFactory(threshold, cool_down_s)
 
     def __repr__(self) -> str:
@@ -42,6 +45,8 @@ class Breaking:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         breaker = await self._breakers.get_breaker(self.name)
+        if self._deciding:
+            raise self._left_alone(breaker)
         try:
             await breaker.__aenter__()
         except OpenedState as opened:
@@ -49,13 +54,14 @@ class Breaking:
             # on the wall clock: one that is set back shall not make the wait longer.
             opened.__traceback__ = None
             opened.opened_at = min(opened.opened_at, time.time())
-            raise Unavailable(
-                f"{self.name}: left alone after {breaker.context.threshold} failures in a row, "
-                f"the last one: {self._cause}"
-            ) from None
+            raise self._left_alone(breaker) from None
+        decides = breaker.context.state == HALF_OPENED
+        self._deciding = decides
         try:
             async with aclosing(self._provider.generate(request)) as chunks:
                 async for chunk in chunks:
+                    if decides:
+                        self._deciding = decides = False  # it works, as far as can be told yet
                     yield chunk
         except _NO_WORD:
             raise
@@ -66,6 +72,15 @@ class Breaking:
             raise
         else:
             await breaker.__aexit__(None, None, None)
+        finally:
+            if decides:
+                self._deciding = False
+
+    def _left_alone(self, breaker: AsyncCircuitBreaker) -> Unavailable:
+        return Unavailable(
+            f"{self.name}: left alone after {breaker.context.threshold} failures in a row, "
+            f"the last one: {self._cause}"
+        )
 
     async def models(self) -> tuple[str, ...]:
         return await self._provider.models()

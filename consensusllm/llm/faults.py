@@ -25,6 +25,7 @@ SECRET_CHARACTERS_MIN = 8
 """A shorter value in the environment is no key, and taken out would make a message unreadable."""
 
 _SECRET_NAME = re.compile(r"(^|_)(APIKEY|CREDENTIALS|KEY|PASSWORD|SECRET|TOKEN)(_|$)", re.I)
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _ADVICE = {
     401: "check the API key",
     403: "check the API key and what it may use",
@@ -55,7 +56,7 @@ class Faults:
     def status(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The error for a response with a ``status`` of 300 or more."""
         report = _parsed(body)
-        retry_after_s = _retry_after_s(headers.get("retry-after", ""))
+        retry_after_s = _retry_after_s(headers)
         if retry_after_s is None:
             retry_after_s = _retry_info_s(report)
         error = self._of_status(status, _message(report), retry_after_s)
@@ -138,11 +139,13 @@ def _message(report: object) -> str:
     return report if isinstance(report, str) else ""
 
 
-def _retry_after_s(value: str) -> float | None:
-    value = value.strip()
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Retry-After, which some give in parts of a second, or OpenAI's own in milliseconds."""
+    value = headers.get("retry-after", "").strip()
     if not value:
-        return None
-    if value.isdecimal():
+        ms = headers.get("retry-after-ms", "").strip()
+        return float(ms) / 1000 if _NUMBER.fullmatch(ms) else None
+    if _NUMBER.fullmatch(value):
         return float(value)
     try:
         when = parsedate_to_datetime(value)

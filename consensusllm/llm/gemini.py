@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from consensusllm.provider_names import DEFAULT_MODELS
 
 from .port import Chunk, GenerateRequest, Malformed, ProviderError, Rejected
-from .sdk import MODELS_MAX, SdkProvider
+from .sdk import MODELS_MAX, FinishReason, SdkProvider
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
     from google import genai
 
-_FINISH: dict[str, Literal["stop", "length", "filtered"]] = {
+_FINISH: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
     "SAFETY": "filtered",
@@ -93,7 +93,7 @@ class Gemini(SdkProvider["genai.Client"]):
         if blocked:
             raise Rejected(self._faults.line("refused the prompt", str(blocked.value)))
         text = ""
-        finish: Literal["", "stop", "length", "filtered"] = ""
+        finish: FinishReason = ""
         for candidate in (response.candidates or ())[:1]:
             parts = (candidate.content and candidate.content.parts) or ()
             text = "".join(part.text for part in parts if part.text and not part.thought)

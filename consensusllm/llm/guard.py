@@ -3,13 +3,14 @@
 A call is tried again only until its first text was handed on, so that no reader ever sees text
 twice; only where the error says that another try may succeed; and never sooner than the provider
 asked. Whatever a provider raises, a `port.ProviderError` comes out, and whatever it says can be
-written as UTF-8. A call that ends without a word is an error, since nobody can choose an empty
-answer.
+written as UTF-8. A call that ends without a word, or with blanks alone, is an error, since nobody
+can choose an empty answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -68,14 +69,15 @@ class Guarded:
             stream, chunk = await self._begin(request, deadline)
             try:
                 size_bytes = 0
+                said = bool(request.prefix)
                 while True:
                     size_bytes += len(chunk.text.encode())
-                    if size_bytes > self._limits.max_answer_bytes:
-                        limit = self._limits.max_answer_bytes
-                        raise Malformed(f"{self.name}: the answer is over {limit} bytes")
-                    if chunk.finish_reason and not size_bytes and not request.prefix:
+                    self._check_size(size_bytes)
+                    said = said or not _is_blank(chunk)
+                    if chunk.finish_reason and not said:
                         raise self._empty(chunk)
-                    yield chunk
+                    if chunk.text or chunk.finish_reason:
+                        yield chunk
                     if chunk.finish_reason:
                         return
                     chunk = await self._next(stream, _now() + self._timeouts.idle_s, deadline)
@@ -132,10 +134,17 @@ class Guarded:
             raise self._explained(error) from None
 
     async def _begin(self, request: GenerateRequest, deadline: float) -> tuple[Stream, Chunk]:
-        """The stream and its first text (or its end), after as many tries as it takes."""
+        """The stream and its first text (or its end), after as many tries as it takes.
+
+        Blanks alone are no text yet. A model that has sent something all along, as one that thinks
+        does, and comes to no text in time is not asked again: each time it would be paid for.
+        """
+        heard, first_by = False, math.inf
 
         def again(error: Exception) -> bool | float:
             if not isinstance(error, ProviderError) or not error.retryable or self._closed:
+                return False
+            if heard and _now() >= first_by:
                 return False
             wait_s = error.retry_after_s
             if wait_s is None:
@@ -153,16 +162,27 @@ class Guarded:
         ):
             with attempt:
                 stream = self._open(request)
+                heard = False
                 try:
                     first_by = _now() + self._timeouts.first_token_s
+                    blanks = ""
                     while True:
                         chunk = await self._next(stream, first_by, deadline)
-                        if chunk.text or chunk.finish_reason:
+                        heard = True
+                        chunk = replace(chunk, text=blanks + chunk.text)
+                        if chunk.finish_reason or not _is_blank(chunk):
                             return stream, chunk
+                        blanks = chunk.text
+                        self._check_size(len(blanks))
                 except BaseException:
                     await self._release(stream)
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _check_size(self, size_bytes: int) -> None:
+        limit = self._limits.max_answer_bytes
+        if size_bytes > limit:
+            raise Malformed(f"{self.name}: the answer is over {limit} bytes")
 
     def _open(self, request: GenerateRequest) -> Stream:
         if self._closed:
@@ -224,6 +244,10 @@ class Guarded:
         self._tasks.add(task)
         task.add_done_callback(ended)
         return task
+
+
+def _is_blank(chunk: Chunk) -> bool:
+    return not chunk.text or chunk.text.isspace()
 
 
 def _encodable(text: str) -> str:

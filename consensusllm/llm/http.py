@@ -7,7 +7,8 @@ a key elsewhere, and compressed answers, whose size cannot be bounded by what wa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from codecs import BOM_UTF8
+from collections.abc import AsyncIterable, AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -107,7 +108,7 @@ class _Bounded(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         total = line = 0
         held = b""
-        async for data in self._stream:
+        async for data in _without_mark(self._stream):
             total += len(data)
             line += len(data)
             if total > self._total_max or line > self._line_max:
@@ -124,6 +125,25 @@ class _Bounded(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+async def _without_mark(stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """``stream`` without a byte order mark before it, which readers of events take for text."""
+    start: bytes | None = b""
+    async for data in stream:
+        if start is None:
+            yield data
+            continue
+        start += data
+        if not BOM_UTF8.startswith(start[: len(BOM_UTF8)]):
+            yield start
+        elif len(start) >= len(BOM_UTF8):
+            yield start[len(BOM_UTF8) :]
+        else:
+            continue
+        start = None
+    if start:
+        yield start
 
 
 _SEPARATORS = (

@@ -8,15 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncGenerator
-from typing import Any, Literal
+from typing import Any
 
 from .port import Chunk, GenerateRequest, ProviderError, Unavailable
-from .sdk import SdkProvider
-
-_FINISH: dict[str, Literal["length", "filtered"]] = {
-    "length": "length",
-    "content_filter": "filtered",
-}
+from .sdk import FinishReason, SdkProvider
 
 
 class LiteLLM(SdkProvider[Any]):
@@ -64,9 +59,25 @@ class LiteLLM(SdkProvider[Any]):
         )
         try:
             async for event in stream:
-                yield _chunk(event)
+                yield self._chunk(event)
         finally:
             await stream.aclose()
+
+    def _chunk(self, event: Any) -> Chunk:
+        text = ""
+        finish: FinishReason = ""
+        for choice in (event.choices or ())[:1]:
+            text = getattr(choice.delta, "content", None) or ""
+            if choice.finish_reason:
+                finish = self._finish(choice.finish_reason)
+        usage = getattr(event, "usage", None)
+        return Chunk(
+            text=text,
+            finish_reason=finish,
+            model=event.model or "",
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+        )
 
     async def _models(self, client: Any) -> tuple[str, ...]:
         return (self.model,) if self.model else ()
@@ -85,20 +96,3 @@ class LiteLLM(SdkProvider[Any]):
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         body = json.dumps({"message": getattr(error, "message", str(error))})
         return self._faults.status(status, headers, body.encode())
-
-
-def _chunk(event: Any) -> Chunk:
-    text = ""
-    finish: Literal["", "stop", "length", "filtered"] = ""
-    for choice in (event.choices or ())[:1]:
-        text = getattr(choice.delta, "content", None) or ""
-        if choice.finish_reason:
-            finish = _FINISH.get(choice.finish_reason, "stop")
-    usage = getattr(event, "usage", None)
-    return Chunk(
-        text=text,
-        finish_reason=finish,
-        model=event.model or "",
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-    )

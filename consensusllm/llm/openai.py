@@ -4,20 +4,14 @@ OpenRouter and OpenAI itself."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .port import Chunk, GenerateRequest, Probe, ProviderError, Rejected
-from .sdk import SdkProvider, server_of
+from .sdk import FinishReason, SdkProvider, server_of
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
     import openai
-
-_FINISH: dict[str, Literal["length", "filtered"]] = {
-    "length": "length",
-    "content_filter": "filtered",
-}
-"""Every other word that ends a choice is taken for "stop": servers have many."""
 
 _ALL_LOADED = ("llamacpp", "vllm")
 """Who owns a listed model where the server lists what it has in memory, and nothing else."""
@@ -49,6 +43,8 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         self.continues = continues
         self.server = server_of(self.base_url)
         self._takes_schemas = True
+        self.is_own = self.base_url.rstrip("/") == self.default_base_url
+        """Whether this is OpenAI's own service."""
 
     async def probe(self, models: Sequence[str]) -> Sequence[Probe]:
         """``/models``. Some servers answer to names that they do not list, so that is no error."""
@@ -82,8 +78,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
             messages.append({"role": "assistant", "content": request.prefix})
         options: dict[str, Any] = {"temperature": request.temperature, "seed": request.seed}
         # OpenAI's newer models refuse the name that every compatible server knows.
-        own = self.base_url == self.default_base_url
-        options["max_completion_tokens" if own else "max_tokens"] = request.max_tokens
+        options["max_completion_tokens" if self.is_own else "max_tokens"] = request.max_tokens
         asked = {name: value for name, value in options.items() if value is not None}
 
         async def begun(**more: Any) -> openai.AsyncStream[Any]:
@@ -104,7 +99,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
             stream = await begun()
         try:
             async for event in stream:
-                yield _chunk(event)
+                yield self._chunk(event)
         finally:
             await stream.close()
 
@@ -124,6 +119,23 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         stream = await begun()
         self._takes_schemas = False
         return stream
+
+    def _chunk(self, event: Any) -> Chunk:
+        """One event of the stream; the SDK does not check its types."""
+        text = ""
+        finish: FinishReason = ""
+        for choice in (event.choices or ())[:1]:
+            text = (choice.delta.content or choice.delta.refusal or "") if choice.delta else ""
+            if choice.finish_reason:
+                finish = self._finish(choice.finish_reason)
+        usage = event.usage
+        return Chunk(
+            text=text,
+            finish_reason=finish,
+            model=event.model or "",
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+        )
 
     async def _models(self, client: openai.AsyncOpenAI) -> tuple[str, ...]:
         return tuple([model.id async for model in client.models.list()])
@@ -147,21 +159,3 @@ def _loaded(model: Any) -> bool | None:
     if isinstance(status, dict) and isinstance(status.get("value"), str):
         return bool(status["value"] == "loaded")
     return True if model.owned_by in _ALL_LOADED else None
-
-
-def _chunk(event: Any) -> Chunk:
-    """One event of the stream; the SDK does not check its types."""
-    text = ""
-    finish: Literal["", "stop", "length", "filtered"] = ""
-    for choice in (event.choices or ())[:1]:
-        text = (choice.delta.content or choice.delta.refusal or "") if choice.delta else ""
-        if choice.finish_reason:
-            finish = _FINISH.get(choice.finish_reason, "stop")
-    usage = event.usage
-    return Chunk(
-        text=text,
-        finish_reason=finish,
-        model=event.model or "",
-        prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
-    )

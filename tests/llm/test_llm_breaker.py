@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
@@ -21,6 +22,7 @@ from consensusllm.llm.port import (
 )
 from consensusllm.llm.scripted import Scripted
 from consensusllm.llm.settings import ProviderSettings
+from tests.client.asked import until
 
 REQUEST = GenerateRequest((Turn("user", "why?"),))
 
@@ -29,8 +31,13 @@ class Switch(Scripted):
     """Raises ``error`` where it is set."""
 
     error: ProviderError | None = None
+    before: Callable[[], Awaitable[object]] | None = None
+    begun = 0
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+        self.begun += self.error is None
+        if self.before is not None:
+            await self.before()
         if self.error is not None:
             self.calls += 1
             raise self.error
@@ -105,6 +112,49 @@ async def test_after_the_cool_down_one_call_decides(
     switch.error = None
     now += 60.1
     assert await call(provider) == "well"
+    assert await call(provider) == "well"
+
+
+async def test_others_wait_for_the_first_word_of_the_call_that_decides(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    switch.error = Unavailable("down")
+    await fail(provider, 1)
+    switch.error = None
+    now += 60.1
+    silent = asyncio.Event()
+    switch.before = silent.wait
+    decides = provider.generate(REQUEST)
+    first = asyncio.ensure_future(anext(decides))
+    await until(lambda: switch.begun == 1)
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
+    assert switch.begun == 1
+    silent.set()
+    assert (await first).text
+    assert await call(provider) == "well"
+    await decides.aclose()
+
+
+async def test_a_call_that_decides_and_is_stopped_leaves_that_to_the_next(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    switch.error = Unavailable("down")
+    await fail(provider, 1)
+    switch.error = None
+    now += 60.1
+    switch.before = asyncio.Event().wait
+    stopped = asyncio.ensure_future(call(provider))
+    await until(lambda: switch.begun == 1)
+    stopped.cancel()
+    await asyncio.gather(stopped, return_exceptions=True)
+    switch.before = None
     assert await call(provider) == "well"
 
 

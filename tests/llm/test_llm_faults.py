@@ -21,6 +21,9 @@ FAULTS = Faults("p", ("sk-secret",))
     ("value", "expected"),
     [
         ("17", 17.0),
+        ("7.5", 7.5),
+        ("1_0", None),
+        ("nan", None),
         ("", None),
         ("soon", None),
         ("-3", None),
@@ -30,6 +33,13 @@ FAULTS = Faults("p", ("sk-secret",))
 )
 def test_retry_after_in_seconds(value, expected):
     assert FAULTS.status(429, {"retry-after": value}, b"").retry_after_s == expected
+
+
+def test_retry_after_in_milliseconds_where_nothing_else_is_said():
+    assert FAULTS.status(429, {"retry-after-ms": "1500"}, b"").retry_after_s == 1.5
+    assert FAULTS.status(429, {"retry-after-ms": "soon"}, b"").retry_after_s is None
+    both = {"retry-after-ms": "1500", "retry-after": "2"}
+    assert FAULTS.status(429, both, b"").retry_after_s == 2.0
 
 
 def test_retry_after_as_a_date():

@@ -87,6 +87,45 @@ async def test_a_retryable_error_before_the_first_text_is_tried_again(error):
     assert (play.calls, play.closed) == (3, 3)
 
 
+async def test_who_was_heard_but_came_to_no_text_is_not_asked_again():
+    times = Timeouts(first_token_s=0.2)
+    thinking = Play([Chunk(), HANG])
+    with pytest.raises(TimedOut, match="did not send text in time"):
+        await text_of(Guarded(thinking, times, QUICK))
+    assert thinking.calls == 1, "each time would be paid for"
+    silent = Play([HANG])
+    with pytest.raises(TimedOut):
+        await text_of(Guarded(silent, times, QUICK))
+    assert silent.calls == 3
+
+
+async def test_thoughts_between_two_texts_are_no_silence():
+    pieces = [Chunk("a"), Chunk(), Chunk(), Chunk("b"), END]
+    seen: list[str] = []
+    assert await text_of(Guarded(Play(pieces), Timeouts(), QUICK), seen.append) == "ab"
+    assert "" not in seen[:-1], "and no piece to a reader"
+
+
+@pytest.mark.parametrize("blanks", [["\n\n"], [" ", "\n", "\t "]])
+async def test_blanks_alone_are_no_answer(blanks):
+    play = Play([*map(Chunk, blanks), replace(END, completion_tokens=2)])
+    with pytest.raises(Malformed, match="gave an empty answer") as caught:
+        await text_of(Guarded(play, Timeouts(), QUICK))
+    assert caught.value.ended is not None
+    assert caught.value.ended.completion_tokens == 2
+
+
+async def test_blanks_before_and_within_an_answer_are_part_of_it():
+    play = Play([Chunk("\n"), Chunk("  a"), Chunk(" "), Chunk("b"), Chunk("\n"), END])
+    assert await text_of(Guarded(play, Timeouts(), QUICK)) == "\n  a b\n"
+
+
+async def test_blanks_without_end_are_over_the_bound():
+    play = Play([Chunk(" ")] * 1000)
+    with pytest.raises(Malformed, match="the answer is over 100 bytes"):
+        await text_of(Guarded(play, Timeouts(), replace(QUICK, max_answer_bytes=100)))
+
+
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "7", 1 << 63])
 async def test_a_count_that_is_none_is_not_known(wrong):
     end = Chunk(finish_reason="stop", prompt_tokens=wrong, completion_tokens=7)
