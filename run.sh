@@ -51,10 +51,16 @@ install() {
     if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1 &&
+        ! "$venv/bin/python" -m ensurepip >/dev/null 2>&1; then
         python=$(find_python)
+        if [ -e "$venv/pyvenv.cfg" ]; then
+            ls "$venv"/.consensusllm-* >/dev/null 2>&1 ||
+                fail "$venv has no pip that runs, and is not run.sh's own: mend it, or set CONSENSUSLLM_VENV"
+            rm -rf "$venv"
+        fi
         say "making $venv with $("$python" --version)"
-        if [ -e "$venv/pyvenv.cfg" ]; then rm -rf "$venv"; fi
+        mkdir -p "$venv" && touch "$venv/.consensusllm-made"
         "$python" -m venv "$venv" || fail "cannot make $venv: see the lines above"
     fi
     say "installing (a minute or so the first time)"

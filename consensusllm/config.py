@@ -41,7 +41,8 @@ def split_address(address: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not host or (":" in host and not bracketed) or any(map(str.isspace, address)):
         raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:5101")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+    known = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535
+    if not known or port.startswith("0"):  # addresses are compared as they are written
         raise ValueError(f"{address!r} needs a port from 1 to 65535")
     name = host.strip("[]")
     if name.lower() in _SCHEMES:
@@ -127,6 +128,8 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _check_path(value: str) -> None:
+    if not value:  # such as a variable that is set to nothing: it would be the working directory
+        raise ValueError("is empty: give a path")
     if "\0" in value:
         raise ValueError("is no path: it holds a zero byte")
     names = [len(name.encode()) for name in value.split("/")]

@@ -316,16 +316,18 @@ class _Node:
         address = listen(server, own.address)
         await server.start()
         await self._runtime.start()
-        answering = asyncio.create_task(self._answer())
-        answering.add_done_callback(_tell_if_failed)
+        work = [asyncio.create_task(each) for each in (self._answer(), self._read_templates())]
+        for task in work:
+            task.add_done_callback(_tell_if_failed)
         log.info("serving", node=own.id, address=address, network=config.network)
         await self._stop.wait()
         on_stop()
         log.info("stopping", node=own.id)
         if self._broken is None:
             await health.stopping()
-        answering.cancel()
-        await asyncio.gather(answering, return_exceptions=True)
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
         servicer.close()
         await self._runtime.close()
         self._live.close()
@@ -333,13 +335,21 @@ class _Node:
         if self._broken is not None:
             raise NodeFailed(_reason(self._broken)) from self._broken
 
-    async def _answer(self) -> None:
-        """Find out which models there are, then answer with them until cancelled."""
+    async def _in_step(self) -> None:
+        """Return once the node is in step, or that has taken STEP_FIRST_S: what can wait shall not
+        make it later."""
         with suppress(asyncio.TimeoutError):
             async with timeout(STEP_FIRST_S):
                 await self._runtime.in_step(UNLED_S)
+
+    async def _read_templates(self) -> None:
+        await self._in_step()
         for problem in (await self._templates.read()).problems:
             log.warning("not a council template", reason=problem)
+
+    async def _answer(self) -> None:
+        """Find out which models there are, then answer with them until cancelled."""
+        await self._in_step()
         serving = await asyncio.to_thread(_import_serving)
         made: list[OwnModel] = await serving.make_models(self._config, self._own, os.environ)
         try:
@@ -384,9 +394,9 @@ def _listed(nodes: Iterable[int]) -> str:
     return ",".join(map(str, sorted(nodes)))
 
 
-def _tell_if_failed(answering: asyncio.Task[None]) -> None:
+def _tell_if_failed(work: asyncio.Task[None]) -> None:
     """A node that cannot answer still votes; but somebody has to be told."""
-    if not answering.cancelled() and (error := answering.exception()) is not None:
+    if not work.cancelled() and (error := work.exception()) is not None:
         log.error("this node answers no questions any more", exc_info=error)
 
 

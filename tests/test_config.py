@@ -93,6 +93,8 @@ def test_a_parsed_configuration_cannot_be_changed() -> None:
         ({"\ud800": 1}, "'\\ud800': holds half a surrogate pair"),
         (two_nodes(data_dir="a\0"), "data_dir: is no path: it holds a zero byte"),
         (two_nodes(data_dir=3), "data_dir: must be text"),
+        (two_nodes(data_dir=""), "data_dir: is empty: give a path"),
+        (two_nodes(council={"templates": ""}), "council.templates: is empty: give a path"),
         (
             two_nodes(data_dir="é" * 128),
             "data_dir: is no path: a name has at most 255 bytes, and all of it 470",

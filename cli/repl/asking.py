@@ -165,7 +165,7 @@ async def _follow(
         else:
             session.output.line((f"turn {number} of {conversation}", "bold"))
             turn = await watch(session.output, events, candidates)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, BrokenPipeError):
         await _stop(session, conversation, number)
         raise
     if as_json:
@@ -192,7 +192,8 @@ async def _stop(session: Session, conversation: str, number: int) -> None:
         session.output.error(unsure)
         raise
     else:
-        session.output.line(f"{turn} is cancelled: view {conversation} shows what there is")
+        with suppress(BrokenPipeError):  # it is why
+            session.output.line(f"{turn} is cancelled: view {conversation} shows what there is")
 
 
 def _hint(session: Session, conversation: str, turn: Turn, quiet: bool) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .session import CommandFailed
 
 _CHUNK_BYTES = 1 << 16
+_LINKS_MAX = 40
 
 
 def path_of(file: str) -> Path:
@@ -40,19 +41,37 @@ async def read_bytes(file: str, bytes_max: int) -> bytes:
 
 async def write_text(file: str, text: str) -> None:
     """Write beside the file and rename, so that it is never seen half written. A device or a pipe
-    stays what it is. Raises OSError, and CommandFailed."""
+    stays what it is, and so does a link, and who may read a file that is there. Raises OSError, and
+    CommandFailed."""
     path = path_of(file)
-    if path.exists() and not path.is_file():
+    if path.exists() and (not path.is_file() or _leads_to_a_descriptor(path)):
         await _write_into(path, text.encode())
         return
+    with suppress(OSError, RuntimeError):  # a loop of links: the writing says so
+        path = path.resolve()
     if not path.parent.is_dir():
         raise CommandFailed(f"{file}: there is no directory {path.parent}: make it first")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        with suppress(FileNotFoundError):
+            mode = path.stat().st_mode & 0o777
+            temporary.touch(0o600)
+            temporary.chmod(mode)
         temporary.write_text(text, encoding="utf-8", newline="\n")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _leads_to_a_descriptor(path: Path) -> bool:
+    """Whether it is one of this process's open files, as /dev/stdout is that was redirected."""
+    for _ in range(_LINKS_MAX):
+        if path.parent.is_relative_to("/dev") or path.parent.is_relative_to("/proc"):
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
 
 
 async def read_some(descriptor: int) -> bytes:

@@ -19,8 +19,11 @@ A template includes no other one, and anchors are refused, so none can recurse.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -56,8 +59,7 @@ def load(directory: Path | None) -> Library:
         found[template.name] = template
     for path in _files(directory, problems):
         try:
-            with path.open("rb") as file:
-                template = parse(file.read(BYTES_MAX + 1), str(path), own=True)
+            template = parse(_read(path), str(path), own=True)
         except DocumentError as error:
             problems.append(str(error))
         except OSError as error:
@@ -65,6 +67,15 @@ def load(directory: Path | None) -> Library:
         else:
             found[template.name] = template
     return Library(found, tuple(problems))
+
+
+def _read(path: Path) -> bytes:
+    """At most a byte more than a template may have. What is no file is not waited for: a pipe, say,
+    that nobody writes. Raises OSError."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(BYTES_MAX + 1)
 
 
 def _files(directory: Path | None, problems: list[str]) -> Iterable[Path]:

@@ -21,7 +21,7 @@ from ..transport import StreamRefused, race, receive
 from ..wire.generated import orchestrator_pb2, orchestrator_pb2_grpc
 from .faults import BadFault, FaultTable
 from .launchers import ORDER_TIMEOUT_S, Launcher, Launchers, ProcessRefused
-from .relay import Relay
+from .relay import Relay, TooManyReaders
 
 NO_RELAY = "nodes are linked directly: start the cluster without --direct to use link faults"
 
@@ -98,7 +98,10 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         await self._authorise(context)
         if self._relay is None:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, NO_RELAY)
-        subscription = self._relay.subscribe(request.kinds)
+        try:
+            subscription = self._relay.subscribe(request.kinds)
+        except TooManyReaders as refused:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(refused))
         try:
             while (events := await subscription.take()) is not None:
                 for event in events:
@@ -253,12 +256,17 @@ class FaultsServicer(orchestrator_pb2_grpc.FaultsServicer):
         self._table.heal()
         self._faults_changed()
         started, refusals = "", []
-        for node in self._table.down:
-            try:
-                await self._in_turn(node, self._start)
+        down = list(self._table.down)
+        # All at once: what has begun goes on where who asked waits no longer.
+        starts = [self._in_turn(node, self._start) for node in down]
+        ends = await asyncio.gather(*starts, return_exceptions=True)
+        for node, how in zip(down, ends, strict=True):
+            if isinstance(how, ProcessRefused):
+                refusals.append(f"node {node} is not: {how}")
+            elif isinstance(how, BaseException):
+                raise how
+            else:
                 started += f", node {node} is started"
-            except ProcessRefused as error:
-                refusals.append(f"node {node} is not: {error}")
         if refusals:
             raise ProcessRefused(f"links are healed{started}, {'; '.join(refusals)}")
         return f"every fault is lifted{started}"

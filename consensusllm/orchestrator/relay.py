@@ -29,6 +29,8 @@ Summarise = Callable[[str, bytes], str]
 """Makes one short line of a message's kind and body, for the trace."""
 
 TRACE_LIMITS = QueueLimits(max_items=10_000, max_bytes=4 * 1024 * 1024)
+READERS_MAX = 64
+"""Of the trace at a time."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,10 @@ class Attached:
         self.outbox.close()
 
 
+class TooManyReaders(Exception):
+    """One line for whoever asked."""
+
+
 class Subscription:
     """One reader of the trace; ``kinds`` empty means every kind."""
 
@@ -63,8 +69,12 @@ class Subscription:
         self._skipped = 0
 
     def put(self, event: orchestrator_pb2.TraceEvent) -> None:
-        """Queue ``event``, which tells how many before it found the queue full; or skip it."""
-        event.skipped = self._skipped
+        """Queue ``event``, which others may have as well; where some before it found the queue
+        full, a copy that says how many. Or skip it."""
+        if self._skipped:
+            copy = orchestrator_pb2.TraceEvent(skipped=self._skipped)
+            copy.MergeFrom(event)
+            event = copy
         self._skipped = 0 if self.outbox.put(event, event.ByteSize()) else self._skipped + 1
 
     async def take(self) -> list[orchestrator_pb2.TraceEvent] | None:
@@ -260,7 +270,10 @@ class Relay:
     # Trace ---------------------------------------------------------------------------------
 
     def subscribe(self, kinds: Iterable[str]) -> Subscription:
-        """Trace messages of ``kinds`` (none: all) from now on, until ``unsubscribe``."""
+        """Trace messages of ``kinds`` (none: all) from now on, until ``unsubscribe``. Raises
+        TooManyReaders: each takes a little of every message's time."""
+        if len(self._subscriptions) >= READERS_MAX:
+            raise TooManyReaders(f"{READERS_MAX} read the trace already: end one of them first")
         subscription = Subscription(frozenset(kinds))
         self._subscriptions.append(subscription)
         return subscription
@@ -274,16 +287,16 @@ class Relay:
         readers = [s for s in self._subscriptions if not s.kinds or envelope.kind in s.kinds]
         if not readers:
             return
+        event = orchestrator_pb2.TraceEvent(
+            time_ms=time.time_ns() // 1_000_000,
+            src=envelope.src,
+            dst=envelope.dst,
+            kind=envelope.kind,
+            size_bytes=len(envelope.body),
+            fate=fate,
+            body_summary=self._summary(envelope),
+        )
         for reader in readers:
-            event = orchestrator_pb2.TraceEvent(
-                time_ms=time.time_ns() // 1_000_000,
-                src=envelope.src,
-                dst=envelope.dst,
-                kind=envelope.kind,
-                size_bytes=len(envelope.body),
-                fate=fate,
-                body_summary=self._summary(envelope),
-            )
             reader.put(event)
 
     def _summary(self, envelope: peer_pb2.Envelope) -> str:

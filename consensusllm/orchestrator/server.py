@@ -31,6 +31,8 @@ from .relay import Attached, Forged, Relay, Summarise
 
 HELLO_TIMEOUT_S = 10.0
 STOP_GRACE_S = 1.0
+TOLD_MAX = 64
+"""Refusals that are logged, each once: who is refused comes back twice a second."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,7 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServicer):
     def __init__(self, relay: Relay, max_message_bytes: int) -> None:
         self._relay = relay
         self._batch_bytes = min(BATCH_BYTES, max_message_bytes)
+        self._told: set[str] = set()
 
     async def Attach(self, _requests: Any, context: NodeContext) -> None:
         try:
@@ -62,7 +65,10 @@ class OrchestratorServicer(orchestrator_pb2_grpc.OrchestratorServicer):
                 code = grpc.StatusCode.ABORTED if place.replaced else grpc.StatusCode.UNAVAILABLE
                 await context.abort(code, place.ended_because)
         except StreamRefused as refused:
-            log.warning("refused a stream", peer=context.peer(), why=str(refused))
+            why = str(refused)
+            if why not in self._told and len(self._told) < TOLD_MAX:
+                self._told.add(why)
+                log.warning("refused a stream", peer=context.peer(), why=why)
             await context.abort(refused.code, str(refused))
 
     async def _hello(self, context: NodeContext) -> orchestrator_pb2.Hello:

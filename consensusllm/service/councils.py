@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.council import Council
@@ -17,6 +21,7 @@ from consensusllm.wire.councils import council_to_proto
 from consensusllm.wire.generated import client_pb2 as pb
 
 _SEED_BITS = 62
+Result = TypeVar("Result")
 
 
 class Templates:
@@ -28,7 +33,7 @@ class Templates:
 
     async def read(self) -> pb.Templates:
         """Read them anew, off the event loop; files that are no template do not stop the others."""
-        library = self._library = await asyncio.to_thread(_load, self._directory)
+        library = self._library = await _in_a_thread_of_its_own(partial(_load, self._directory))
         return pb.Templates(
             templates=[
                 pb.Template(
@@ -55,8 +60,10 @@ class Templates:
         deadline_ms: int,
     ) -> Council:
         """The council of the template ``name``; see `convening`. Raises Unplannable."""
-        if self._library is None:  # the node serves since a moment ago
-            self._library = _load(self._directory)
+        if self._library is None and self._directory is None:  # what ships is soon read
+            self._library = _load(None)
+        if self._library is None:
+            raise Unplannable("this node still reads its council templates: ask again in a moment")
         try:
             template = self._library.find(name)
         except UnknownTemplate as error:
@@ -65,6 +72,23 @@ class Templates:
         return convened(
             template, places, here=here, serving=serving, seed=seed, deadline_ms=deadline_ms
         )
+
+
+async def _in_a_thread_of_its_own(work: Callable[[], Result]) -> Result:
+    """What ``work`` returns. One that hangs, as on a file system that is gone, keeps the process
+    from nothing: the threads of asyncio's pool are waited for at the end."""
+    result: Future[Result] = Future()
+
+    def run() -> None:
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            result.set_result(work())
+        except Exception as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="templates").start()
+    return await asyncio.wrap_future(result)
 
 
 def _load(directory: Path | None) -> Library:

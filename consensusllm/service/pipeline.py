@@ -226,8 +226,13 @@ class Requests:
         _numbered(ask.session)
         wishes = wishes_of(ask)
         ask = alone(ask)
+        until = self._runtime.clock() + timeout_s
 
         def submit() -> None:
+            left_s = until - self._runtime.clock()
+            if left_s <= 0:  # nobody waits any more: what is not asked costs nothing
+                to.answer(partial(self._outcome, identifier, _TOO_LATE))
+                return
             try:
                 operation = self._planner.complete(ask, wishes)
             except Unplannable as error:
@@ -244,9 +249,9 @@ class Requests:
                 # The model first, by a turn of the loop: what goes to the peers holds it.
                 self._on_query(operation)
                 loop = asyncio.get_running_loop()
-                loop.call_soon(self._submit_encoded, identifier, decoded, timeout_s, to)
+                loop.call_soon(self._submit_encoded, identifier, decoded, left_s, to)
             else:
-                self._submit_encoded(identifier, decoded, timeout_s, to)
+                self._submit_encoded(identifier, decoded, left_s, to)
 
         if wishes.plain and not ask.options.hedge_ms and not ask.council:
             submit()
@@ -362,6 +367,7 @@ _TOO_MUCH_WAITS = Failure(
     retry_after_ms=RETRY_AFTER_MS,
 )
 
+_TOO_LATE = Failure(FailureKind.NO_QUORUM, "its time was over before it was asked: ask again")
 
 _OLD_CLIENT = "install the client of the version that the nodes run"
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 
 from async_timeout import timeout
 
@@ -39,62 +40,66 @@ class _Reader:
         self._done: set[int] = set()
         self._opened = 0
         self._asked: tuple[str, int, int] | None = None
+        self.closed = False  # the turn is, and the reader knows it
 
-    def events(self, turn: Turn) -> list[pb.WatchEvent]:
-        """What is new since the last call. Raises NoSuchTurn where another one has its number."""
+    def events(self, look: Callable[[], Turn]) -> Iterator[pb.WatchEvent]:
+        """What is new since the last call, each event made when it is asked for: a reader that is
+        slow holds none of them. ``look`` gives the turn as it is, for each candidate anew. Raises
+        NoSuchTurn where another one has its number, and what ``look`` raises."""
+        turn = self._same(look())
+        candidates = turn.candidates
+        opened = 0
+        for index, candidate in enumerate(candidates):
+            # A stage that opened and closed between two looks is told before what it brought.
+            if candidate.number > self._opened and candidate.stage != opened:
+                opened = candidate.stage
+                yield stage_opened(turn, opened, self._opened)
+            if candidate.number not in self._done:
+                yield from self._candidate(self._same(look()).candidates[index])
+        self._opened = candidates[-1].number
+        if turn.closed:
+            self.closed = True
+            yield pb.WatchEvent(turn_closed=turn_to_proto(turn))
+
+    def _same(self, turn: Turn) -> Turn:
         asked = (turn.question, turn.opened_ms, turn.asked_revision)
         if self._asked not in (None, asked):
             raise NoSuchTurn("the turn is no more: another conversation has its id now")
         self._asked = asked
-        events: list[pb.WatchEvent] = []
-        opened = 0
-        for candidate in turn.candidates:
-            # A stage that opened and closed between two looks is told before what it brought.
-            if candidate.number > self._opened and candidate.stage != opened:
-                opened = candidate.stage
-                events.append(stage_opened(turn, opened, self._opened))
-            if candidate.number not in self._done:
-                events.extend(self._candidate(candidate))
-        self._opened = turn.candidates[-1].number
-        if turn.closed:
-            events.append(pb.WatchEvent(turn_closed=turn_to_proto(turn)))
-        return events
+        return turn
 
-    def _candidate(self, candidate: Candidate) -> list[pb.WatchEvent]:
-        events = []
-        attempt, offset = self._positions.get(candidate.number, (candidate.attempt, 0))
+    def _candidate(self, candidate: Candidate) -> Iterator[pb.WatchEvent]:
+        number = candidate.number
+        attempt, offset = self._positions.get(number, (candidate.attempt, 0))
         shared = candidate.shared_with(attempt)
         if shared is not None:
             offset = min(offset, shared)
+            self._positions[number] = (candidate.attempt, offset)
             takeover = pb.Takeover(
-                candidate=candidate.number,
-                attempt=candidate.attempt,
-                node=candidate.node,
-                offset=offset,
+                candidate=number, attempt=candidate.attempt, node=candidate.node, offset=offset
             )
-            events.append(pb.WatchEvent(takeover=takeover))
+            yield pb.WatchEvent(takeover=takeover)
         if candidate.ended:
             text, model = candidate.text[offset:], candidate.model
         else:
-            key = Generation(self._conversation, self._turn, candidate.number, candidate.attempt)
+            key = Generation(self._conversation, self._turn, number, candidate.attempt)
             live = self._live.follow(key, candidate.node)
             text, model = (live.since(offset), live.model) if live is not None else ("", "")
-        if text and not candidate.error:
+        shown = "" if candidate.error else text
+        self._positions[number] = (candidate.attempt, offset + len(shown))
+        if shown:
             delta = pb.WatchDelta(
-                candidate=candidate.number,
+                candidate=number,
                 attempt=candidate.attempt,
                 offset=offset,
-                text=text,
+                text=shown,
                 node=candidate.node,
                 model=model,
             )
-            events.append(pb.WatchEvent(delta=delta))
-            offset += len(text)
-        self._positions[candidate.number] = (candidate.attempt, offset)
+            yield pb.WatchEvent(delta=delta)
         if candidate.ended:
-            self._done.add(candidate.number)
-            events.append(pb.WatchEvent(candidate_done=candidate_to_proto(candidate)))
-        return events
+            self._done.add(number)
+            yield pb.WatchEvent(candidate_done=candidate_to_proto(candidate))
 
 
 async def watch(
@@ -114,10 +119,9 @@ async def watch(
         while True:
             changed.clear()
             turn_changed.clear()
-            turn = _turn(replica, request)
-            for event in reader.events(turn):
+            for event in reader.events(partial(_turn, replica, request)):
                 yield event
-            if turn.closed:
+            if reader.closed:
                 return
             if pause_s := live.reader_pause_s:
                 await _wait(turn_changed, pause_s)

@@ -68,6 +68,38 @@ async def test_a_pipe_that_nobody_reads_is_one_line(desk: Desk, pipe: Path) -> N
     )
 
 
+async def test_a_link_stays_one_and_a_file_keeps_its_readers(desk: Desk, tmp_path: Path) -> None:
+    await desk.done(f"query c1 {LONG}")
+    real, link = tmp_path / "real.json", tmp_path / "link.json"
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    await desk.done(f"export c1 {link}")
+    assert link.is_symlink()
+    assert LONG in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o600
+    new = tmp_path / "new.json"
+    await desk.done(f"export c1 {new}")
+    assert new.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+async def test_an_open_file_of_ones_own_is_written_into(desk: Desk, tmp_path: Path) -> None:
+    """As /dev/stdout is one, where the output goes to a file."""
+    await desk.done(f"query c1 {LONG}")
+    out, stdout = tmp_path / "out.json", tmp_path / "stdout"
+    with out.open("w") as file:
+        stdout.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        await desk.done(f"export c1 {stdout}")
+    assert stdout.is_symlink()
+    assert LONG in out.read_text()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
 async def test_a_directory_is_no_file(desk: Desk, tmp_path: Path) -> None:
     assert await desk.failed(f"import {tmp_path}") == f"import: {tmp_path}: Is a directory"
     assert (await Desk().failed(f"export c1 {tmp_path}")).startswith(

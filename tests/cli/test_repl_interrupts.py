@@ -109,6 +109,24 @@ def test_ctrl_c_while_watching_cancels_the_turn(
     assert "c2" not in cluster.held
 
 
+def test_who_stops_reading_cancels_the_turn(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``head -1`` does."""
+    watched = cluster.watch
+
+    async def closed_pipe(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+        async for event in watched(*arguments, **named):
+            yield event
+            raise BrokenPipeError
+
+    monkeypatch.setattr(cluster, "watch", closed_pipe)
+    result = CliRunner().invoke(repl, ["-c", "query c1 hold on", "-c", "create c2"])
+    assert result.exit_code == 1
+    assert cluster.calls[-1] == ("cancel", "c1", 1)
+    assert "c2" not in cluster.held
+
+
 def test_ctrl_c_where_the_turn_cannot_be_cancelled_says_so_and_ends_it_all(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,13 +175,16 @@ def test_ctrl_c_cancels_the_turn_and_the_prompt_goes_on(start: Start) -> None:
     terminal.run("view c1", "closed, nothing chosen yet")
 
 
-def test_sigterm_while_a_turn_is_watched_gives_the_terminal_back(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_while_a_turn_is_watched_gives_the_terminal_back(
+    start: Start, number: signal.Signals
+) -> None:
     terminal = start()
     terminal.run("create c1", "c1 is created")
     terminal.send("query c1 hold on\r")
     terminal.expect("a beginning")
     terminal.seen = ""
-    assert terminal.killed(signal.SIGTERM)
+    assert terminal.killed(number)
     assert "turn 1 of c1 is cancelled" in terminal.seen
     shown, hidden = "\x1b[?25h", "\x1b[?25l"
     assert terminal.seen.rfind(shown) > terminal.seen.rfind(hidden)

@@ -159,6 +159,22 @@ def test_a_machine_without_python_is_told_what_to_install(tmp_path: Path) -> Non
     )
 
 
+def test_an_environment_without_pip_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    program(venv / "bin" / "python", "false")
+    for name in ("pyvenv.cfg", "mine"):
+        (venv / name).write_text("mine\n")
+    environment = {**os.environ, "CONSENSUSLLM_VENV": str(venv)}
+    done = subprocess.run([RUN, "test"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"run.sh: {venv} has no pip that runs, and is not run.sh's own: mend it, or set "
+        "CONSENSUSLLM_VENV\n"
+    )
+    assert (venv / "mine").exists()
+
+
 def test_commands_from_a_pipe_run_on_a_cluster_that_ends_with_them(machine: Machine) -> None:
     done = machine.run(text="create c1\nchoose c1 7\n")
     assert "ready: 3 nodes, leader " in done.stdout

@@ -8,7 +8,13 @@ import random
 import pytest
 
 from consensusllm.orchestrator.faults import FaultTable
-from consensusllm.orchestrator.relay import TRACE_LIMITS, Forged, Relay
+from consensusllm.orchestrator.relay import (
+    READERS_MAX,
+    TRACE_LIMITS,
+    Forged,
+    Relay,
+    TooManyReaders,
+)
 from consensusllm.transport import GONE, QueueLimits
 from consensusllm.wire.generated import peer_pb2
 
@@ -242,6 +248,26 @@ async def test_a_trace_that_is_not_read_skips_and_says_how_many() -> None:
     assert len(await trace.take() or []) == TRACE_LIMITS.max_items
     relay.take_in(one, [envelope(1, 3)])
     assert [event.skipped for event in await trace.take() or []] == [5]
+
+
+async def test_readers_share_what_is_made_of_a_message_and_are_bounded() -> None:
+    made: list[str] = []
+
+    def summarise(kind: str, body: bytes) -> str:
+        made.append(kind)
+        return "short"
+
+    relay = relay_of(summarise=summarise)
+    one = relay.attach(1, "")
+    readers = [relay.subscribe([]) for _ in range(READERS_MAX)]
+    with pytest.raises(TooManyReaders, match=f"{READERS_MAX} read the trace already: end one"):
+        relay.subscribe([])
+    relay.take_in(one, [envelope(1, 3)])
+    assert len(made) == 1
+    for reader in readers:
+        assert [event.body_summary for event in await reader.take() or []] == ["short"]
+    relay.unsubscribe(readers[0])
+    relay.subscribe([])
 
 
 async def test_bodies_are_summarised_for_a_subscriber_only_and_a_bad_one_harms_nothing() -> None:

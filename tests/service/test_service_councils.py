@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +14,8 @@ import pytest
 
 from consensusllm.conversations import ConveneCouncil, GenerationOptions, Limits, ServedModel
 from consensusllm.council.planning import Unplannable
+from consensusllm.council.templates import Library
+from consensusllm.service import councils
 from consensusllm.service.asking import Planner, wishes_of
 from consensusllm.service.councils import Templates
 from consensusllm.serving import OwnModel
@@ -50,13 +56,13 @@ def test_a_model_that_another_node_does_not_serve_is_refused_with_that_nodes_num
         completed(models=[asked])
 
 
-def completed(own: Sequence[OwnModel] = (), **ask: Any) -> Any:
+def completed(own: Sequence[OwnModel] = (), templates: Templates | None = None, **ask: Any) -> Any:
     asked = pb.Ask(conversation="c1", question="Why?", **ask)
     planner = Planner(
         Node(),  # type: ignore[arg-type]
         default_deadline_ms=7000,
         domains={"law": "You know law."},
-        templates=Templates(None),
+        templates=templates or Templates(None),
         models=own,
         configured={1: ["pro"], 2: ["flash"]},
     )
@@ -79,6 +85,40 @@ def test_a_template_is_resolved_for_the_live_nodes_with_the_querys_options() -> 
     assert {stage.deadline_ms for stage in council.stages} == {7000}
     assert completed(council="three-stage").council.seed != council.seed
     assert completed(council="debate", deadline_ms=900).council.stages[0].deadline_ms == 900
+
+
+async def test_templates_of_ones_own_are_never_read_on_the_loop(tmp_path: Path) -> None:
+    """Where they are may hang, or be slow."""
+    os.mkfifo(tmp_path / "hangs.yaml")
+    (tmp_path / "mine.yaml").write_text("description: mine\nstages: [{kind: opinions}]\n")
+    templates = Templates(tmp_path)
+    with pytest.raises(Unplannable, match="still reads its council templates: ask again"):
+        completed(templates=templates, council="mine")
+    read = await asyncio.wait_for(templates.read(), 60)
+    assert list(read.problems) == [f"{tmp_path}/hangs.yaml: cannot be read: it is no file"]
+    assert isinstance(completed(templates=templates, council="mine"), ConveneCouncil)
+
+
+async def test_a_hanging_read_of_templates_keeps_no_process_from_ending(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun, hangs = threading.Event(), threading.Event()
+
+    def load(directory: Path | None) -> Library:
+        begun.set()
+        hangs.wait()
+        return Library({}, ())
+
+    monkeypatch.setattr(councils, "_load", load)
+    reading = asyncio.create_task(Templates(tmp_path).read())
+    await asyncio.to_thread(begun.wait)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 60)
+    [thread] = [each for each in threading.enumerate() if each.name == "templates"]
+    assert thread.daemon
+    hangs.set()
+    thread.join()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ import pytest
 
 from consensusllm.conversations import Candidate, Turn
 from consensusllm.council.live_text import LiveText
+from consensusllm.service import watch
 from consensusllm.service.servicer import ClientServicer
 from consensusllm.wire.generated import client_pb2 as pb
+from consensusllm.wire.records import candidate_to_proto
 
 LIMIT_BYTES = 10_000
 
@@ -73,6 +75,38 @@ async def test_another_turn_of_its_number_is_not_told_to_who_reads_this_one() ->
 async def test_a_closed_turn_is_told_whole() -> None:
     answer = ["delta", "candidate_done"]
     assert await read(closed("one", "two")) == [*answer, *answer, "turn_closed"]
+
+
+async def test_a_slow_reader_holds_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(candidate: Candidate) -> pb.Candidate:
+        made.append(candidate.number)
+        return candidate_to_proto(candidate)
+
+    monkeypatch.setattr(watch, "candidate_to_proto", counted)
+    request = pb.WatchRequest(conversation="c1", turn=1)
+    events = servicer(closed("one", "two", "three")).Watch(request, Context())
+    assert (await anext(events)).WhichOneof("event") == "delta"
+    assert made == []
+    assert (await anext(events)).WhichOneof("event") == "candidate_done"
+    assert made == [1]
+    await events.aclose()
+
+
+async def test_what_changes_under_a_slow_reader_is_told_in_its_order() -> None:
+    """Of candidates that ended in the meantime too, and before the turn is closed."""
+    first = Candidate(1, 1, attempt=1, text="", ended=True)
+    node = servicer(Turn(1, "Why?", (first, Candidate(2, 1, attempt=2)), opened_ms=1))
+    request = pb.WatchRequest(conversation="c1", turn=1)
+    events = node.Watch(request, Context())
+    told = [(await anext(events)).WhichOneof("event")]
+    second = Candidate(2, 1, attempt=2, text="Therefore.", ended=True)
+    later = Turn(1, "Why?", (first, second), opened_ms=1, closed=True)
+    node._runtime.replica.machine.turn = lambda conversation, number: later
+    node._live._changed("c1", 1, itself=True)
+    told += [event.WhichOneof("event") async for event in events]
+    assert told == ["candidate_done", "delta", "candidate_done", "turn_closed"]
 
 
 async def test_a_turn_that_no_message_holds_is_refused_in_words() -> None:
