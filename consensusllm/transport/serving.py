@@ -21,6 +21,10 @@ STOPPING_S = 0.5
 """How long a server that stops waits for those who watch its health."""
 
 
+WATCHES_MAX = 256
+"""Of a server's health at a time."""
+
+
 class CannotListen(Exception):
     """An address cannot be served. The message is one line that says what to do."""
 
@@ -71,11 +75,22 @@ def _probe(address: str, host: str, port: int) -> None:
 
 
 class _HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]
-    """The library's, with the one method that it leaves out."""
+    """The library's, with the one method that it leaves out, and a bound: no token is asked for."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self._names = names
+        self._watches = 0
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        if self._watches >= WATCHES_MAX:
+            why = f"{WATCHES_MAX} watch this server's health already: ask for it now and then"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+        self._watches += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watches -= 1
 
     async def List(self, request: Any, context: Any) -> Any:
         statuses = {

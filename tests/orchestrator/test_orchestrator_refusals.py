@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
+from async_timeout import timeout
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from consensusllm.orchestrator import FaultRefused, FaultsClient, serve_orchestrator
-from consensusllm.transport import CannotListen
+from consensusllm.transport import CannotListen, serving
 from consensusllm.wire.generated import orchestrator_pb2 as pb
 from consensusllm.wire.generated import orchestrator_pb2_grpc, peer_pb2
 
@@ -176,3 +177,30 @@ async def test_health_and_reflection_are_served(channel) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
+
+
+async def test_watches_of_health_are_bounded_as_no_token_is_asked_for(
+    cluster, channel, monkeypatch
+) -> None:
+    monkeypatch.setattr(serving, "WATCHES_MAX", 2)
+    health = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest()
+    watches = [health.Watch(request) for _ in range(2)]
+    for watch in watches:
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(
+        grpc.aio.AioRpcError, match="2 watch this server's health already"
+    ) as caught:
+        await health.Watch(request).read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    watches[0].cancel()
+
+    async def watched() -> bool:
+        try:
+            return bool(await health.Watch(request).read())
+        except grpc.aio.AioRpcError:
+            return False
+
+    async with timeout(10):
+        while not await watched():
+            pass  # the server hears of the end a little later
