@@ -15,6 +15,7 @@ from .session import CommandFailed
 
 _CHUNK_BYTES = 1 << 16
 _LINKS_MAX = 40
+_DESCRIPTORS = ("/dev/fd", "/proc/self/fd", f"/proc/{os.getpid()}/fd")
 
 
 def path_of(file: str) -> Path:
@@ -44,8 +45,9 @@ async def write_text(file: str, text: str) -> None:
     stays what it is, and so does a link, and who may read a file that is there. Raises OSError, and
     CommandFailed."""
     path = path_of(file)
-    if path.exists() and (not path.is_file() or _leads_to_a_descriptor(path)):
-        await _write_into(path, text.encode())
+    number = _descriptor_of(path)
+    if path.exists() and (number is not None or not path.is_file()):
+        await _write_into(path, number if path.is_file() else None, text.encode())
         return
     with suppress(OSError, RuntimeError):  # a loop of links: the writing says so
         path = path.resolve()
@@ -63,15 +65,15 @@ async def write_text(file: str, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _leads_to_a_descriptor(path: Path) -> bool:
-    """Whether it is one of this process's open files, as /dev/stdout is that was redirected."""
+def _descriptor_of(path: Path) -> int | None:
+    """Which of this process's open files it is, as /dev/stdout is one."""
     for _ in range(_LINKS_MAX):
-        if path.parent.is_relative_to("/dev") or path.parent.is_relative_to("/proc"):
-            return True
+        if str(path.parent) in _DESCRIPTORS and path.name.isdecimal():
+            return int(path.name)
         if not path.is_symlink():
-            return False
+            return None
         path = path.parent / path.readlink()
-    return False
+    return None
 
 
 async def read_some(descriptor: int) -> bytes:
@@ -81,11 +83,12 @@ async def read_some(descriptor: int) -> bytes:
     return os.read(descriptor, _CHUNK_BYTES)
 
 
-async def _write_into(path: Path, data: bytes) -> None:
+async def _write_into(path: Path, number: int | None, data: bytes) -> None:
+    """``number``: a file that is open already is written on where it is."""
     loop = asyncio.get_running_loop()
     left = memoryview(data)
     try:
-        with _opened(path, os.O_WRONLY) as descriptor:
+        with _opened(path, os.O_WRONLY, number) as descriptor:
             while left:
                 await _ready(descriptor, loop.add_writer, loop.remove_writer)
                 left = left[os.write(descriptor, left) :]
@@ -96,9 +99,9 @@ async def _write_into(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _opened(path: Path, flags: int, number: int | None = None) -> Iterator[int]:
     """A descriptor of the file, at once: the other end of a pipe is not waited for."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    descriptor = os.open(path, flags | os.O_NONBLOCK) if number is None else os.dup(number)
     try:
         yield descriptor
     finally:

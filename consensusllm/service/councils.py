@@ -30,10 +30,14 @@ class Templates:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._library: Library | None = None
+        self._reading: Future[Library] | None = None
 
     async def read(self) -> pb.Templates:
-        """Read them anew, off the event loop; files that are no template do not stop the others."""
-        library = self._library = await _in_a_thread_of_its_own(partial(_load, self._directory))
+        """Read them anew, off the event loop; files that are no template do not stop the others.
+        Who asks while they are being read gets what that brings."""
+        if self._reading is None or self._reading.done():
+            self._reading = _in_a_thread_of_its_own(partial(_load, self._directory))
+        library = self._library = await asyncio.shield(asyncio.wrap_future(self._reading))
         return pb.Templates(
             templates=[
                 pb.Template(
@@ -74,7 +78,7 @@ class Templates:
         )
 
 
-async def _in_a_thread_of_its_own(work: Callable[[], Result]) -> Result:
+def _in_a_thread_of_its_own(work: Callable[[], Result]) -> Future[Result]:
     """What ``work`` returns. One that hangs, as on a file system that is gone, keeps the process
     from nothing: the threads of asyncio's pool are waited for at the end."""
     result: Future[Result] = Future()
@@ -88,7 +92,7 @@ async def _in_a_thread_of_its_own(work: Callable[[], Result]) -> Result:
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True, name="templates").start()
-    return await asyncio.wrap_future(result)
+    return result
 
 
 def _load(directory: Path | None) -> Library:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
 from pathlib import Path
@@ -90,8 +91,11 @@ async def test_an_open_file_of_ones_own_is_written_into(desk: Desk, tmp_path: Pa
     with out.open("w") as file:
         stdout.symlink_to(f"/proc/self/fd/{file.fileno()}")
         await desk.done(f"export c1 {stdout}")
+        file.write("and more\n")
     assert stdout.is_symlink()
-    assert LONG in out.read_text()
+    *document, more = out.read_text().splitlines()
+    assert more == "and more"
+    assert LONG in str(json.loads("".join(document)))
 
 
 def _umask() -> int:

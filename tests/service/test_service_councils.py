@@ -110,10 +110,12 @@ async def test_a_hanging_read_of_templates_keeps_no_process_from_ending(
         return Library({}, ())
 
     monkeypatch.setattr(councils, "_load", load)
-    reading = asyncio.create_task(Templates(tmp_path).read())
+    templates = Templates(tmp_path)
+    readings = [asyncio.create_task(templates.read()) for _ in range(3)]
     await asyncio.to_thread(begun.wait)
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
+    for reading in readings:
+        reading.cancel()
+    await asyncio.gather(*readings, return_exceptions=True)
     await asyncio.wait_for(asyncio.get_running_loop().shutdown_default_executor(), 60)
     [thread] = [each for each in threading.enumerate() if each.name == "templates"]
     assert thread.daemon
