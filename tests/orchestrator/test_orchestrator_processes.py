@@ -106,6 +106,21 @@ async def test_heal_starts_all_that_can_be_and_names_those_that_cannot(cluster, 
     assert (await cluster.client.faults()).down == [1, 3]
 
 
+async def test_heal_starts_all_at_once(cluster, launch, wait_until) -> None:
+    """What has begun goes on where the caller's time is over, and the rest would stay down."""
+    launchers = [await launch(cluster.client, (node,)) for node in (1, 2, 3)]
+    for node, launcher in zip((1, 2, 3), launchers, strict=True):
+        await cluster.client.fail_node(node)
+        launcher.gate.clear()
+    healing = asyncio.create_task(cluster.client.heal())
+    await wait_until(lambda: all(each.orders[-1][1] for each in launchers), "the orders")
+    for launcher in launchers:
+        launcher.gate.set()
+    assert await healing == (
+        "every fault is lifted, node 1 is started, node 2 is started, node 3 is started"
+    )
+
+
 async def test_without_a_launcher_the_answer_says_so_and_nothing_is_down(cluster) -> None:
     for command in (cluster.client.fail_node, cluster.client.fix_node):
         with pytest.raises(FaultRefused, match=r"^no launcher runs these nodes: "):

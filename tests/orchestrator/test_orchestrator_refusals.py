@@ -10,6 +10,7 @@ import pytest
 from async_timeout import timeout
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from consensusllm.orchestrator import FaultRefused, FaultsClient, serve_orchestrator
 from consensusllm.transport import CannotListen, serving
@@ -70,6 +71,14 @@ async def test_a_bad_stream_ends_with_its_status(channel, messages, code, line) 
     healthy = await attach(channel, hello())
     assert await healthy.read() == pb.ToNode()
     healthy.cancel()
+
+
+async def test_who_is_refused_again_and_again_is_told_of_once(channel) -> None:
+    with capture_logs() as told:
+        for node in (1, 1, 2, 1):
+            await ended(await attach(channel, hello(node, cluster_id="d")))
+    refused = [each["why"] for each in told if each["event"] == "refused a stream"]
+    assert [why.partition(" is of")[0] for why in refused] == ["node 1", "node 2"]
 
 
 @pytest.mark.parametrize("messages", [[], [hello().SerializeToString()]])

@@ -50,16 +50,19 @@ class FakeRuntime:
         self.submitted: list[SessionCommand] = []
         self.resolve: list[Callable[[Any], None]] = []
         self.barriers: list[Callable[[Any], None]] = []
+        self.now = 0.0
+        self.times_s: list[float] = []
 
     def read(self, timeout_s: float, resolve: Callable[[Any], None]) -> None:
         self.barriers.append(resolve)
         self.heard.set()
 
     def clock(self) -> float:
-        return 0.0
+        return self.now
 
     def submit(self, command: bytes, decoded: Any, timeout_s: float, resolve: Any) -> None:
         assert encode_command(decoded) == command
+        self.times_s.append(timeout_s)
         self.submitted.append(decoded)
         self.resolve.append(resolve)
         self.heard.set()
@@ -281,6 +284,30 @@ async def test_a_hedged_query_is_planned_from_a_registry_that_is_as_new_as_itsel
     [command] = stream.runtime.submitted
     assert isinstance(command.operation, SubmitQuery)
     assert [each.fallbacks for each in command.operation.plan] == [("f",), ()]
+
+
+@pytest.mark.parametrize("passed_s", [2.0, 5.0])
+async def test_the_time_of_a_query_is_that_of_its_barrier_too(passed_s: float) -> None:
+    stream = Stream()
+    served = RegisteredModel(ServedModel("m", "p", fallbacks=("f",)))
+    stream.runtime.replica.machine.registry[1] = (served,)
+    options = pb.GenerationOptions(hedge_ms=500)
+    ask = pb.Ask(session=SESSION, sequence=1, conversation="c1", question="q", options=options)
+    request = pb.Request(id=1, ask=ask, timeout_ms=5000)
+    stream._incoming.put_nowait(pb.Requests(requests=[request]))
+    await stream.runtime.heard.wait()
+    stream.runtime.heard.clear()
+    stream.runtime.now = passed_s
+    stream.runtime.barriers[0](None)
+    if passed_s < 5.0:
+        await stream.runtime.heard.wait()
+        assert stream.runtime.times_s == [pytest.approx(3.0)]
+        stream.runtime.resolve[0](Done())
+    await stream.end()
+    if passed_s == 5.0:
+        assert stream.runtime.submitted == [], "nobody waits for what it would cost"
+        [message] = stream.written
+        assert message.responses[0].failure.kind == pb.Failure.NO_QUORUM
 
 
 def named(number: int, size: int) -> pb.Request:
