@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from consensusllm.provider_names import DEFAULT_MODELS
 
-from .port import Chunk, GenerateRequest, Malformed, ProviderError, Rejected
-from .sdk import MODELS_MAX, FinishReason, SdkProvider
+from .port import Chunk, FinishReason, GenerateRequest, Malformed, ProviderError, Rejected
+from .sdk import MODELS_MAX, SdkProvider
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:

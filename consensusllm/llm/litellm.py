@@ -10,8 +10,9 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from .choices import chunk_of
 from .port import Chunk, GenerateRequest, ProviderError, Unavailable
-from .sdk import FinishReason, SdkProvider
+from .sdk import SdkProvider
 
 
 class LiteLLM(SdkProvider[Any]):
@@ -59,25 +60,9 @@ class LiteLLM(SdkProvider[Any]):
         )
         try:
             async for event in stream:
-                yield self._chunk(event)
+                yield chunk_of(event, self._faults)
         finally:
             await stream.aclose()
-
-    def _chunk(self, event: Any) -> Chunk:
-        text = ""
-        finish: FinishReason = ""
-        for choice in (event.choices or ())[:1]:
-            text = getattr(choice.delta, "content", None) or ""
-            if choice.finish_reason:
-                finish = self._finish(choice.finish_reason)
-        usage = getattr(event, "usage", None)
-        return Chunk(
-            text=text,
-            finish_reason=finish,
-            model=event.model or "",
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
-        )
 
     async def _models(self, client: Any) -> tuple[str, ...]:
         return (self.model,) if self.model else ()

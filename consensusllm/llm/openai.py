@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .choices import chunk_of
 from .port import Chunk, GenerateRequest, Probe, ProviderError, Rejected
-from .sdk import FinishReason, SdkProvider, server_of
+from .sdk import SdkProvider, server_of
 from .settings import ProviderSettings
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
             stream = await begun()
         try:
             async for event in stream:
-                yield self._chunk(event)
+                yield chunk_of(event, self._faults)
         finally:
             await stream.close()
 
@@ -119,23 +120,6 @@ class OpenAI(SdkProvider["openai.AsyncOpenAI"]):
         stream = await begun()
         self._takes_schemas = False
         return stream
-
-    def _chunk(self, event: Any) -> Chunk:
-        """One event of the stream; the SDK does not check its types."""
-        text = ""
-        finish: FinishReason = ""
-        for choice in (event.choices or ())[:1]:
-            text = (choice.delta.content or choice.delta.refusal or "") if choice.delta else ""
-            if choice.finish_reason:
-                finish = self._finish(choice.finish_reason)
-        usage = event.usage
-        return Chunk(
-            text=text,
-            finish_reason=finish,
-            model=event.model or "",
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
-        )
 
     async def _models(self, client: openai.AsyncOpenAI) -> tuple[str, ...]:
         return tuple([model.id async for model in client.models.list()])

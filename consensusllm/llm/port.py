@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+FinishReason: TypeAlias = Literal["", "stop", "length", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Chunk:
     """
 
     text: str = ""
-    finish_reason: Literal["", "stop", "length", "filtered"] = ""
+    finish_reason: FinishReason = ""
     model: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None

@@ -15,11 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from async_timeout import timeout
 
+from .ending import Ending
 from .faults import Faults, secrets_of
 from .port import (
     Chunk,
@@ -37,22 +38,7 @@ if TYPE_CHECKING:
     import httpx
 
 ClientT = TypeVar("ClientT")
-FinishReason: TypeAlias = Literal["", "stop", "length", "filtered"]
 
-_FINISH: dict[str, FinishReason] = {
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "content_filter": "filtered",
-    "safety": "filtered",
-}
-"""Every other word that ends a choice is taken for "stop": servers have many."""
-_BROKEN_OFF = ("abort", "aborted", "cancelled", "error", "insufficient_system_resource")
-
-USAGE_S = 2.0
-"""What may follow the end of an answer, as its usage does, is waited for as long in all."""
-DOUBTFUL_PART = 0.5
-"""Of ``idle_s``: how long more is waited for behind a finish reason that may not be the end."""
 MODELS_MAX = 1000
 """Names of models that are read from a server."""
 
@@ -107,7 +93,7 @@ class SdkProvider(ABC, Generic[ClientT]):
             raise Rejected(f'{self.name}: no model is named: set "model" in the config')
         request = replace(request, model=model)
         end = Chunk(model=model)
-        ending = _Ending(DOUBTFUL_PART * self._settings.timeouts.idle_s)
+        ending = Ending(self._settings.timeouts.idle_s)
         joiner = _SurrogateJoiner()
         responses: list[httpx.Response] = []
         try:
@@ -130,14 +116,6 @@ class SdkProvider(ABC, Generic[ClientT]):
                 raise Unavailable(self._faults.line("the answer was cut off"))
             raise Malformed(self._faults.line("gave an empty answer without a reason"))
         yield replace(end, text=joiner.rest())
-
-    def _finish(self, word: str) -> FinishReason:
-        """What the word stands for that ends a choice. Raises Unavailable where the server says
-        that it broke the answer off."""
-        word = word.lower()
-        if word in _BROKEN_OFF:
-            raise Unavailable(self._faults.line("the server broke the answer off", word))
-        return _FINISH.get(word, "stop")
 
     async def models(self) -> tuple[str, ...]:
         try:
@@ -231,37 +209,6 @@ class SdkProvider(ABC, Generic[ClientT]):
         return Malformed(line(f"the answer cannot be read ({type(error).__name__})"))
 
 
-class _Ending:
-    """When an answer has ended. Most servers say so once, behind the text or with its last piece;
-    some say it with every piece, or before the first."""
-
-    def __init__(self, doubtful_s: float) -> None:
-        self._doubtful_s = doubtful_s
-        self._said = False  # that it ends, at any time
-        self._spoke_on = False  # after it had said so: its word is no end
-        self._until: float | None = None
-        self.wrote = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether what goes wrong now takes nothing from it."""
-        return self.wrote and self._said and not self._spoke_on
-
-    def take(self, piece: Chunk) -> None:
-        if piece.text:
-            self._spoke_on = self._spoke_on or self._said
-            self.wrote, self._until = True, None
-        self._said = self._said or bool(piece.finish_reason)
-        if self.is_whole and not piece.text and self._until is None:
-            self._until = _now() + USAGE_S
-
-    def within_s(self) -> float | None:
-        """How long the next piece is waited for; None: as long as the guard does."""
-        if self._until is not None:
-            return max(0.0, self._until - _now())
-        return self._doubtful_s if self._said else None
-
-
 def server_of(base_url: str) -> str:
     """The URL without credentials and query: what may be told of where a backend is."""
     try:
@@ -269,10 +216,6 @@ def server_of(base_url: str) -> str:
     except ValueError:
         path = ""
     return f"{_host(base_url)}{path}"
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def _following(pieces: AsyncGenerator[Chunk, None], within_s: float | None) -> Chunk | None:

@@ -64,6 +64,30 @@ async def fail(provider: Breaking, times: int) -> None:
             await call(provider)
 
 
+class Clock:
+    """What the library goes by, in seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", lambda: clock.now)
+    return clock
+
+
+async def about_to_decide(switch: Switch, clock: Clock) -> Breaking:
+    """A provider that failed, was left alone, and works again."""
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    switch.error = Unavailable("down")
+    await fail(provider, 1)
+    switch.error = None
+    clock.now += 60.1
+    return provider
+
+
 async def test_after_so_many_failures_calls_fail_at_once(switch: Switch) -> None:
     provider = Breaking(switch, threshold=3, cool_down_s=60.0)
     switch.error = Unavailable("down")
@@ -95,36 +119,26 @@ async def test_what_is_refused_is_not_kept(switch: Switch) -> None:
     assert [each() for each in kept] == [None] * 3
 
 
-async def test_after_the_cool_down_one_call_decides(
-    switch: Switch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
+async def test_after_the_cool_down_one_call_decides(switch: Switch, clock: Clock) -> None:
     provider = Breaking(switch, threshold=2, cool_down_s=60.0)
     switch.error = Unavailable("down")
     await fail(provider, 2)
-    now += 60.1
+    clock.now += 60.1
     await fail(provider, 1)
     assert switch.calls == 3
     with pytest.raises(Unavailable, match="left alone"):
         await call(provider)
     assert switch.calls == 3
     switch.error = None
-    now += 60.1
+    clock.now += 60.1
     assert await call(provider) == "well"
     assert await call(provider) == "well"
 
 
 async def test_others_wait_for_the_first_word_of_the_call_that_decides(
-    switch: Switch, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, clock: Clock
 ) -> None:
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
-    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
-    switch.error = Unavailable("down")
-    await fail(provider, 1)
-    switch.error = None
-    now += 60.1
+    provider = await about_to_decide(switch, clock)
     silent = asyncio.Event()
     switch.before = silent.wait
     decides = provider.generate(REQUEST)
@@ -140,15 +154,9 @@ async def test_others_wait_for_the_first_word_of_the_call_that_decides(
 
 
 async def test_a_call_that_decides_and_is_stopped_leaves_that_to_the_next(
-    switch: Switch, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, clock: Clock
 ) -> None:
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
-    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
-    switch.error = Unavailable("down")
-    await fail(provider, 1)
-    switch.error = None
-    now += 60.1
+    provider = await about_to_decide(switch, clock)
     switch.before = asyncio.Event().wait
     stopped = asyncio.ensure_future(call(provider))
     await until(lambda: switch.begun == 1)
@@ -159,18 +167,16 @@ async def test_a_call_that_decides_and_is_stopped_leaves_that_to_the_next(
 
 
 async def test_a_clock_that_is_set_back_leaves_it_alone_no_longer(
-    switch: Switch, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, clock: Clock
 ) -> None:
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
     provider = Breaking(switch, threshold=1, cool_down_s=60.0)
     switch.error = Unavailable("down")
     await fail(provider, 1)
     switch.error = None
-    now -= 3600.0
+    clock.now -= 3600.0
     with pytest.raises(Unavailable, match="left alone"):
         await call(provider)
-    now += 60.1
+    clock.now += 60.1
     assert await call(provider) == "well"
 
 
@@ -203,10 +209,8 @@ async def test_a_call_that_is_stopped_is_no_failure(switch: Switch) -> None:
 
 
 async def test_a_call_that_is_stopped_or_refused_does_not_hide_the_failures_around_it(
-    switch: Switch, monkeypatch: pytest.MonkeyPatch
+    switch: Switch, clock: Clock
 ) -> None:
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)  # the library's clock
     provider = Breaking(switch, threshold=2, cool_down_s=60.0)
 
     async def stop_and_be_refused() -> None:
@@ -224,7 +228,7 @@ async def test_a_call_that_is_stopped_or_refused_does_not_hide_the_failures_arou
     await fail(provider, 1)
     with pytest.raises(Unavailable, match="left alone"):
         await call(provider)
-    now += 60.1
+    clock.now += 60.1
     await stop_and_be_refused()
     await fail(provider, 1)
     with pytest.raises(Unavailable, match="left alone"):
