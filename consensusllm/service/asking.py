@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -59,7 +60,8 @@ class Planner:
         self._models = models
         self._configured = configured
         self._loaded_at = -1
-        self._loads: Mapping[int, int] = {}
+        self._loads: Counter[int] = Counter()
+        self._coming: Counter[int] = Counter()
 
     def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
         """The command that ``ask`` stands for. Raises Unplannable."""
@@ -110,6 +112,17 @@ class Planner:
             ask.user,
         )
 
+    def counts(self, operation: Operation) -> Callable[[], None]:
+        """Count what ``operation`` gives the nodes to do until the result is called, once it is
+        applied or will not be: what comes at once is planned before any of it is in the state."""
+        given = Counter(_nodes(operation))
+        self._coming += given
+
+        def ends() -> None:
+            self._coming -= given
+
+        return ends
+
     def _check_served(self, wishes: Wishes, cluster: Cluster) -> None:
         """Raises Unplannable for a model that a node is configured with and nobody serves: it is
         not in the registry, and only that node knows why."""
@@ -140,9 +153,20 @@ class Planner:
         return Cluster(replica.machine.registry, live, load, now_ms)
 
     def _load(self) -> Mapping[int, int]:
-        """How many open candidates each node has. It changes with what is applied only."""
+        """How many open candidates each node has, or is about to be given from here. The first
+        changes with what is applied only."""
         machine = self._runtime.replica.machine
         if self._loaded_at != machine.applied_slot:
             self._loaded_at = machine.applied_slot
             self._loads = load_of(machine.open_turns())
-        return self._loads
+        return self._loads + self._coming
+
+
+def _nodes(operation: Operation) -> list[int]:
+    """Who is asked at once, a node for each answer."""
+    if isinstance(operation, SubmitQuery | RetryTurn):
+        return [each.node for each in operation.plan]
+    if isinstance(operation, ConveneCouncil):
+        council = operation.council
+        return [council.member(seat).node for seat in council.stage(1).seats]
+    return []

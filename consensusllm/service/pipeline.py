@@ -175,29 +175,31 @@ class Requests:
             raise MalformedMessage(f"the session would have no number: {_OLD_CLIENT}")
         value = getattr(decoded.operation, "value", getattr(decoded.operation, "new", None))
         _bounded("a value", len(value or b""), self._max_value_bytes)
-        self._submit(identifier, command, decoded, timeout_s, to)
+        resolve = partial(self._resolve, identifier, to)
+        self._runtime.submit(command, decoded, timeout_s, resolve)
 
-    def _submit_encoded(
-        self, identifier: int, decoded: SessionCommand, timeout_s: float, to: Answers
+    def _submit_planned(
+        self,
+        identifier: int,
+        decoded: SessionCommand,
+        timeout_s: float,
+        to: Answers,
+        ends: Callable[[], None],
     ) -> None:
+        """``ends`` is called once what was planned is applied, or will not be."""
+
+        def resolve(outcome: Reply | Failure) -> None:
+            ends()
+            self._resolve(identifier, to, outcome)
+
         command = encode_command(decoded)
         try:
             _bounded("a query with its plan", len(command), self._max_command_bytes)
         except MalformedMessage as error:
+            ends()
             to.answer(partial(_invalid, identifier, str(error)))
         else:
-            self._submit(identifier, command, decoded, timeout_s, to)
-
-    def _submit(
-        self,
-        identifier: int,
-        command: bytes,
-        decoded: SessionCommand,
-        timeout_s: float,
-        to: Answers,
-    ) -> None:
-        resolve = partial(self._resolve, identifier, to)
-        self._runtime.submit(command, decoded, timeout_s, resolve)
+            self._runtime.submit(command, decoded, timeout_s, resolve)
 
     def _resolve(self, identifier: int, to: Answers, outcome: Reply | Failure) -> None:
         if isinstance(outcome, Done):
@@ -245,13 +247,14 @@ class Requests:
                 to.answer(partial(_invalid, identifier, why))
                 return
             decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
+            ends = self._planner.counts(operation)
             if isinstance(operation, SubmitQuery):
                 # The model first, by a turn of the loop: what goes to the peers holds it.
                 self._on_query(operation)
                 loop = asyncio.get_running_loop()
-                loop.call_soon(self._submit_encoded, identifier, decoded, left_s, to)
+                loop.call_soon(self._submit_planned, identifier, decoded, left_s, to, ends)
             else:
-                self._submit_encoded(identifier, decoded, left_s, to)
+                self._submit_planned(identifier, decoded, left_s, to, ends)
 
         if wishes.plain and not ask.options.hedge_ms and not ask.council:
             submit()

@@ -21,7 +21,7 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.conversations.limits import Limits
 from consensusllm.conversations.records import Candidate, Conversation, RegisteredModel, Turn
-from consensusllm.conversations.replies import Code, Done, Refused
+from consensusllm.conversations.replies import Code, Done, Refused, Reply
 from consensusllm.replica.outcomes import Failure, FailureKind
 from consensusllm.service import pipeline
 from consensusllm.service.asking import MODELS_MAX, Planner
@@ -284,6 +284,54 @@ async def test_a_hedged_query_is_planned_from_a_registry_that_is_as_new_as_itsel
     [command] = stream.runtime.submitted
     assert isinstance(command.operation, SubmitQuery)
     assert [each.fallbacks for each in command.operation.plan] == [("f",), ()]
+
+
+async def test_queries_that_come_at_once_are_spread_over_the_nodes() -> None:
+    """None of them is in the state yet when the next one is planned."""
+    stream = Stream()
+    runtime = stream.runtime
+    runtime.replica.paxos.live = frozenset({1, 2, 3})
+    machine = runtime.replica.machine
+    machine.registry = {node: (RegisteredModel(ServedModel("m", "p")),) for node in (1, 2, 3)}
+    machine.applied_slot, machine.open_turns = 7, list
+    ask = pb.Ask(session=SESSION, conversation="c1", question="q", one=True)
+    retry = pb.Ask(session=SESSION, conversation="c1", retry=True, one=True)
+    too_large = pb.Ask(session=SESSION, conversation="c1", persona="x" * 1950, one=True)
+    council = pb.Ask(session=SESSION, conversation="c1", question="q", council="debate")
+
+    async def nodes_of(*asks: pb.Ask) -> list[int]:
+        """Who is to answer the queries among ``asks``, which come in one message."""
+        before = len(runtime.submitted)
+        requests = [pb.Request(id=number, ask=each) for number, each in enumerate(asks, 1)]
+        stream._incoming.put_nowait(pb.Requests(requests=requests))
+        await until(lambda: len(runtime.barriers) == len(asks))
+        while runtime.barriers:
+            runtime.barriers.pop(0)(None)
+        count = sum(each is not too_large for each in asks)
+        await until(lambda: len(runtime.submitted) == before + count)
+        operations = [each.operation for each in runtime.submitted[before:]]
+        return [each.plan[0].node for each in operations if isinstance(each, SubmitQuery)]
+
+    async def until(condition: Callable[[], bool]) -> None:
+        while not condition():
+            runtime.heard.clear()
+            await asyncio.wait_for(runtime.heard.wait(), 60)
+
+    def answer(outcome: Reply | Failure) -> None:
+        while runtime.resolve:
+            runtime.resolve.pop()(outcome)
+
+    assert await nodes_of(ask, ask, ask, ask, ask) == [1, 2, 3, 1, 2]
+    assert await nodes_of(too_large, ask) == [1]
+    assert await nodes_of(ask, ask) == [3, 2], "what was refused is nobody's to do"
+    answer(Failure(FailureKind.NO_QUORUM, "not now"))
+    assert await nodes_of(council, ask) == [3]
+    answer(Done())
+    assert await nodes_of(retry, ask) == [2]
+    answer(Done())
+    assert await nodes_of(ask) == [1]
+    answer(Done())
+    await stream.end()
 
 
 @pytest.mark.parametrize("passed_s", [2.0, 5.0])
