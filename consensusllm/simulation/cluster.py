@@ -154,9 +154,10 @@ class Cluster:
     def post(self, src: int, dst: int, message: Message) -> None:
         """``message`` leaves node ``src``."""
         self.trace.add(src, f"-> {dst}", message)
-        if self.replay is not None:
-            self.replay.sent(dst, message)
-        self.past.sent(dst, message)
+        if not self._lost_for_good(src, dst):
+            if self.replay is not None:
+                self.replay.sent(dst, message)
+            self.past.sent(dst, message)
         if self.muted == type(message).__name__:
             self.figures["messages lost"] += 1
             return
@@ -317,6 +318,14 @@ class Cluster:
         cuts.callback(self.network.cut(links(self, node, self.members, detail)))
         self._lasting[node], self._cut_off[node] = cuts.close, (detail, cuts)
         return True
+
+    def _lost_for_good(self, src: int, dst: int) -> bool:
+        """Whether what is sent now runs into a lasting cut. It does not come late either: a node
+        would vote now and then that the others are to do without, and could take one away."""
+        outward, inward = self._cut_off.get(src), self._cut_off.get(dst)
+        return (outward is not None and outward[0] in ("to", "both")) or (
+            inward is not None and inward[0] in ("from", "both")
+        )
 
     def crash_lastingly(self, node: int) -> bool:
         """Let ``node`` be down until `reconnect`. Whether the rest can do without it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from consensusllm.paxos import Ballot
 from consensusllm.paxos.messages import CatchUp, Commit, Message, Rejoin
 from consensusllm.simulation import Scenario, parse_kinds, run
@@ -86,3 +88,40 @@ def test_old_messages_come_again_and_break_nothing() -> None:
     assert not result.broken, result.reason
     assert result.figures["fault: echo"] == 1
     assert result.figures["messages replayed"] > 1_000
+
+
+@pytest.mark.parametrize(
+    ("detail", "late"),
+    [("to", {(1, 2), (2, 3)}), ("from", {(2, 1), (2, 3)}), ("both", {(2, 3)})],
+)
+@pytest.mark.parametrize("replayed", [False, True])
+def test_what_runs_into_a_lasting_cut_does_not_come_late_either(
+    detail: str, late: set[tuple[int, int]], replayed: bool
+) -> None:
+    """Links are (to, from) here. A node that the others are to do without would vote all the same,
+    now and then, and an operator could take one of the others away."""
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    if replayed:
+        cluster.inflict(Fault(1, 0.0, "replay", 1, (), 5.0))
+
+    def sent(number: int) -> set[tuple[int, int]]:
+        """The links over which what is sent now may come late."""
+        links = ((2, 1), (1, 2), (3, 2))
+        for src, dst in links:
+            cluster.post(src, dst, Commit(src, Ballot(1, 1, 0), number))
+        kept = cluster.replay._kept if cluster.replay is not None else cluster.past._kept
+        return {
+            (key[0], each.sender)
+            for key, messages in kept.items()
+            for each in (entry[1] if isinstance(entry, tuple) else entry for entry in messages)
+            if isinstance(each, Commit) and each.chosen_through == number
+        }
+
+    assert sent(1) == {(1, 2), (2, 1), (2, 3)}
+    assert cluster.cut_lastingly(1, detail)
+    assert sent(2) == late
+    cluster.reconnect()
+    assert sent(3) == {(1, 2), (2, 1), (2, 3)}
+    discard(loop)
