@@ -16,14 +16,22 @@ from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import HALF_OPENED, OpenedState
 from purgatory.service._async.circuitbreaker import AsyncCircuitBreaker
 
-from .port import Chunk, GenerateRequest, Provider, ProviderError, Rejected, Unavailable
+from .port import (
+    Chunk,
+    GenerateRequest,
+    Provider,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    Unavailable,
+)
 
 THRESHOLD = 5
 COOL_DOWN_S = 30.0
 
-_NO_WORD = (asyncio.CancelledError, GeneratorExit, Rejected)
-"""Who stops a call, or asks for what the model does not do, says nothing of the provider: neither
-that it failed nor that it works."""
+_NO_WORD = (asyncio.CancelledError, GeneratorExit, Rejected, RateLimited)
+"""Who stops a call, or asks for what the model does not do, or more often than it may, says nothing
+of the provider: neither that it failed nor that it works."""
 
 
 class Breaking:
@@ -38,6 +46,7 @@ class Breaking:
         self._provider = provider
         self._cause = ""
         self._deciding = False  # a call is under way that was let through
+        self._works = False  # one that was let through has written something
         self._breakers = AsyncCircuitBreakerFactory(threshold, cool_down_s)
 
     def __repr__(self) -> str:
@@ -55,19 +64,20 @@ class Breaking:
             opened.__traceback__ = None
             opened.opened_at = min(opened.opened_at, time.time())
             raise self._left_alone(breaker) from None
-        decides = breaker.context.state == HALF_OPENED
+        decides = breaker.context.state == HALF_OPENED and not self._works
         self._deciding = decides
         try:
             async with aclosing(self._provider.generate(request)) as chunks:
                 async for chunk in chunks:
                     if decides:
-                        self._deciding = decides = False  # it works, as far as can be told yet
+                        self._deciding, self._works, decides = False, True, False
                     yield chunk
         except _NO_WORD:
             raise
         except BaseException as error:
             if isinstance(error, ProviderError):
                 self._cause = str(error).removeprefix(f"{self.name}: ")
+            self._works = False
             await breaker.__aexit__(type(error), error, None)
             raise
         else:

@@ -2,15 +2,16 @@
 
 A call is tried again only until its first text was handed on, so that no reader ever sees text
 twice; only where the error says that another try may succeed; and never sooner than the provider
-asked. Whatever a provider raises, a `port.ProviderError` comes out, and whatever it says can be
-written as UTF-8. A call that ends without a word, or with blanks alone, is an error, since nobody
-can choose an empty answer.
+asked, nor does another call begin before. Whatever a provider raises, a `port.ProviderError` comes
+out, and whatever it says can be written as UTF-8. A call that ends without a word, or with blanks
+alone, is an error, since nobody can choose an empty answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -56,6 +57,7 @@ class Guarded:
         self._timeouts = timeouts
         self._limits = limits
         self._places = asyncio.Semaphore(limits.concurrency)
+        self._ask_from = -math.inf  # as it said itself: no call begins before
         self._tasks: set[asyncio.Task[Any]] = set()
         self._streams: set[Stream] = set()
         self._closed = False
@@ -149,7 +151,10 @@ class Guarded:
             wait_s = error.retry_after_s
             if wait_s is None:
                 return _now() < deadline
-            return wait_s <= min(self._limits.retry_after_max_s, deadline - _now()) and wait_s
+            if wait_s > min(self._limits.retry_after_max_s, deadline - _now()):
+                return False
+            self._ask_from = max(self._ask_from, _now() + wait_s)
+            return wait_s + self._apart_s(wait_s)
 
         limits = self._limits
         async for attempt in stamina.retry_context(
@@ -161,6 +166,8 @@ class Guarded:
             wait_jitter=limits.backoff_initial_s,
         ):
             with attempt:
+                if attempt.num == 1 and (wait_s := self._ask_from - _now()) > 0:
+                    await asyncio.sleep(wait_s + self._apart_s(wait_s))
                 stream = self._open(request)
                 heard = False
                 try:
@@ -178,6 +185,10 @@ class Guarded:
                     await self._release(stream)
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _apart_s(self, wait_s: float) -> float:
+        """How much longer one of many waits that were told the same time."""
+        return random.uniform(0.0, max(self._limits.backoff_initial_s, wait_s / 4))
 
     def _check_size(self, size_bytes: int) -> None:
         limit = self._limits.max_answer_bytes

@@ -15,6 +15,7 @@ from consensusllm.llm.port import (
     Chunk,
     GenerateRequest,
     ProviderError,
+    RateLimited,
     Rejected,
     TimedOut,
     Turn,
@@ -149,8 +150,42 @@ async def test_others_wait_for_the_first_word_of_the_call_that_decides(
     assert switch.begun == 1
     silent.set()
     assert (await first).text
+    others = [provider.generate(REQUEST) for _ in range(3)]  # which all write for a while
+    assert [(await anext(each)).text for each in others] == ["well"] * 3
     assert await call(provider) == "well"
-    await decides.aclose()
+    for each in (decides, *others):
+        await each.aclose()
+
+
+async def test_where_what_was_let_through_breaks_off_the_next_one_decides_alone(
+    switch: Switch, clock: Clock
+) -> None:
+    provider = await about_to_decide(switch, clock)
+    silent = asyncio.Event()
+    broken = provider.generate(REQUEST)
+    assert (await anext(broken)).text
+    with pytest.raises(Unavailable, match="cut"):
+        await broken.athrow(Unavailable("scripted: cut"))
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
+    clock.now += 60.1
+    switch.before = silent.wait
+    begun = switch.begun
+    decides = asyncio.ensure_future(call(provider))
+    await until(lambda: switch.begun == begun + 1)
+    with pytest.raises(Unavailable, match="left alone"):
+        await call(provider)
+    silent.set()
+    assert await decides == "well"
+
+
+async def test_who_asks_more_often_than_it_may_says_nothing_of_the_provider(switch: Switch) -> None:
+    """It is busy, and works; it says itself when to come again."""
+    provider = Breaking(switch, threshold=2, cool_down_s=60.0)
+    switch.error = RateLimited("429")
+    await fail(provider, 5)
+    switch.error = None
+    assert await call(provider) == "well"
 
 
 async def test_a_call_that_decides_and_is_stopped_leaves_that_to_the_next(

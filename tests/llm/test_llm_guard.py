@@ -22,6 +22,7 @@ from consensusllm.llm.port import (
     Unavailable,
 )
 from consensusllm.llm.settings import Limits, Timeouts
+from tests.client.asked import until
 
 REQUEST = GenerateRequest((Turn("user", "?"),))
 END = Chunk(finish_reason="stop")
@@ -212,15 +213,29 @@ async def test_retry_after_is_waited_for_and_not_beyond_the_cap(monkeypatch):
     monkeypatch.setattr("stamina._core._smart_sleep", sleep)
     play = Play([RateLimited("x", retry_after_s=29.0)], [Chunk("a"), END])
     assert await text_of(Guarded(play, Timeouts(), QUICK)) == "a"
-    assert waits == [29.0]
+    assert len(waits) == 1
+    assert 29.0 <= waits[0] <= 1.25 * 29.0, "not at once with all who were told the same"
     play = Play([RateLimited("x", retry_after_s=31.0)], [Chunk("a"), END])
     with pytest.raises(RateLimited):
         await text_of(Guarded(play, Timeouts(), QUICK))
-    assert (play.calls, waits) == (1, [29.0])
+    assert (play.calls, len(waits)) == (1, 1)
     play = Play([RateLimited("x", retry_after_s=29.0)], [Chunk("a"), END])
     with pytest.raises(RateLimited):
         await text_of(Guarded(play, Timeouts(total_s=10), QUICK))
     assert play.calls == 1
+
+
+async def test_no_call_begins_before_the_time_that_another_one_was_told() -> None:
+    limit_s = 0.2
+    play = Play([RateLimited("x", retry_after_s=limit_s)], [Chunk("a"), END])
+    guarded = Guarded(play, Timeouts(), QUICK)
+    told = asyncio.ensure_future(text_of(guarded))
+    now = asyncio.get_running_loop().time
+    await until(lambda: guarded._ask_from > now())
+    others = [asyncio.ensure_future(text_of(guarded)) for _ in range(3)]
+    await until(lambda: play.calls > 1)
+    assert now() >= guarded._ask_from
+    assert await asyncio.gather(told, *others) == ["a"] * 4
 
 
 @pytest.mark.parametrize(
