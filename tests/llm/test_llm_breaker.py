@@ -150,8 +150,9 @@ async def test_others_wait_for_the_first_word_of_the_call_that_decides(
     assert switch.begun == 1
     silent.set()
     assert (await first).text
-    others = [provider.generate(REQUEST) for _ in range(3)]  # which all write for a while
-    assert [(await anext(each)).text for each in others] == ["well"] * 3
+    others = [provider.generate(REQUEST) for _ in range(3)]
+    begun = await asyncio.gather(*(anext(each) for each in others))
+    assert [each.text for each in begun] == ["well"] * 3
     assert await call(provider) == "well"
     for each in (decides, *others):
         await each.aclose()
