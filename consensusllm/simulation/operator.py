@@ -114,6 +114,8 @@ class Operator:
         if len(self._cluster.nodes) >= MEMBERS_MAX:
             return
         await self._try_a_used_id()
+        if node in self._gone:  # begun in vain, it seemed, and was a member that was just removed
+            return
         if node not in self._cluster.nodes:
             self._cluster.install(node)
             if hangs:

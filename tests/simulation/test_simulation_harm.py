@@ -254,3 +254,20 @@ def test_who_thinks_for_long_is_served_soon_after_the_faults_all_the_same() -> N
     runs_until(loop, lambda: not starved())
     assert loop.time() < 15.0
     discard(loop)
+
+
+def test_a_machine_that_was_just_taken_away_is_not_begun_anew() -> None:
+    """It seemed to be one that was begun in vain: its removal was chosen, and not told yet."""
+    loop = VirtualLoop()
+    cluster = Cluster(loop, "1", 3, Trace(loop.time, whole=False))
+    cluster.start()
+    operator = cluster.operator
+
+    async def meanwhile() -> None:
+        operator._gone.append(3)
+        cluster.retire(3)
+
+    operator._try_a_used_id = meanwhile  # type: ignore[method-assign]
+    loop.run_until_complete(operator._add(3))
+    assert cluster.members == (1, 2)
+    discard(loop)
