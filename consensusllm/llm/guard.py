@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import stamina
 
 from .port import (
+    Bounded,
     Chunk,
     GenerateRequest,
     Malformed,
@@ -46,7 +47,8 @@ PROBE_ERROR_CHARACTERS = 200
 
 class Guarded:
     """``provider`` within ``timeouts`` and ``limits``. A call waits for one of ``concurrency``
-    places before its time begins to run. ``server`` is "" where the provider is no port.Probing."""
+    places, or as many as the provider has, before its time begins to run. ``server`` is "" where
+    the provider is no port.Probing."""
 
     def __init__(self, provider: Provider, timeouts: Timeouts, limits: Limits) -> None:
         self.name = provider.name
@@ -56,7 +58,8 @@ class Guarded:
         self._provider = provider
         self._timeouts = timeouts
         self._limits = limits
-        self._places = asyncio.Semaphore(limits.concurrency)
+        places = provider.places if isinstance(provider, Bounded) else limits.concurrency
+        self._places = asyncio.Semaphore(min(places, limits.concurrency))
         self._ask_from = -math.inf  # as it said itself: no call begins before
         self._tasks: set[asyncio.Task[Any]] = set()
         self._streams: set[Stream] = set()

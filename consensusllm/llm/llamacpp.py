@@ -54,6 +54,7 @@ class LlamaCpp:
 
     name = "llamacpp"
     continues = True
+    places = 1
 
     def __init__(self, settings: ProviderSettings) -> None:
         require(self.name, "llama_cpp")
@@ -80,7 +81,7 @@ class LlamaCpp:
         self.model = settings.model or self._path.stem
         self.server = f"{self.model} in this process"
         self._context_tokens = settings.context_tokens or CONTEXT_TOKENS
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.name)
+        self._thread = ThreadPoolExecutor(self.places, thread_name_prefix=self.name)
         self._calls: set[_Call] = set()
         self._closed = False
         self._llama: Llama | None = None

@@ -138,6 +138,14 @@ class Probe:
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """What a provider has beside `Provider` that answers ``places`` (>= 1) calls at a time: others
+    are kept back until there is room, and their time does not run meanwhile."""
+
+    places: int
+
+
+@runtime_checkable
 class Probing(Protocol):
     """What a provider has beside `Provider` whose backend can be looked at for free.
 

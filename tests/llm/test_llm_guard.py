@@ -269,6 +269,21 @@ async def test_calls_beyond_the_bound_wait_for_a_place():
     assert (play.calls, play.running_max) == (7, 2)
 
 
+async def test_who_waits_for_a_backend_that_answers_one_at_a_time_has_its_whole_time() -> None:
+    class Slow(Play):
+        places = 1
+
+        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+            async for chunk in super().generate(request):
+                await asyncio.sleep(0.05)
+                yield chunk
+
+    play = Slow([Chunk("a"), END])
+    provider = Guarded(play, Timeouts(first_token_s=0.3), Limits(concurrency=12, attempts=1))
+    assert await asyncio.gather(*(text_of(provider) for _ in range(12))) == ["a"] * 12
+    assert (play.calls, play.running_max) == (12, 1)
+
+
 async def test_cancelling_during_a_try_ends_the_call_and_is_not_swallowed():
     play = Play([HANG])
     provider = Guarded(play, Timeouts(), Limits(concurrency=1))
