@@ -10,7 +10,7 @@ that goes on with a recorded text has that as its beginning.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
@@ -26,8 +26,8 @@ KIND = "stream"
 """The kind of the envelopes that carry this."""
 
 FLUSH_S = 0.02
-"""New text waits that long for more before it goes to another node; longer where there is much of
-it, as each text costs an envelope whatever its length."""
+"""New text waits that long for more before it goes to another node; longer where many texts have
+some, as each costs the same whatever its length."""
 
 FLUSH_TEXT_S = 0.0005
 FLUSH_MAX_S = 0.1
@@ -40,7 +40,10 @@ number, from one piece to the next, so that all together they take a bounded sha
 
 SUBSCRIPTION_S = 3.0
 RENEW_S = 1.0
-MAX_DELTA_CHARACTERS = 64 << 10
+AGAIN_S = 0.1
+"""What was lost on the way is asked for that often: each answer has all that is missing."""
+
+MAX_MESSAGE_CHARACTERS = 64 << 10
 MAX_TEXT_CHARACTERS = 8 << 20
 MAX_TEXTS = 4096
 MAX_CHARACTERS = 64 << 20
@@ -117,7 +120,7 @@ class LiveText:
             return
         if is_first:
             for node in list(subscribers):
-                self._send_delta(key, node)
+                self._send_new(node, [key])
         else:
             self._dirty[key] = None
             if self._flush is None:
@@ -136,33 +139,55 @@ class LiveText:
 
     def _append(self, key: Generation, held: Text, offset: int, text: str) -> None:
         new = text[held.length - offset :] if offset <= held.length else ""
-        fits = (
-            held.length + len(new) <= MAX_TEXT_CHARACTERS
-            and self._characters + len(new) <= MAX_CHARACTERS
-        )
-        if new and fits:
+        new = new[: self._room(key)]
+        if new:
             held.append(new)
             self._characters += len(new)
             self._changed(key.conversation, key.turn, itself=False)
+
+    def _room(self, key: Generation) -> int:
+        """How many characters more of ``key`` are kept here."""
+        held = self._texts.get(key)
+        if held is None and len(self._texts) >= MAX_TEXTS:
+            return 0
+        length = held.length if held is not None else 0
+        return min(MAX_TEXT_CHARACTERS - length, MAX_CHARACTERS - self._characters)
 
     def _send_dirty(self) -> None:
         self._flush = None
         dirty, self._dirty = self._dirty, {}
         self._flush_s = min(FLUSH_MAX_S, max(FLUSH_S, FLUSH_TEXT_S * len(dirty)))
+        new: dict[int, list[Generation]] = {}
         for key in dirty:
-            for node in list(self._subscribers.get(key, ())):
-                self._send_delta(key, node)
+            for node in self._subscribers.get(key, ()):
+                new.setdefault(node, []).append(key)
+        for node, keys in new.items():
+            self._send_new(node, keys)
 
-    def _send_delta(self, key: Generation, node: int) -> None:
+    def _send_new(self, node: int, keys: Iterable[Generation]) -> None:
+        """Send what ``node``, which subscribed to ``keys``, lacks of them."""
+        deltas: list[pb.Delta] = []
+        characters = 0
+        for key in keys:
+            for delta in self._new(key, node):
+                if deltas and characters + len(delta.text) > MAX_MESSAGE_CHARACTERS:
+                    self._send(node, pb.StreamMessage(deltas=deltas).SerializeToString())
+                    deltas, characters = [], 0
+                deltas.append(delta)
+                characters += len(delta.text)
+        if deltas:
+            self._send(node, pb.StreamMessage(deltas=deltas).SerializeToString())
+
+    def _new(self, key: Generation, node: int) -> Iterator[pb.Delta]:
         subscriber = self._subscribers[key][node]
         held = self._texts.get(key)
         if asyncio.get_running_loop().time() > subscriber.until or held is None:
             del self._subscribers[key][node]
             return
         rest = held.since(subscriber.offset)
-        for begin in range(0, len(rest), MAX_DELTA_CHARACTERS):
-            text = rest[begin : begin + MAX_DELTA_CHARACTERS]
-            delta = pb.Delta(
+        for begin in range(0, len(rest), MAX_MESSAGE_CHARACTERS):
+            text = rest[begin : begin + MAX_MESSAGE_CHARACTERS]
+            yield pb.Delta(
                 conversation=key.conversation,
                 turn=key.turn,
                 candidate=key.candidate,
@@ -171,7 +196,6 @@ class LiveText:
                 text=text,
                 model=held.model,
             )
-            self._send(node, pb.StreamMessage(delta=delta).SerializeToString())
             subscriber.offset += len(text)
 
     # The watching node --------------------------------------------------------------------------
@@ -208,6 +232,9 @@ class LiveText:
         return self._texts.get(key)
 
     def _subscribe(self, key: Generation, node: int, now: float) -> None:
+        """Ask ``node`` for what is missing of ``key`` here, unless there is no room for it."""
+        if self._room(key) <= 0:
+            return
         self._subscribed_at[key] = now
         self._keys.setdefault((key.conversation, key.turn), {})[key] = None
         held = self._texts.get(key)
@@ -234,27 +261,32 @@ class LiveText:
             return
         now = asyncio.get_running_loop().time()
         if message.HasField("subscribe"):
-            request = message.subscribe
-            key = Generation(request.conversation, request.turn, request.candidate, request.attempt)
-            subscriber = _Subscriber(request.offset, now + SUBSCRIPTION_S)
-            if key in self._texts:
-                self._subscribers.setdefault(key, {})[envelope.src] = subscriber
-                self._send_delta(key, envelope.src)
-            else:
-                self._await(key, envelope.src, subscriber, now)
-        elif message.HasField("delta"):
-            delta = message.delta
-            key = Generation(delta.conversation, delta.turn, delta.candidate, delta.attempt)
-            if key not in self._subscribed_at:
-                return
-            text = self._text(key)
-            if text is None:
-                return
-            text.model = delta.model or text.model
-            if delta.offset > text.length:
-                self._subscribe(key, envelope.src, now)  # some was lost on the way
-            else:
-                self._append(key, text, delta.offset, delta.text)
+            self._on_subscribe(message.subscribe, envelope.src, now)
+        for delta in message.deltas:
+            self._on_delta(delta, envelope.src, now)
+
+    def _on_subscribe(self, request: pb.Subscribe, node: int, now: float) -> None:
+        key = Generation(request.conversation, request.turn, request.candidate, request.attempt)
+        subscriber = _Subscriber(request.offset, now + SUBSCRIPTION_S)
+        if key in self._texts:
+            self._subscribers.setdefault(key, {})[node] = subscriber
+            self._send_new(node, [key])
+        else:
+            self._await(key, node, subscriber, now)
+
+    def _on_delta(self, delta: pb.Delta, node: int, now: float) -> None:
+        key = Generation(delta.conversation, delta.turn, delta.candidate, delta.attempt)
+        asked_at = self._subscribed_at.get(key)
+        if asked_at is None:
+            return
+        text = self._text(key)
+        if text is None:
+            return
+        text.model = delta.model or text.model
+        if delta.offset <= text.length:
+            self._append(key, text, delta.offset, delta.text)
+        elif now >= asked_at + AGAIN_S:
+            self._subscribe(key, node, now)  # some was lost on the way
 
     def _await(self, key: Generation, node: int, subscriber: _Subscriber, now: float) -> None:
         """Keep who subscribed to a text before its first piece, until that comes or their time is

@@ -24,6 +24,7 @@ _MAX_NUMBER = 1 << 62
 64 bits that the disk and the wire have."""
 
 _SUMMARISED_COMMANDS = 16
+_SUMMARISED_TEXTS = 4
 
 
 def _number(value: int) -> int:
@@ -336,10 +337,16 @@ def _conversations(message: m.Message) -> list[str]:
 
 
 def _summarise_stream(message: pb.StreamMessage) -> str:
-    which = message.WhichOneof("message")
-    if which is None:
-        return ""
-    text = getattr(message, which)
+    if message.HasField("subscribe"):
+        return _summarise_text("subscribe", message.subscribe)
+    texts = [
+        f"{_summarise_text('delta', each)} characters={len(each.text)}"
+        for each in message.deltas[:_SUMMARISED_TEXTS]
+    ]
+    more = len(message.deltas) - len(texts)
+    return "; ".join(texts) + (f"; {more} more" if more else "")
+
+
+def _summarise_text(what: str, text: pb.Subscribe | pb.Delta) -> str:
     numbers = f"turn={text.turn} candidate={text.candidate} attempt={text.attempt}"
-    size = f" characters={len(text.text)}" if which == "delta" else ""
-    return f"{text.conversation} {which} {numbers} offset={text.offset}{size}"
+    return f"{text.conversation} {what} {numbers} offset={text.offset}"

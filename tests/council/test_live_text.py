@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from consensusllm.council import live_text
 from consensusllm.council.generation import Generation
 from consensusllm.council.live_text import (
+    AGAIN_S,
     FLUSH_S,
     FREE_READERS,
     READER_PAUSE_MAX_S,
@@ -20,6 +21,7 @@ from consensusllm.council.live_text import (
     Text,
 )
 from consensusllm.transport.port import Envelope
+from consensusllm.wire.generated import peer_pb2
 
 KEY = Generation("c1", 1, 2, 1)
 
@@ -58,10 +60,81 @@ async def test_the_texts_of_a_node_are_bounded_together(monkeypatch) -> None:
     keys = [Generation("c1", 1, number, 1) for number in (1, 2, 3)]
     for key in keys:
         held.publish(key, 0, "four", "m")
-    assert [held.follow(key, 2).since(0) for key in keys] == ["four", "four", ""]
+    assert [held.follow(key, 2).since(0) for key in keys] == ["four", "four", "fo"]
     held.forget("c1", 1, lambda key: key != keys[0])
     held.publish(keys[2], 0, "four", "m")
     assert held.follow(keys[2], 2).since(0) == "four"
+
+
+@pytest.mark.parametrize("full", ["MAX_CHARACTERS", "MAX_TEXTS", "MAX_TEXT_CHARACTERS"])
+async def test_text_that_has_no_room_here_is_not_asked_for_again_and_again(
+    monkeypatch, full: str
+) -> None:
+    """Each answer would have all of it."""
+    monkeypatch.setattr(live_text, "AGAIN_S", 0.0)
+    monkeypatch.setattr(live_text, "RENEW_S", 0.0)
+    pair = Pair()
+    pair.producer.publish(KEY, 0, "x" * 8, "m")
+    pair.watcher.publish(Generation("own", 1, 1, 1), 0, "y" * 4, "m")
+    monkeypatch.setattr(live_text, full, {"MAX_CHARACTERS": 10, "MAX_TEXTS": 1}.get(full, 6))
+    kept = "" if full == "MAX_TEXTS" else "x" * 6
+    for count in range(8, 20):
+        assert pair.text() in ("", kept)
+        pair.deliver()
+        pair.producer.publish(KEY, count, "x", "m")
+        await elapse(pair)
+        pair.deliver()
+    assert pair.text() == kept
+    assert not pair.wire, "nothing was asked for"
+    monkeypatch.undo()
+    monkeypatch.setattr(live_text, "RENEW_S", 0.0)
+    pair.watcher.forget("own", 1, lambda key: False)
+    whole = pair.producer.follow(KEY, 2).since(0)
+    assert len(whole) > len(kept)
+    pair.text()  # there is room, so it is asked for
+    pair.deliver()
+    pair.deliver()
+    assert pair.text() == whole
+
+
+async def test_what_is_new_of_many_texts_travels_in_one_message() -> None:
+    pair = Pair()
+    keys = [Generation("c1", 1, number, 1) for number in range(1, 51)]
+    for key in keys:
+        pair.producer.publish(key, 0, "a", "m")
+        pair.watcher.follow(key, 2)
+    pair.deliver()
+    pair.deliver()
+    for key in keys:
+        pair.producer.publish(key, 1, "b", "m")
+    while not pair.wire:
+        await elapse(pair)
+    assert len(pair.wire) == 1
+    pair.deliver()
+    assert {pair.watcher.follow(key, 2).since(0) for key in keys} == {"ab"}
+
+
+async def test_a_message_of_texts_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr(live_text, "MAX_MESSAGE_CHARACTERS", 10)
+    pair = Pair()
+    keys = [Generation("c1", 1, number, 1) for number in range(1, 6)]
+    for key in keys:
+        pair.producer.publish(key, 0, "a", "m")
+        pair.watcher.follow(key, 2)
+    pair.deliver()
+    pair.deliver()
+    texts = ["b" * count for count in (3, 6, 25, 2, 10)]
+    for key, text in zip(keys, texts, strict=True):
+        pair.producer.publish(key, 1, text, "m")
+    while not pair.wire:
+        await elapse(pair)
+    sizes = [
+        [len(each.text) for each in peer_pb2.StreamMessage.FromString(body).deltas]
+        for _, _, body in pair.wire
+    ]
+    assert sizes == [[3, 6], [10], [10], [5, 2], [10]]
+    pair.deliver()
+    assert [pair.watcher.follow(key, 2).since(1) for key in keys] == texts
 
 
 async def test_text_reaches_a_watcher_on_another_node() -> None:
@@ -111,15 +184,20 @@ async def test_who_waits_for_a_text_that_never_comes_is_forgotten(monkeypatch) -
 async def test_what_was_lost_is_asked_for_again() -> None:
     pair = Pair()
     pair.producer.publish(KEY, 0, "a", "m")
+    asked_at = asyncio.get_running_loop().time()
     pair.text()
     pair.deliver()
     pair.deliver()
     pair.producer.publish(KEY, 1, "b", "m")
     await elapse(pair)
     pair.deliver(lose=True)
+    loop = asyncio.get_running_loop()
+    while loop.time() < asked_at + AGAIN_S:
+        await elapse(pair)
     pair.producer.publish(KEY, 2, "c", "m")
     await elapse(pair)
     pair.deliver(twice=True)  # shows the gap, so it is asked for
+    assert len(pair.wire) == 1, "once, however often that shows"
     pair.deliver(twice=True)
     pair.deliver(twice=True)
     assert pair.text() == "abc"

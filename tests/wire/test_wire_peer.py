@@ -133,5 +133,12 @@ def test_a_trace_line_names_the_conversation_that_a_message_is_about() -> None:
     assert summarise("forward", encode_message(forward)) == "c1 number=7 commands=2"
     accept = m.Accept(1, Ballot(3, 1, 7), (Batch.pack(1, [command]),), 6)
     assert summarise("accept", encode_message(accept)).startswith("c1 ballot=")
-    delta = pb.StreamMessage(delta=pb.Delta(conversation="c1", turn=1, candidate=2, text="abc"))
-    assert summarise("stream", delta.SerializeToString()).startswith("c1 delta turn=1")
+    delta = pb.Delta(conversation="c1", turn=1, candidate=2, offset=4, text="abc")
+    line = "c1 delta turn=1 candidate=2 attempt=0 offset=4 characters=3"
+    texts = pb.StreamMessage(deltas=[delta])
+    assert summarise("stream", texts.SerializeToString()) == line
+    texts = pb.StreamMessage(deltas=[delta] * 20)
+    assert summarise("stream", texts.SerializeToString()) == "; ".join([line] * 4 + ["16 more"])
+    asked = pb.StreamMessage(subscribe=pb.Subscribe(conversation="c1", turn=1, candidate=2))
+    line = "c1 subscribe turn=1 candidate=2 attempt=0 offset=0"
+    assert summarise("stream", asked.SerializeToString()) == line
