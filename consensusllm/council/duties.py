@@ -27,7 +27,7 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.conversations.records import Candidate, Turn
 
-from .planning import Cluster, load_of, successor
+from .planning import Cluster, successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -155,13 +155,6 @@ class Duties:
             log.warning("not done yet", operation=operation, error=str(error))
         else:
             log.info("done for lack of an answer", operation=operation, reply=reply)
-
-
-def cluster_seen(port: ReplicaPort) -> Cluster:
-    """What this node knows of the cluster, to plan from."""
-    machine = port.machine
-    live = sorted(port.live() or port.members())
-    return Cluster(machine.registry, live, load_of(machine.open_turns()), port.now_ms())
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:
