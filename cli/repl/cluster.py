@@ -253,9 +253,9 @@ COMMANDS = (
         flags=(JSON,),
         detail=(
             "first to chosen are the slots that the log still holds; what is older is in the "
-            "snapshot. pending counts commands that are admitted and not yet applied; elections, "
-            "the ballots that the node has begun since it started; lag, how late its event loop "
-            "was at worst."
+            "snapshot. pending counts commands of the node's own clients that are admitted and not "
+            "yet applied; elections, the ballots that the node has begun since it started; lag, "
+            "how late its event loop was at worst."
         ),
         example="log",
     ),

@@ -295,7 +295,9 @@ class Replica:
 
     @property
     def pending(self) -> int:
-        return len(self._requests) + self._paxos.pending
+        """Commands of this node's clients that are admitted and not yet applied. One that another
+        node forwarded is counted there."""
+        return len(self._requests)
 
     # Commands -------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from consensusllm import __version__
-from consensusllm.paxos import Role
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.generated import client_pb2 as pb
 from consensusllm.wire.records import registered_to_proto
@@ -79,7 +78,7 @@ def status(runtime: Runtime, facts: Facts, *, hashed: bool) -> pb.Status:
         version=__version__,
         transport=facts.transport,
         orchestrator_address=facts.orchestrator_address,
-        pending=replica.pending if paxos.role is not Role.LEARNING else 0,
+        pending=replica.pending,
         elections=paxos.elections,
         loop_lag_max_ms=runtime.loop_lag_max_ms,
         progress=pb.Progress(**asdict(replica.progress)),
