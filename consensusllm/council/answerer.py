@@ -46,11 +46,11 @@ from consensusllm.llm.port import Provider
 from .asking import request_of
 from .calling import MODEL_CHARACTERS, call, failed, gather_s
 from .checkpoints import Checkpoints
-from .duties import Duties, end
+from .duties import Duties, cluster_seen, end
 from .early import EarlyCalls
 from .generation import Generation
 from .hedging import HedgeTimer, Hedging, hedge_after_s
-from .outlook import Outlook
+from .load import Load
 from .own_models import OwnModels
 from .planning import successor
 from .port import ReplicaPort, SubmitFailed
@@ -100,7 +100,7 @@ class Answerer:
         self._rng = rng or random.Random()
         self._asked_early = frozenset(early)
         self._early = EarlyCalls()
-        self._outlook = Outlook(port)
+        self._load = Load(lambda: port.machine)
         self._duties = Duties(port, reassign_after_s, clock, models)
         self._wake = asyncio.Event()
         self._poll_due = False
@@ -340,7 +340,7 @@ class Answerer:
         turn, candidate = self._held(key)
         own_ms = self._own.served(provider).hedge_ms
         after_s = hedge_after_s(turn, candidate, own_ms)
-        timer = HedgeTimer(self._port, self._outlook, key, after_s)
+        timer = HedgeTimer(self._port, self._load, key, after_s)
         checkpoints = Checkpoints(self._port, key, len(prefix))
 
         async def begins() -> None:
@@ -438,7 +438,7 @@ class Answerer:
         if record.error:
             log.warning("no answer", **key._asdict(), error=record.error)
             if (fallback := self._fallback(key, record)) is not None:
-                with self._outlook.giving(fallback.node):
+                with self._load.giving(fallback.node):
                     await self._submit_until_done(fallback)
                 return
         await self._record(key, record)
@@ -448,7 +448,7 @@ class Answerer:
         candidate = self._candidate(key)
         if candidate is None:
             return None
-        place = successor(candidate, self._outlook.cluster(), failed=True)
+        place = successor(candidate, cluster_seen(self._port, self._load), failed=True)
         if place is None:
             return None
         return ReassignCandidate(

@@ -27,7 +27,8 @@ from consensusllm.conversations.commands import (
 )
 from consensusllm.conversations.records import Candidate, Turn
 
-from .planning import Cluster, successor
+from .load import Load
+from .planning import Cluster, load_of, successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -115,8 +116,10 @@ class Duties:
         }
         if not gone or not live:
             return
-        load = Counter(each.node for _, _, each in open_candidates)
+        load = load_of(turns)
         for conversation, number, each in open_candidates:
+            if len(self._proposals) >= PROPOSALS_MAX:
+                break
             if each.node in gone:
                 node, model, keep = self._taker(each, live, load)
                 load[node] += 1
@@ -155,6 +158,12 @@ class Duties:
             log.warning("not done yet", operation=operation, error=str(error))
         else:
             log.info("done for lack of an answer", operation=operation, reply=reply)
+
+
+def cluster_seen(port: ReplicaPort, load: Load) -> Cluster:
+    """What this node knows of the cluster, to plan from."""
+    live = sorted(port.live() or port.members())
+    return Cluster(port.machine.registry, live, load.by_node(), port.now_ms())
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

@@ -19,9 +19,9 @@ from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.conversations.replies import Refused
 from consensusllm.llm.port import Provider
 
-from .duties import end
+from .duties import cluster_seen, end
 from .generation import Generation
-from .outlook import Outlook
+from .load import Load
 from .planning import successor
 from .port import ReplicaPort, SubmitFailed
 
@@ -46,11 +46,9 @@ class HedgeTimer:
     """Proposes the hedge of ``key`` once ``after_s`` (0.0: never) have passed. ``asked``: it may
     have been proposed."""
 
-    def __init__(
-        self, port: ReplicaPort, outlook: Outlook, key: Generation, after_s: float
-    ) -> None:
+    def __init__(self, port: ReplicaPort, load: Load, key: Generation, after_s: float) -> None:
         self.asked = False
-        self._outlook = outlook
+        self._load = load
         self._port = port
         self._key = key
         self._task = asyncio.create_task(self._ask(after_s)) if after_s else None
@@ -72,13 +70,13 @@ class HedgeTimer:
         candidate = turn.candidate(self._key.candidate) if turn is not None else None
         if candidate is None or candidate.ended or candidate.hedge is not None:
             return
-        place = successor(candidate, self._outlook.cluster(), failed=True)
+        place = successor(candidate, cluster_seen(self._port, self._load), failed=True)
         if place is None:
             return
         self.asked = True
         hedge = HedgeCandidate(*self._key, node=place.node, model=place.name)
         try:
-            with self._outlook.giving(hedge.node):
+            with self._load.giving(hedge.node):
                 reply = await self._port.submit(hedge)
         except SubmitFailed as error:
             log.warning("nobody else is asked", **self._key._asdict(), error=str(error))

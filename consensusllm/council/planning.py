@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from consensusllm.conversations.commands import PlannedCandidate
@@ -22,6 +23,9 @@ on where those before ended, and 64 times as many are all that it may have."""
 NAMES_SHOWN = 12
 NAME_CHARACTERS = 80
 """Of a name that is not known; a comparison with those that are takes the square of its length."""
+
+COLD_CALLS = 4
+"""A model that is not in memory is asked where those that are have so many calls more than it."""
 
 FAILURES_MAX = 3
 COOL_DOWN_MS = 60_000
@@ -43,10 +47,11 @@ class Wishes:
     candidates (>= 1). ``one``: only the best of them, or of all. None of these: one candidate for
     each live node, answered by its default model.
 
-    ``strategy`` says which is best, among those that do not fail: "smart" one that is in memory as
-    far as is known, of those the one that has least to do, and of those the quickest; "priority"
-    the one named first (or served first, in the order of the nodes); "round-robin" the one that was
-    asked least; "cheapest" the one that costs least.
+    ``strategy`` says which is best, among those that do not fail: "smart" the one whose node has
+    least to do, where one that is known not to be in memory counts for COLD_CALLS more, and of
+    those the quickest; "priority" the model named first (or served first, in the order of the
+    nodes), on whichever node has least to do; "round-robin" the one that was asked least;
+    "cheapest" the one that costs least.
     """
 
     models: tuple[str, ...] = ()
@@ -93,10 +98,15 @@ class Cluster:
 
 
 def load_of(open_turns: Iterable[tuple[str, Turn]]) -> Counter[int]:
-    """How many open candidates each node has."""
-    return Counter(
-        each.node for _, turn in open_turns for each in turn.candidates if not each.ended
-    )
+    """How many open candidates each node has, those included that it is asked for as a hedge."""
+    load: Counter[int] = Counter()
+    for _, turn in open_turns:
+        for each in turn.candidates:
+            if not each.ended:
+                load[each.node] += 1
+                if (hedge := each.hedge_waits) is not None:
+                    load[hedge.node] += 1
+    return load
 
 
 def plan(wishes: Wishes, cluster: Cluster, most: int) -> tuple[PlannedCandidate, ...]:
@@ -122,7 +132,10 @@ def plan(wishes: Wishes, cluster: Cluster, most: int) -> tuple[PlannedCandidate,
         among = [place for places in wanted for place in places] or cluster.places()
         if not among:
             raise Unplannable("no live node serves a model: see models")
-        best = _best(among, load, cluster.now_ms, wishes.strategy)
+        ranks: dict[Place, int] = {}  # by what was named first, or is served first
+        for rank, places in enumerate(wanted or _by_name(among)):
+            ranks.update((place, rank) for place in places if place not in ranks)
+        best = _best(among, load, cluster.now_ms, wishes.strategy, ranks)
         wanted = [[best]] if wishes.one else [[each for each in among if each.name == best.name]]
     chosen: list[Place] = []
     for places in wanted:
@@ -177,10 +190,23 @@ def _default_name(node: int, cluster: Cluster) -> str:
     return served[0] if served else ""
 
 
-def _best(places: Sequence[Place], load: Mapping[int, int], now_ms: int, strategy: str) -> Place:
+def _by_name(places: Iterable[Place]) -> list[list[Place]]:
+    """The places of each model."""
+    found: dict[str, list[Place]] = {}
+    for place in places:
+        found.setdefault(place.name, []).append(place)
+    return list(found.values())
+
+
+def _best(
+    places: Sequence[Place],
+    load: Mapping[int, int],
+    now_ms: int,
+    strategy: str,
+    ranks: Mapping[Place, int] = MappingProxyType({}),
+) -> Place:
     """The best place by ``strategy``; one whose model fails now, or did when it was last looked at,
-    only where all do."""
-    order = {place: index for index, place in enumerate(places)}
+    only where all do. ``ranks`` are those of "priority"."""
 
     def key(place: Place) -> tuple[int, ...]:
         model, busy = place.model, load.get(place.node, 0)
@@ -188,9 +214,10 @@ def _best(places: Sequence[Place], load: Mapping[int, int], now_ms: int, strateg
         failing = cools_down or bool(model.probe_error)
         rank: tuple[int, ...] = ()
         if strategy == "smart":
-            rank = (model.loaded is False,)
+            cold = model.loaded is False
+            rank = (busy + COLD_CALLS * cold, cold)
         elif strategy == "priority":
-            rank = (order[place],)
+            rank = (ranks.get(place, 0),)
         elif strategy == "round-robin":
             rank = (model.answers + model.errors + busy,)
         elif strategy == "cheapest":

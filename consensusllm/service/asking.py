@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,7 +15,8 @@ from consensusllm.conversations.commands import (
     SubmitQuery,
 )
 from consensusllm.council.domains import role
-from consensusllm.council.planning import Cluster, Unplannable, Wishes, load_of, plan
+from consensusllm.council.load import Load
+from consensusllm.council.planning import Cluster, Unplannable, Wishes, plan
 from consensusllm.replica.runtime import Runtime
 from consensusllm.wire.errors import MalformedMessage
 from consensusllm.wire.generated import client_pb2 as pb
@@ -59,9 +59,7 @@ class Planner:
         self._domains = domains
         self._models = models
         self._configured = configured
-        self._loaded_at = -1
-        self._loads: Counter[int] = Counter()
-        self._coming: Counter[int] = Counter()
+        self._load = Load(lambda: runtime.replica.machine)
 
     def complete(self, ask: pb.Ask, wishes: Wishes) -> Operation:
         """The command that ``ask`` stands for. Raises Unplannable."""
@@ -115,13 +113,7 @@ class Planner:
     def counts(self, operation: Operation) -> Callable[[], None]:
         """Count what ``operation`` gives the nodes to do until the result is called, once it is
         applied or will not be: what comes at once is planned before any of it is in the state."""
-        given = Counter(_nodes(operation))
-        self._coming += given
-
-        def ends() -> None:
-            self._coming -= given
-
-        return ends
+        return self._load.give(_nodes(operation))
 
     def _check_served(self, wishes: Wishes, cluster: Cluster) -> None:
         """Raises Unplannable for a model that a node is configured with and nobody serves: it is
@@ -148,18 +140,9 @@ class Planner:
     def _cluster(self, wishes: Wishes) -> Cluster:
         replica = self._runtime.replica
         live = replica.paxos.live or replica.paxos.membership.voters
-        load = {} if wishes.plain else self._load()
+        load = {} if wishes.plain else self._load.by_node()
         now_ms = replica.time_ms(self._runtime.clock())
         return Cluster(replica.machine.registry, live, load, now_ms)
-
-    def _load(self) -> Mapping[int, int]:
-        """How many open candidates each node has, or is about to be given from here. The first
-        changes with what is applied only."""
-        machine = self._runtime.replica.machine
-        if self._loaded_at != machine.applied_slot:
-            self._loaded_at = machine.applied_slot
-            self._loads = load_of(machine.open_turns())
-        return self._loads + self._coming
 
 
 def _nodes(operation: Operation) -> list[int]:

@@ -13,6 +13,7 @@ from consensusllm.conversations import Candidate, PlannedCandidate, RegisteredMo
 from consensusllm.conversations.records import TakenOver
 from consensusllm.council.domains import BUILT_IN, role
 from consensusllm.council.planning import (
+    COLD_CALLS,
     COOL_DOWN_MS,
     FAILURES_MAX,
     NAME_CHARACTERS,
@@ -121,10 +122,13 @@ def test_what_a_look_found_failing_is_the_last_choice_of_every_strategy() -> Non
     assert planned(Wishes(("a",)), replace(failing, live=(1, 2))) == [(1, "a")]
 
 
-def test_what_is_not_in_memory_is_asked_only_where_nothing_else_is() -> None:
+def test_what_is_not_in_memory_is_asked_where_the_others_have_much_more_to_do() -> None:
     absent = with_model(1, "a", loaded=False, speed=9000)
-    busy = replace(absent, load={3: 5})
+    busy = replace(absent, load={3: COLD_CALLS})
     assert planned(Wishes(("a",)), absent) == planned(Wishes(("a",)), busy) == [(3, "a")]
+    busier = replace(absent, load={3: COLD_CALLS + 1})
+    assert planned(Wishes(("a",)), busier) == [(1, "a")]
+    assert planned(Wishes(("a",)), replace(busier, load={1: 1, 3: COLD_CALLS + 1})) == [(3, "a")]
     assert planned(Wishes(("a",), strategy="cheapest"), busy) == [(1, "a")]
     present = with_model(1, "a", loaded=True)
     assert planned(Wishes(("a",)), replace(present, load={1: 1})) == [(3, "a")]
@@ -145,6 +149,10 @@ def test_strategies_differ_in_what_is_best() -> None:
     assert planned(Wishes(("c", "b"), one=True, strategy="priority")) == [(3, "c")]
     busy = replace(THREE, load={3: 9})
     assert planned(Wishes(("c", "b"), one=True, strategy="priority"), busy) == [(3, "c")]
+    only_a = replace(busy, load={1: 2, 3: 1})
+    assert planned(Wishes(("a", "b"), one=True, strategy="priority"), only_a) == [(3, "a")]
+    assert planned(Wishes(("a@1", "a@3"), one=True, strategy="priority"), only_a) == [(1, "a")]
+    assert planned(Wishes(one=True, strategy="priority"), only_a) == [(3, "a")]
     dear = [RegisteredModel(ServedModel("a", "p", completion_price=2))]
     cheap = [RegisteredModel(ServedModel("b", "p", prompt_price=1))]
     prices = Cluster({1: dear, 2: cheap}, (1, 2), {2: 5})

@@ -12,17 +12,20 @@ from council_fakes import Cluster, until
 
 from consensusllm.conversations import (
     CreateConversation,
+    Done,
     GenerationOptions,
     HedgeCandidate,
     Operation,
     PlannedCandidate,
     ReassignCandidate,
+    RecordCheckpoint,
     Reply,
     ServedModel,
+    ServeModels,
     SubmitQuery,
 )
 from consensusllm.council.answerer import Answerer
-from consensusllm.council.outlook import Outlook
+from consensusllm.council.load import Load
 from consensusllm.llm.port import Chunk, GenerateRequest, Unavailable
 
 
@@ -91,11 +94,32 @@ async def test_candidates_that_are_given_away_at_once_are_spread_over_the_nodes(
 
 
 async def test_what_was_given_counts_until_it_is_applied_or_will_not_be() -> None:
-    outlook = Outlook(Cluster().ports[1])
-    assert not +outlook.cluster().load
-    with outlook.giving(2), outlook.giving(2):
-        assert outlook.cluster().load == {2: 2}
-    with contextlib.suppress(asyncio.CancelledError), outlook.giving(3):
-        assert outlook.cluster().load == {3: 1}
+    cluster = Cluster()
+    load = Load(lambda: cluster.ports[1].machine)
+    with load.giving(2):
+        ends = load.give([2, 2, 3])
+        assert load.by_node() == {2: 3, 3: 1}
+    assert load.by_node() == {2: 2, 3: 1}
+    ends()
+    with contextlib.suppress(asyncio.CancelledError), load.giving(3):
+        assert load.by_node() == {3: 1}
         raise asyncio.CancelledError
-    assert not +outlook.cluster().load
+    cluster.ask((1, 2, 2))
+    assert load.by_node() == {1: 1, 2: 2}
+
+
+async def test_who_is_asked_as_a_hedge_has_something_to_do() -> None:
+    cluster = Cluster()
+    cluster.propose(ServeModels(3, (ServedModel("good", "p"),)))
+    cluster.propose(CreateConversation("c1"))
+    plan = (PlannedCandidate(1, 1, "slow", ("good",)),)
+    cluster.propose(SubmitQuery("c1", "why?", plan))
+    assert (
+        cluster.propose(HedgeCandidate("c1", 1, 1, cluster.candidate().attempt, 3, "good"))
+        == Done()
+    )
+    load = Load(lambda: cluster.ports[1].machine)
+    assert load.by_node() == {1: 1, 3: 1}
+    key = ("c1", 1, 1, cluster.candidate().attempt)
+    cluster.propose(RecordCheckpoint(*key, 0, "text"))
+    assert load.by_node() == {1: 1}, "who has text is not waited for"
