@@ -19,21 +19,21 @@ def convened(
     template: Template,
     places: Sequence[PlannedCandidate],
     *,
-    here: int,
     serving: Collection[int] = (),
     seed: int,
     deadline_ms: int,
 ) -> Council:
-    """``places`` (not empty) are nodes with a model and its fallbacks each, ``here`` is the node
-    that was asked, ``serving`` are those that are known to serve a model. ``deadline_ms`` is that
-    of each stage whose template says none.
+    """``places`` (not empty) are nodes with a model and its fallbacks each, ``serving`` are those
+    that are known to serve a model. ``deadline_ms`` is that of each stage whose template says none.
 
     Places that name their model sit in the order in which they were named, and the others in that
     of their nodes. Roles go round the places; with more roles than places one plays several.
-    Samples are all of one place: the first that was named, or else this node's. The chairman has
-    seats of its own, on different nodes: the first one is here. Roles, samples and chairs go to
-    nodes that serve a model, where there are any. Raises Unplannable where more
-    models are named than there are seats, or than the one that samples are of.
+    Samples are all of one place: the first that was named, or else one of all. The chairman has
+    seats of its own, on different nodes. Which node is the first of them, of the roles where no
+    models are named, and of samples, the ``seed`` says, so that many councils are not the work of
+    one. Roles, samples and chairs go to nodes that serve a model, where there are any. Raises
+    Unplannable where more models are named than there are seats, or than the one that samples are
+    of.
     """
     named = any(place.model for place in places)
     ordered = sorted(places, key=lambda place: place.number if named else place.node)
@@ -43,16 +43,19 @@ def convened(
             f"{len(places)} models are asked for, and {template.name} takes {most}: ask for fewer"
         )
     able = [place for place in ordered if place.model or place.node in serving] or ordered
-    chairs = sorted(able, key=lambda place: (place.node < here, place.node))
+    chairs = _turned(sorted(able, key=lambda place: place.node), seed)
+    players = ordered if named else _turned(able, seed)
     if template.samples:
-        seats = [_member(ordered[0] if named else chairs[0]) for _ in range(template.samples)]
+        seats = [_member(players[0]) for _ in range(template.samples)]
     elif template.roles:
-        seats = [_member(able[turn % len(able)], role) for turn, role in enumerate(template.roles)]
+        seats = [
+            _member(players[turn % len(players)], role) for turn, role in enumerate(template.roles)
+        ]
     else:
         seats = [_member(place) for place in ordered[:SEATS_MAX]]
     members = [*seats]
     if template.sums_up:
-        first_of_node = {place.node: place for place in reversed(chairs)}
+        first_of_node = {place.node: place for place in reversed(able)}
         nodes = list(dict.fromkeys(place.node for place in chairs))[:CHAIRMEN_MAX]
         members += [_member(first_of_node[node], template.chairman) for node in nodes]
     sitting = tuple(range(1, len(seats) + 1))
@@ -61,6 +64,12 @@ def convened(
         _stage(stage, template.roles, sitting, presiding, deadline_ms) for stage in template.stages
     )
     return Council(template.name, template.revision, seed, tuple(members), stages)
+
+
+def _turned(places: Sequence[PlannedCandidate], seed: int) -> list[PlannedCandidate]:
+    """``places`` in their order, from the one on that ``seed`` says."""
+    first = seed % len(places)
+    return [*places[first:], *places[:first]]
 
 
 def _member(place: PlannedCandidate, role: Role = _NO_ROLE) -> Member:

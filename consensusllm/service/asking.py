@@ -87,9 +87,8 @@ class Planner:
                 "none of these models has fallbacks, so nobody else could be asked: leave out hedge"
             )
         if ask.council:
-            here = self._runtime.replica.node
             council = self._templates.convened(
-                ask.council, planned, here, cluster.registry.keys(), deadline_ms
+                ask.council, planned, cluster.registry.keys(), deadline_ms
             )
             told = replace(options, role=role(ask.domain, ask.persona, self._domains))
             return ConveneCouncil(ask.conversation, ask.question, council, told, ask.user)

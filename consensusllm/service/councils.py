@@ -59,7 +59,6 @@ class Templates:
         self,
         name: str,
         places: Sequence[PlannedCandidate],
-        here: int,
         serving: Collection[int],
         deadline_ms: int,
     ) -> Council:
@@ -73,9 +72,7 @@ class Templates:
         except UnknownTemplate as error:
             raise Unplannable(str(error)) from None
         seed = secrets.randbits(_SEED_BITS)
-        return convened(
-            template, places, here=here, serving=serving, seed=seed, deadline_ms=deadline_ms
-        )
+        return convened(template, places, serving=serving, seed=seed, deadline_ms=deadline_ms)
 
 
 def _in_a_thread_of_its_own(work: Callable[[], Result]) -> Future[Result]:

@@ -325,7 +325,13 @@ async def test_queries_that_come_at_once_are_spread_over_the_nodes() -> None:
     assert await nodes_of(too_large, ask) == [1]
     assert await nodes_of(ask, ask) == [3, 2], "what was refused is nobody's to do"
     answer(Failure(FailureKind.NO_QUORUM, "not now"))
-    assert await nodes_of(council, ask) == [3]
+    [node] = await nodes_of(council, ask)
+    [convened] = [
+        each.operation.council
+        for each in runtime.submitted
+        if isinstance(each.operation, ConveneCouncil)
+    ]
+    assert {node, *(convened.member(seat).node for seat in convened.stage(1).seats)} == {1, 2, 3}
     answer(Done())
     assert await nodes_of(retry, ask) == [2]
     answer(Done())
