@@ -161,7 +161,8 @@ class Answerer:
             with suppress(TooLong):
                 what = self._port.machine.asked(query.conversation, turn, each, served)
                 key = Generation(query.conversation, turn.turn, each.number, each.attempt)
-                self._early.begin(key, provider, request_of(what, ""))
+                others = bool(each.fallbacks_left)
+                self._early.begin(key, provider, request_of(what, "", others=others))
 
     def _on_poll(self) -> None:
         self._poll_due = True
@@ -338,10 +339,10 @@ class Answerer:
         provider, what = called
         log.info("answering", **key._asdict(), provider=provider.name)
         turn, candidate = self._held(key)
-        own_ms = self._own.served(provider).hedge_ms
-        after_s = hedge_after_s(turn, candidate, own_ms)
+        after_s = hedge_after_s(turn, candidate, self._own.served(provider).hedge_ms)
         timer = HedgeTimer(self._port, self._load, key, after_s)
         checkpoints = Checkpoints(self._port, key, len(prefix))
+        request = request_of(what, prefix, others=bool(candidate.fallbacks_left))
 
         async def begins() -> None:
             timer.stop()
@@ -350,8 +351,8 @@ class Answerer:
 
         try:
             record = await call(
-                *(self._port, key, provider, self._own.name_of(provider), what, prefix),
-                early=self._early.take(key, provider, request_of(what, prefix)),
+                *(self._port, key, provider, self._own.name_of(provider), what, request),
+                early=self._early.take(key, provider, request),
                 checkpoints=checkpoints,
                 begins=begins,
                 gather_s=lambda: gather_s(len(self._running)),
@@ -385,7 +386,8 @@ class Answerer:
                 )
                 log.info("answering too", **key._asdict(), provider=provider.name)
                 record = await call(
-                    *(self._port, key, provider, self._own.name_of(provider), what, ""),
+                    *(self._port, key, provider, self._own.name_of(provider), what),
+                    request_of(what, "", others=True),
                     checkpoints=Checkpoints(self._port, key, 0),
                     begins=lambda: self._take(claim, holds),
                     gather_s=lambda: gather_s(len(self._running)),

@@ -7,8 +7,9 @@ from consensusllm.conversations.commands import Usage
 from consensusllm.llm.port import GenerateRequest, Turn
 
 
-def request_of(asked: Asked, prefix: str) -> GenerateRequest:
-    """To go on behind ``prefix``; what is asked is the same with and without one."""
+def request_of(asked: Asked, prefix: str, *, others: bool) -> GenerateRequest:
+    """To go on behind ``prefix``; what is asked is the same with and without one. ``others``: the
+    candidate has fallbacks left."""
     return GenerateRequest(
         turns=tuple(Turn(role, text) for role, text in asked.prompt),
         system=asked.options.system,
@@ -17,6 +18,7 @@ def request_of(asked: Asked, prefix: str) -> GenerateRequest:
         seed=asked.options.seed,
         prefix=prefix,
         schema=asked.schema,
+        others=others,
     )
 
 

@@ -11,9 +11,9 @@ import structlog
 
 from consensusllm.conversations.asking import Asked
 from consensusllm.conversations.commands import RecordCandidate, Usage
-from consensusllm.llm.port import Chunk, Provider, ProviderError
+from consensusllm.llm.port import Chunk, GenerateRequest, Provider, ProviderError
 
-from .asking import estimated, request_of
+from .asking import estimated
 from .checkpoints import Checkpoints
 from .early import EarlyCall
 from .generation import Generation
@@ -38,7 +38,7 @@ async def call(
     provider: Provider,
     served_as: str,
     what: Asked,
-    prefix: str,
+    request: GenerateRequest,
     *,
     early: EarlyCall | None = None,
     checkpoints: Checkpoints,
@@ -46,13 +46,13 @@ async def call(
     gather_s: Callable[[], float],
 ) -> RecordCandidate:
     """Ask ``provider``, which the registry has as ``served_as``, for ``what``, the
-    candidate of ``key``, to go on behind ``prefix``, and pass on what it says. ``early`` is that
-    call where it is under way already.
+    candidate of ``key``, by ``request``, and pass on what it says. ``early`` is that call where it
+    is under way already.
 
     ``begins`` is awaited with the first text, before anybody sees it, and ``gather_s`` says how
     long text is left to gather then. Closes ``checkpoints``.
     """
-    request = request_of(what, prefix)
+    prefix = request.prefix
     called = RecordCandidate(
         *key,
         text="",

@@ -141,15 +141,16 @@ class Guarded:
     async def _begin(self, request: GenerateRequest, deadline: float) -> tuple[Stream, Chunk]:
         """The stream and its first text (or its end), after as many tries as it takes.
 
-        Blanks alone are no text yet. A model that has sent something all along, as one that thinks
-        does, and comes to no text in time is not asked again: each time it would be paid for.
+        Blanks alone are no text yet. Who comes to no text in time is not asked again where somebody
+        else can be; nor a model that has sent something all along, as one that thinks does: each
+        time it would be paid for.
         """
         heard, first_by = False, math.inf
 
         def again(error: Exception) -> bool | float:
             if not isinstance(error, ProviderError) or not error.retryable or self._closed:
                 return False
-            if heard and _now() >= first_by:
+            if (heard or request.others) and _now() >= first_by:
                 return False
             wait_s = error.retry_after_s
             if wait_s is None:

@@ -28,7 +28,8 @@ class GenerateRequest:
     ``temperature`` 0.0 to 2.0, ``max_tokens`` >= 1; None leaves it to the model. ``prefix`` is what
     the answer begins with already, for a provider that `Provider.continues`: what it gives goes on
     behind it, and ``max_tokens`` counts from there. ``schema`` is the JSON schema that the answer
-    follows where the provider can be held to one; the prompt says it in words too.
+    follows where the provider can be held to one; the prompt says it in words too. ``others``:
+    somebody else is asked where this one fails, so that it is not waited for again and again.
     """
 
     turns: tuple[Turn, ...]
@@ -39,6 +40,7 @@ class GenerateRequest:
     seed: int | None = None
     prefix: str = ""
     schema: Mapping[str, object] | None = None
+    others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,22 @@ async def test_a_fallback_answers_on_another_node(begin: Any) -> None:
     assert [(each.node, each.model) for each in candidate.takeovers] == [(2, "worse"), (3, "good")]
 
 
+async def test_a_model_is_told_whether_somebody_else_can_be_asked(begin: Any) -> None:
+    told: list[tuple[str, bool]] = []
+
+    class Told(Scripted):
+        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+            told.append((self.model, request.others))
+            async for chunk in super().generate(request):
+                yield chunk
+
+    cluster = Cluster()
+    await begin(cluster, 1, Told, cut=CUT, good=GOOD)
+    ask(cluster, 1, "cut", "good")
+    await until(lambda: cluster.turn().closed)
+    assert told == [("cut-exact", True), ("good-exact", False)]
+
+
 async def test_a_broken_stream_falls_back_and_what_it_cost_is_counted(begin: Any) -> None:
     cluster = Cluster()
     await begin(cluster, 1, cut=CUT, good=GOOD)

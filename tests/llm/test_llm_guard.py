@@ -72,9 +72,13 @@ class Play:
         """Nothing to close."""
 
 
-async def text_of(provider: Guarded, seen: Callable[[str], None] = lambda text: None) -> str:
+async def text_of(
+    provider: Guarded,
+    seen: Callable[[str], None] = lambda text: None,
+    request: GenerateRequest = REQUEST,
+) -> str:
     text = ""
-    async with aclosing(provider.generate(REQUEST)) as chunks:
+    async with aclosing(provider.generate(request)) as chunks:
         async for chunk in chunks:
             seen(chunk.text)
             text += chunk.text
@@ -98,6 +102,17 @@ async def test_who_was_heard_but_came_to_no_text_is_not_asked_again():
     with pytest.raises(TimedOut):
         await text_of(Guarded(silent, times, QUICK))
     assert silent.calls == 3
+
+
+async def test_silence_is_not_waited_for_again_where_somebody_else_can_be_asked() -> None:
+    times = Timeouts(first_token_s=0.2)
+    request = replace(REQUEST, others=True)
+    silent = Play([HANG])
+    with pytest.raises(TimedOut):
+        await text_of(Guarded(silent, times, QUICK), request=request)
+    assert silent.calls == 1
+    busy = Play([Unavailable("x")], [Chunk("a"), END])
+    assert await text_of(Guarded(busy, times, QUICK), request=request) == "a"
 
 
 async def test_thoughts_between_two_texts_are_no_silence():
