@@ -46,13 +46,12 @@ from consensusllm.llm.port import Provider
 from .asking import request_of
 from .calling import MODEL_CHARACTERS, call, failed, gather_s
 from .checkpoints import Checkpoints
-from .duties import Duties, cluster_seen, end
+from .duties import Duties, end, stand_in
 from .early import EarlyCalls
 from .generation import Generation
 from .hedging import HedgeTimer, Hedging, hedge_after_s
 from .load import Load
 from .own_models import OwnModels
-from .planning import successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -161,7 +160,7 @@ class Answerer:
             with suppress(TooLong):
                 what = self._port.machine.asked(query.conversation, turn, each, served)
                 key = Generation(query.conversation, turn.turn, each.number, each.attempt)
-                others = bool(each.fallbacks_left)
+                others = stand_in(each, self._port, self._load) is not None
                 self._early.begin(key, provider, request_of(what, "", others=others))
 
     def _on_poll(self) -> None:
@@ -342,7 +341,8 @@ class Answerer:
         after_s = hedge_after_s(turn, candidate, self._own.served(provider).hedge_ms)
         timer = HedgeTimer(self._port, self._load, key, after_s)
         checkpoints = Checkpoints(self._port, key, len(prefix))
-        request = request_of(what, prefix, others=bool(candidate.fallbacks_left))
+        others = stand_in(candidate, self._port, self._load) is not None
+        request = request_of(what, prefix, others=others)
 
         async def begins() -> None:
             timer.stop()
@@ -450,7 +450,7 @@ class Answerer:
         candidate = self._candidate(key)
         if candidate is None:
             return None
-        place = successor(candidate, cluster_seen(self._port, self._load), failed=True)
+        place = stand_in(candidate, self._port, self._load)
         if place is None:
             return None
         return ReassignCandidate(

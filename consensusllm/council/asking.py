@@ -8,8 +8,8 @@ from consensusllm.llm.port import GenerateRequest, Turn
 
 
 def request_of(asked: Asked, prefix: str, *, others: bool) -> GenerateRequest:
-    """To go on behind ``prefix``; what is asked is the same with and without one. ``others``: the
-    candidate has fallbacks left."""
+    """To go on behind ``prefix``; what is asked is the same with and without one. ``others``: there
+    is who can stand in."""
     return GenerateRequest(
         turns=tuple(Turn(role, text) for role, text in asked.prompt),
         system=asked.options.system,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 from consensusllm.conversations.commands import PlannedCandidate
 from consensusllm.conversations.council import Council, Member, Stage, StageKind
 
 from .planning import Unplannable
 from .templates import SEATS_MAX, Role, StagePlan, Template
+
+Item = TypeVar("Item")
 
 _NO_ROLE = Role("")
 CHAIRMEN_MAX = 3
@@ -43,7 +46,6 @@ def convened(
             f"{len(places)} models are asked for, and {template.name} takes {most}: ask for fewer"
         )
     able = [place for place in ordered if place.model or place.node in serving] or ordered
-    chairs = _turned(sorted(able, key=lambda place: place.node), seed)
     players = ordered if named else _turned(able, seed)
     if template.samples:
         seats = [_member(players[0]) for _ in range(template.samples)]
@@ -56,7 +58,7 @@ def convened(
     members = [*seats]
     if template.sums_up:
         first_of_node = {place.node: place for place in reversed(able)}
-        nodes = list(dict.fromkeys(place.node for place in chairs))[:CHAIRMEN_MAX]
+        nodes = _turned(sorted(first_of_node), seed)[:CHAIRMEN_MAX]
         members += [_member(first_of_node[node], template.chairman) for node in nodes]
     sitting = tuple(range(1, len(seats) + 1))
     presiding = tuple(range(len(seats) + 1, len(members) + 1))
@@ -66,10 +68,10 @@ def convened(
     return Council(template.name, template.revision, seed, tuple(members), stages)
 
 
-def _turned(places: Sequence[PlannedCandidate], seed: int) -> list[PlannedCandidate]:
-    """``places`` in their order, from the one on that ``seed`` says."""
-    first = seed % len(places)
-    return [*places[first:], *places[:first]]
+def _turned(among: Sequence[Item], seed: int) -> list[Item]:
+    """``among`` in its order, from the one on that ``seed`` says."""
+    first = seed % len(among)
+    return [*among[first:], *among[:first]]
 
 
 def _member(place: PlannedCandidate, role: Role = _NO_ROLE) -> Member:

@@ -28,7 +28,7 @@ from consensusllm.conversations.commands import (
 from consensusllm.conversations.records import Candidate, Turn
 
 from .load import Load
-from .planning import Cluster, load_of, successor
+from .planning import Cluster, Place, load_of, successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -160,10 +160,11 @@ class Duties:
             log.info("done for lack of an answer", operation=operation, reply=reply)
 
 
-def cluster_seen(port: ReplicaPort, load: Load) -> Cluster:
-    """What this node knows of the cluster, to plan from."""
+def stand_in(candidate: Candidate, port: ReplicaPort, load: Load) -> Place | None:
+    """Who can be asked in place of the model of ``candidate``, as far as this node knows."""
     live = sorted(port.live() or port.members())
-    return Cluster(port.machine.registry, live, load.by_node(), port.now_ms())
+    cluster = Cluster(port.machine.registry, live, load.by_node(), port.now_ms())
+    return successor(candidate, cluster, failed=True)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

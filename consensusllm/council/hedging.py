@@ -19,10 +19,9 @@ from consensusllm.conversations.records import Turn as RecordedTurn
 from consensusllm.conversations.replies import Refused
 from consensusllm.llm.port import Provider
 
-from .duties import cluster_seen, end
+from .duties import end, stand_in
 from .generation import Generation
 from .load import Load
-from .planning import successor
 from .port import ReplicaPort, SubmitFailed
 
 log = structlog.get_logger()
@@ -70,7 +69,7 @@ class HedgeTimer:
         candidate = turn.candidate(self._key.candidate) if turn is not None else None
         if candidate is None or candidate.ended or candidate.hedge is not None:
             return
-        place = successor(candidate, cluster_seen(self._port, self._load), failed=True)
+        place = stand_in(candidate, self._port, self._load)
         if place is None:
             return
         self.asked = True

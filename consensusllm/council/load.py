@@ -1,8 +1,8 @@
 """How many candidates each node works on, as far as one node knows.
 
-The state does not have yet what the node has just given to others. That counts here until it is
+The state does not have yet what the owner has just given to nodes. That counts here until it is
 applied, or will not be: what is planned at once, or handed on at once as where a server fails, is
-not all for one node.
+not all for one node. A node's planner and its answerer own one each.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class Breaking:
             async with aclosing(self._provider.generate(request)) as chunks:
                 async for chunk in chunks:
                     if decides:
-                        self._deciding, self._works, decides = False, True, False
+                        self._deciding = decides = False
+                        self._works = breaker.context.state == HALF_OPENED
                     yield chunk
         except _NO_WORD:
             raise

@@ -2,9 +2,10 @@
 
 A call is tried again only until its first text was handed on, so that no reader ever sees text
 twice; only where the error says that another try may succeed; and never sooner than the provider
-asked, nor does another call begin before. Whatever a provider raises, a `port.ProviderError` comes
-out, and whatever it says can be written as UTF-8. A call that ends without a word, or with blanks
-alone, is an error, since nobody can choose an empty answer.
+asked, nor does another call begin before, where that is soon. Where somebody else can be asked, a
+silence is waited for once, and a limit a moment only. Whatever a provider raises, an error of
+`port` comes out, and whatever it says can be written as UTF-8. A call that ends without a word, or
+with blanks alone, is an error, since nobody can choose an empty answer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .port import (
     Probing,
     Provider,
     ProviderError,
+    RateLimited,
     Rejected,
     TimedOut,
     Unavailable,
@@ -36,6 +38,9 @@ from .settings import Limits, Timeouts
 from .stream import Stream
 
 T = TypeVar("T")
+
+OTHERS_WAIT_S = 5.0
+"""How long a provider may ask to wait where somebody else can be asked."""
 
 CLOSE_TIMEOUT_S = 5.0
 """How long a provider may take to end a call that is no longer wanted."""
@@ -155,12 +160,13 @@ class Guarded:
             wait_s = error.retry_after_s
             if wait_s is None:
                 return _now() < deadline
-            if wait_s > min(self._limits.retry_after_max_s, deadline - _now()):
+            if wait_s > limits.retry_after_max_s:
                 return False
             self._ask_from = max(self._ask_from, _now() + wait_s)
-            return wait_s + self._apart_s(wait_s)
+            return wait_s <= min(most_s, deadline - _now()) and wait_s + self._apart_s(wait_s)
 
         limits = self._limits
+        most_s = OTHERS_WAIT_S if request.others else limits.retry_after_max_s
         async for attempt in stamina.retry_context(
             on=again,
             attempts=limits.attempts,
@@ -170,8 +176,7 @@ class Guarded:
             wait_jitter=limits.backoff_initial_s,
         ):
             with attempt:
-                if attempt.num == 1 and (wait_s := self._ask_from - _now()) > 0:
-                    await asyncio.sleep(wait_s + self._apart_s(wait_s))
+                await self._hold(min(most_s, deadline - _now()))
                 stream = self._open(request)
                 heard = False
                 try:
@@ -189,6 +194,16 @@ class Guarded:
                     await self._release(stream)
                     raise
         raise AssertionError("the last try returns or raises")
+
+    async def _hold(self, most_s: float) -> None:
+        """Until the provider may be asked, as it told any call. Raises RateLimited where that is
+        not within ``most_s``."""
+        until = _now() + most_s
+        while (wait_s := self._ask_from - _now()) > 0:
+            if self._ask_from > until:
+                why = f"{self.name}: it is not to be asked for {wait_s:.1f} s more, as it said"
+                raise RateLimited(why, retry_after_s=wait_s)
+            await asyncio.sleep(wait_s + self._apart_s(wait_s))
 
     def _apart_s(self, wait_s: float) -> float:
         """How much longer one of many waits that were told the same time."""

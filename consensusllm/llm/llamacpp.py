@@ -94,8 +94,8 @@ class LlamaCpp:
             raise Unavailable(f"{self.name}: closed")
         call = _Call(request)
         self._calls.add(call)
+        working = self._thread.submit(self._answer, call)
         try:
-            self._thread.submit(self._answer, call)
             while True:
                 said = await call.said.get()
                 if isinstance(said, ProviderError):
@@ -106,6 +106,9 @@ class LlamaCpp:
         finally:
             call.unwanted.set()
             self._calls.discard(call)
+            if not self._closed:
+                # Its place is free when the thread is: what is being read is read to its end.
+                await asyncio.wait({asyncio.wrap_future(working)})
 
     async def models(self) -> tuple[str, ...]:
         return (self.model,)

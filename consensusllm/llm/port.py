@@ -7,7 +7,7 @@ recording: those belong to the answerer.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 FinishReason: TypeAlias = Literal["", "stop", "length", "filtered"]
@@ -29,7 +29,8 @@ class GenerateRequest:
     the answer begins with already, for a provider that `Provider.continues`: what it gives goes on
     behind it, and ``max_tokens`` counts from there. ``schema`` is the JSON schema that the answer
     follows where the provider can be held to one; the prompt says it in words too. ``others``:
-    somebody else is asked where this one fails, so that it is not waited for again and again.
+    somebody else can be asked where this one fails, so that it is not waited for long; it is no
+    part of what is asked.
     """
 
     turns: tuple[Turn, ...]
@@ -40,7 +41,7 @@ class GenerateRequest:
     seed: int | None = None
     prefix: str = ""
     schema: Mapping[str, object] | None = None
-    others: bool = False
+    others: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -441,7 +441,7 @@ class Invariants:
         for what, size, limit in (
             ("log", replica.paxos.log_size_bytes, log_bytes),
             ("queue", replica.paxos.pending, paxos.max_pending_commands),
-            ("requests", replica.pending, 2 * paxos.max_pending_commands),
+            ("requests", replica.pending, paxos.max_pending_commands),
             ("sessions", replica.machine.counts().sessions, self._limits.sessions),
             ("disk", sum(e.batch.size_bytes for e in platter.log.values() if e), log_bytes),
         ):

@@ -98,7 +98,10 @@ async def test_a_fallback_answers_on_another_node(begin: Any) -> None:
     assert [(each.node, each.model) for each in candidate.takeovers] == [(2, "worse"), (3, "good")]
 
 
-async def test_a_model_is_told_whether_somebody_else_can_be_asked(begin: Any) -> None:
+@pytest.mark.parametrize(("fallback", "others"), [("good", True), ("nobodys", False)])
+async def test_a_model_is_told_whether_somebody_else_can_be_asked(
+    begin: Any, fallback: str, others: bool
+) -> None:
     told: list[tuple[str, bool]] = []
 
     class Told(Scripted):
@@ -109,9 +112,9 @@ async def test_a_model_is_told_whether_somebody_else_can_be_asked(begin: Any) ->
 
     cluster = Cluster()
     await begin(cluster, 1, Told, cut=CUT, good=GOOD)
-    ask(cluster, 1, "cut", "good")
+    ask(cluster, 1, "cut", fallback)
     await until(lambda: cluster.turn().closed)
-    assert told == [("cut-exact", True), ("good-exact", False)]
+    assert told == [("cut-exact", others), *([("good-exact", False)] if others else [])]
 
 
 async def test_a_broken_stream_falls_back_and_what_it_cost_is_counted(begin: Any) -> None:

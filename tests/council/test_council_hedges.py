@@ -229,7 +229,7 @@ async def test_a_bug_in_asking_another_model_is_told_and_stops_no_answer(
         failed.set()
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(hedging, "successor", broken)
+    monkeypatch.setattr(hedging, "stand_in", broken)
     await scene.begin()
     with capture_logs() as logs:
         scene.ask()

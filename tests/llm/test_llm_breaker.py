@@ -180,6 +180,35 @@ async def test_where_what_was_let_through_breaks_off_the_next_one_decides_alone(
     assert await decides == "well"
 
 
+async def test_one_that_writes_though_the_provider_failed_again_meanwhile_lets_nobody_through(
+    switch: Switch, clock: Clock
+) -> None:
+    provider = Breaking(switch, threshold=1, cool_down_s=60.0)
+    old = provider.generate(REQUEST)
+    assert (await anext(old)).text
+    switch.error = Unavailable("down")
+    await fail(provider, 1)
+    switch.error = None
+    clock.now += 60.1
+    silent = asyncio.Event()
+    switch.before = silent.wait
+    decides = provider.generate(REQUEST)
+    first = asyncio.ensure_future(anext(decides))
+    await until(lambda: switch.begun == 2)
+    with pytest.raises(Unavailable, match="cut"):
+        await old.athrow(Unavailable("scripted: cut"))
+    silent.set()
+    assert (await first).text
+    await decides.aclose()
+    clock.now += 60.1
+    silent.clear()
+    calls = [asyncio.ensure_future(call(provider)) for _ in range(5)]
+    await until(lambda: sum(each.done() for each in calls) == 4)
+    silent.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(each == "well" for each in outcomes) == 1
+
+
 async def test_who_asks_more_often_than_it_may_says_nothing_of_the_provider(switch: Switch) -> None:
     """It is busy, and works; it says itself when to come again."""
     provider = Breaking(switch, threshold=2, cool_down_s=60.0)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from consensusllm.llm.guard import Guarded
+from consensusllm.llm.guard import OTHERS_WAIT_S, Guarded
 from consensusllm.llm.port import (
     Chunk,
     GenerateRequest,
@@ -112,7 +112,11 @@ async def test_silence_is_not_waited_for_again_where_somebody_else_can_be_asked(
         await text_of(Guarded(silent, times, QUICK), request=request)
     assert silent.calls == 1
     busy = Play([Unavailable("x")], [Chunk("a"), END])
-    assert await text_of(Guarded(busy, times, QUICK), request=request) == "a"
+    assert await text_of(Guarded(busy, Timeouts(), QUICK), request=request) == "a"
+    limited = Play([RateLimited("x", retry_after_s=OTHERS_WAIT_S + 1)], [Chunk("a"), END])
+    with pytest.raises(RateLimited):
+        await text_of(Guarded(limited, Timeouts(), QUICK), request=request)
+    assert limited.calls == 1
 
 
 async def test_thoughts_between_two_texts_are_no_silence():
@@ -225,7 +229,11 @@ async def test_retry_after_is_waited_for_and_not_beyond_the_cap(monkeypatch):
     async def sleep(delay_s: float) -> None:
         waits.append(delay_s)
 
+    async def hold(self: Guarded, most_s: float) -> None:
+        """No time has passed here."""
+
     monkeypatch.setattr("stamina._core._smart_sleep", sleep)
+    monkeypatch.setattr(Guarded, "_hold", hold)
     play = Play([RateLimited("x", retry_after_s=29.0)], [Chunk("a"), END])
     assert await text_of(Guarded(play, Timeouts(), QUICK)) == "a"
     assert len(waits) == 1
@@ -240,17 +248,34 @@ async def test_retry_after_is_waited_for_and_not_beyond_the_cap(monkeypatch):
     assert play.calls == 1
 
 
-async def test_no_call_begins_before_the_time_that_another_one_was_told() -> None:
-    limit_s = 0.2
-    play = Play([RateLimited("x", retry_after_s=limit_s)], [Chunk("a"), END])
+async def test_no_call_begins_before_the_time_that_any_was_told() -> None:
+    early: list[bool] = []
+
+    class Limited(Play):
+        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
+            early.append(asyncio.get_running_loop().time() < guarded._ask_from)
+            async for chunk in super().generate(request):
+                yield chunk
+
+    told = [[RateLimited("x", retry_after_s=wait_s)] for wait_s in (0.1, 0.2)]
+    guarded = Guarded(Limited(*told, [Chunk("a"), END]), Timeouts(), QUICK)
+    first = [asyncio.ensure_future(text_of(guarded)) for _ in range(2)]
+    await until(lambda: guarded._ask_from > 0)
+    later = [asyncio.ensure_future(text_of(guarded)) for _ in range(2)]
+    assert await asyncio.gather(*first, *later) == ["a"] * 4
+    assert early == [False] * 6
+
+
+async def test_what_is_not_to_be_asked_for_long_is_refused_at_once_where_somebody_else_can_be() -> (
+    None
+):
+    play = Play([Chunk("a"), END])
     guarded = Guarded(play, Timeouts(), QUICK)
-    told = asyncio.ensure_future(text_of(guarded))
-    now = asyncio.get_running_loop().time
-    await until(lambda: guarded._ask_from > now())
-    others = [asyncio.ensure_future(text_of(guarded)) for _ in range(3)]
-    await until(lambda: play.calls > 1)
-    assert now() >= guarded._ask_from
-    assert await asyncio.gather(told, *others) == ["a"] * 4
+    guarded._ask_from = asyncio.get_running_loop().time() + 20.0
+    request = replace(REQUEST, others=True)
+    with pytest.raises(RateLimited, match="play: it is not to be asked for"):
+        await text_of(guarded, request=request)
+    assert play.calls == 0
 
 
 @pytest.mark.parametrize(
@@ -284,17 +309,12 @@ async def test_calls_beyond_the_bound_wait_for_a_place():
     assert (play.calls, play.running_max) == (7, 2)
 
 
-async def test_who_waits_for_a_backend_that_answers_one_at_a_time_has_its_whole_time() -> None:
-    class Slow(Play):
+async def test_a_backend_that_answers_one_at_a_time_is_asked_so() -> None:
+    class Single(Play):
         places = 1
 
-        async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
-            async for chunk in super().generate(request):
-                await asyncio.sleep(0.05)
-                yield chunk
-
-    play = Slow([Chunk("a"), END])
-    provider = Guarded(play, Timeouts(first_token_s=0.3), Limits(concurrency=12, attempts=1))
+    play = Single([Chunk("a"), END])
+    provider = Guarded(play, Timeouts(), Limits(concurrency=12))
     assert await asyncio.gather(*(text_of(provider) for _ in range(12))) == ["a"] * 12
     assert (play.calls, play.running_max) == (12, 1)
 

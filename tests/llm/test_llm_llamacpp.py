@@ -126,6 +126,22 @@ async def test_a_call_that_is_closed_is_stopped_and_the_next_is_answered(
     assert len(await waiting) == 4
 
 
+async def test_a_call_that_is_stopped_ends_when_the_thread_is_free(make: Any, llama: Any) -> None:
+    """Until then the next one would only wait, while its time ran."""
+    provider = make()
+    llama.go_on.clear()
+    stopped = asyncio.create_task(collect(provider))
+    await asyncio.to_thread(llama.asked_for.wait, 60)
+    stopped.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not stopped.done()
+    llama.go_on.set()
+    await asyncio.wait({stopped}, timeout=60)
+    assert stopped.cancelled()
+    assert len(await collect(provider)) == 4
+
+
 async def test_closing_ends_the_calls_under_way_and_frees_the_model(make: Any, llama: Any) -> None:
     provider = make()
     llama.go_on.clear()
