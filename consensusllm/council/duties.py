@@ -162,6 +162,8 @@ class Duties:
 
 def stand_in(candidate: Candidate, port: ReplicaPort, load: Load) -> Place | None:
     """Who can be asked in place of the model of ``candidate``, as far as this node knows."""
+    if not candidate.fallbacks and not candidate.takeovers:
+        return None  # as of most: the load need not be reckoned
     live = sorted(port.live() or port.members())
     cluster = Cluster(port.machine.registry, live, load.by_node(), port.now_ms())
     return successor(candidate, cluster, failed=True)

@@ -247,11 +247,10 @@ class Requests:
                 to.answer(partial(_invalid, identifier, why))
                 return
             decoded = SessionCommand(ask.session, ask.sequence, ask.acknowledged, operation)
-            if isinstance(operation, SubmitQuery):
-                self._on_query(operation)
             ends = self._planner.counts(operation)
             if isinstance(operation, SubmitQuery):
                 # The model first, by a turn of the loop: what goes to the peers holds it.
+                self._on_query(operation)
                 loop = asyncio.get_running_loop()
                 loop.call_soon(self._submit_planned, identifier, decoded, left_s, to, ends)
             else:

@@ -97,14 +97,20 @@ async def test_text_that_has_no_room_here_is_not_asked_for_again_and_again(
     assert pair.text() == whole
 
 
-async def test_what_is_new_of_many_texts_travels_in_one_message() -> None:
-    pair = Pair()
-    keys = [Generation("c1", 1, number, 1) for number in range(1, 51)]
+def followed(pair: Pair, count: int) -> list[Generation]:
+    """So many texts, of each of which the watcher has the one character that there is."""
+    keys = [Generation("c1", 1, number, 1) for number in range(1, count + 1)]
     for key in keys:
         pair.producer.publish(key, 0, "a", "m")
         pair.watcher.follow(key, 2)
     pair.deliver()
     pair.deliver()
+    return keys
+
+
+async def test_what_is_new_of_many_texts_travels_in_one_message() -> None:
+    pair = Pair()
+    keys = followed(pair, 50)
     for key in keys:
         pair.producer.publish(key, 1, "b", "m")
     while not pair.wire:
@@ -117,12 +123,7 @@ async def test_what_is_new_of_many_texts_travels_in_one_message() -> None:
 async def test_a_message_of_texts_is_bounded(monkeypatch) -> None:
     monkeypatch.setattr(live_text, "MAX_MESSAGE_CHARACTERS", 10)
     pair = Pair()
-    keys = [Generation("c1", 1, number, 1) for number in range(1, 6)]
-    for key in keys:
-        pair.producer.publish(key, 0, "a", "m")
-        pair.watcher.follow(key, 2)
-    pair.deliver()
-    pair.deliver()
+    keys = followed(pair, 5)
     texts = ["b" * count for count in (3, 6, 25, 2, 10)]
     for key, text in zip(keys, texts, strict=True):
         pair.producer.publish(key, 1, text, "m")

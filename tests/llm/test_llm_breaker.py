@@ -209,15 +209,6 @@ async def test_one_that_writes_though_the_provider_failed_again_meanwhile_lets_n
     assert sum(each == "well" for each in outcomes) == 1
 
 
-async def test_who_asks_more_often_than_it_may_says_nothing_of_the_provider(switch: Switch) -> None:
-    """It is busy, and works; it says itself when to come again."""
-    provider = Breaking(switch, threshold=2, cool_down_s=60.0)
-    switch.error = RateLimited("429")
-    await fail(provider, 5)
-    switch.error = None
-    assert await call(provider) == "well"
-
-
 async def test_a_call_that_decides_and_is_stopped_leaves_that_to_the_next(
     switch: Switch, clock: Clock
 ) -> None:
@@ -254,9 +245,13 @@ async def test_an_answer_in_between_begins_the_count_anew(switch: Switch) -> Non
         assert await call(provider) == "well"
 
 
-async def test_a_refused_request_says_nothing_of_the_provider(switch: Switch) -> None:
+@pytest.mark.parametrize("error", [Rejected("no such option"), RateLimited("429")])
+async def test_a_refused_request_says_nothing_of_the_provider(
+    switch: Switch, error: ProviderError
+) -> None:
+    """Nor does one that comes too often: it is busy, and says itself when to come again."""
     provider = Breaking(switch, threshold=2, cool_down_s=60.0)
-    switch.error = Rejected("no such option")
+    switch.error = error
     await fail(provider, 5)
     switch.error = None
     assert await call(provider) == "well"
